@@ -1,0 +1,13 @@
+"""The errors a user can cause, and can mend: one clear sentence each, exit code 2 at the command line."""
+
+
+class GoniometerError(Exception):
+    """Base of every error raised on purpose. The message says what is wrong, where, and what would be right."""
+
+
+class InputError(GoniometerError, ValueError):
+    """An argument, a file or a structure that cannot be used."""
+
+
+class PotentialError(GoniometerError, RuntimeError):
+    """A model that failed, or answered with something that is not an energy or a force, on one structure."""

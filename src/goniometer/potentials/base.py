@@ -1,0 +1,104 @@
+"""What a potential is: structures in, energies, forces and virials of any number of turned copies out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64
+
+from goniometer.errors import PotentialError
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+#: What a potential knows of the derivative with respect to strain: all nine components, the six symmetric ones, nothing.
+VirialKind = Literal["full", "symmetric", "none"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of K turned copies of one structure, each in the frame of its own copy.
+
+    Attributes
+    ----------
+    energies : (K,)
+        Total energies in eV, summed in float64.
+    forces : (K, N, 3)
+        Forces in eV/Å.
+    virials : (K, 3, 3) or None
+        W_ab = ∂E/∂ε_ab in eV under the strain x → x (1 + ε) of positions and cell (row vectors): the stress times the
+        volume, with ASE's sign. Its antisymmetric part is the rotational gradient, dE/dω_c = Σ_ab ε_cab W_ab.
+    """
+
+    energies: Float64[np.ndarray, "K"]
+    forces: Float64[np.ndarray, "K N 3"]
+    virials: Float64[np.ndarray, "K 3 3"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+
+class Potential(ABC):
+    """A model of the energy of a structure. A symmetrized potential is a potential as well.
+
+    A subclass sets the attributes and writes :meth:`turned`; :func:`goniometer.testing.check_potential` checks it.
+
+    Attributes
+    ----------
+    name
+        What reports call it.
+    dtype
+        ``"float32"`` or ``"float64"``: the arithmetic of the model.
+    virial
+        ``"full"``, ``"symmetric"`` (its antisymmetric part is lost, as in a stress in Voigt order) or ``"none"``.
+    conservative
+        Whether the forces claim to be minus the gradient of the energy.
+    stochastic
+        Whether two evaluations of the same structure may differ by intent.
+    """
+
+    name: str
+    dtype: Literal["float32", "float64"] = "float64"
+    virial: VirialKind = "none"
+    conservative: bool = True
+    stochastic: bool = False
+
+    @abstractmethod
+    def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
+        """Evaluate copies of a structure whose positions and cell are turned, x @ R_kᵀ, in the order given.
+
+        Yields predictions of one or more copies each, K in all: how many at a time is the potential's choice, and bounds
+        the memory. The structure is not changed. Raises :class:`PotentialError` if the model fails, and
+        :class:`InputError` if it does not take this structure.
+        """
+
+    def predict(self, structure: Atoms) -> Prediction:
+        """Evaluate the structure as it stands: a prediction of one copy."""
+        (prediction,) = self.turned(structure, np.eye(3)[None])
+        return prediction
+
+    def calculator(self) -> Calculator:
+        """An ASE calculator of this potential."""
+        from goniometer.potentials.calculator import PotentialCalculator
+
+        return PotentialCalculator(self)
+
+
+def checked(prediction: Prediction, structure: Atoms, potential: str) -> Prediction:
+    """The prediction, if it is finite and its shapes fit the structure; a :class:`PotentialError` otherwise."""
+    copies, atoms = len(prediction.energies), len(structure)
+    if prediction.forces.shape != (copies, atoms, 3):
+        raise PotentialError(
+            f"{potential} gave forces of shape {prediction.forces.shape[1:]} for a structure of {atoms} atoms; "
+            f"they must be ({atoms}, 3)"
+        )
+    parts = {"energy": prediction.energies, "forces": prediction.forces, "virial": prediction.virials}
+    for part, values in parts.items():
+        if values is not None and not np.isfinite(values).all():
+            raise PotentialError(f"{potential} gave a {part} that is not finite (NaN or infinity)")
+    return prediction

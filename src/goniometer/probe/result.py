@@ -1,0 +1,223 @@
+"""What a probe finds, as plain data: the document ``goniometer/probe/1`` and its reading and writing.
+
+Units are eV, Å and their combinations. A number that could not be measured is ``null``, never NaN.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA = "goniometer/probe/1"
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The response resolved by angular momentum and parity.
+
+    ``plus`` and ``minus`` hold P_0 … P_L, the parts even and odd under inversion, in the unit of the quantity squared (per
+    component for forces and stress); P_0^plus is the square of the mean. Without inversion in the rule the parities cannot be
+    told apart: ``plus`` then holds their sum and ``minus`` is None. ``floor`` is, for each ℓ, what noise and the leak of
+    unresolved variance put into each P_ℓ; ``unresolved`` the variance that Σ P_ℓ does not hold; ``resolved`` the
+    share of the variance that it does.
+    """
+
+    plus: list[float]
+    minus: list[float] | None
+    floor: list[float]
+    unresolved: float
+    resolved: float | None
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Noise of one evaluation (rms, per component), by source, and the largest of them."""
+
+    value: float
+    repeat: float
+    translation: float
+    permutation: float
+    rounding: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The symmetry error of one quantity: energy in eV per structure, forces in eV/Å, stress in eV/Å³ per component.
+
+    ``mean`` is the mean response (for forces and stress the rms of its components), ``rms`` the root of the Haar variance,
+    ``as_given`` the response at the identity less the mean (signed for the energy, rms over components otherwise), ``max`` the
+    largest deviation of a component over the orbit, ``floor`` the part of ``rms`` that noise alone would give.
+    In a pooled figure each is the root mean square over structures (``max`` the largest), and ``error`` the standard error of
+    ``rms`` over structures, None for a single one.
+    """
+
+    unit: str
+    mean: float
+    rms: float
+    as_given: float
+    max: float
+    floor: float
+    floors: Floor
+    spectrum: Spectrum
+    rms_per_atom: float | None = None
+    mae_as_given: float | None = None
+    error: float | None = None
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether the error cannot be told from noise: rms at or below twice its floor."""
+        return self.rms <= 2.0 * self.floor
+
+
+@dataclass(frozen=True)
+class Torque:
+    """The rotational gradient dE/dω in eV (per radian): zero for a symmetric potential.
+
+    ``norm`` as the structure stands; ``rms`` over the orbit, of the norm, None where only finite rotations could give it;
+    ``expected`` the rms that the resolved spectrum implies, √Σ ℓ(ℓ+1) P_ℓ.
+    """
+
+    norm: float
+    rms: float | None
+    expected: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What a rule leaves in the mean of one quantity, root mean square per component.
+
+    ``over_turns``: √Σ P_ℓ ρ_ℓ, in the mean over random two-sided turns of the rule; ``tail``: the most that the unresolved
+    variance could add; ``as_it_stands``: for the rule as it stands, from the response reconstructed from the probe's nodes;
+    ``measured``: by evaluating the rule, None where that was not done.
+    """
+
+    over_turns: float
+    tail: float
+    as_it_stands: float | None = None
+    measured: float | None = None
+
+
+@dataclass(frozen=True)
+class RuleResidual:
+    """The residuals of one rule; ``n`` is the number of evaluations that it costs."""
+
+    name: str
+    n: int
+    degree: int
+    inversion: bool
+    energy: Residual
+    forces: Residual
+    stress: Residual | None = None
+
+
+@dataclass(frozen=True)
+class SphereMap:
+    """δE in eV against the direction, in the structure's frame, of a laboratory axis; averaged over turns about that axis.
+
+    ``values[i][j]`` belongs to latitude i and longitude j (degrees); ``share`` is the share of the resolved variance it shows.
+    """
+
+    axis: str
+    latitude: list[float]
+    longitude: list[float]
+    values: list[list[float]]
+    share: float
+
+
+@dataclass(frozen=True)
+class StructureResult:
+    """Everything found for one structure."""
+
+    name: str
+    n_atoms: int
+    formula: str
+    numbers: list[int]
+    positions: list[list[float]]
+    cell: list[list[float]]
+    pbc: list[bool]
+    evaluations: int
+    seconds: float
+    energy: Figure
+    forces: Figure
+    stress: Figure | None
+    torque: Torque
+    net_force: float
+    force_rms_per_atom: list[float]
+    orbit_energies: list[float]
+    sphere: SphereMap
+    rules: list[RuleResidual]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A structure that could not be probed, and the sentence that says why."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The figures over all structures; energies per structure and per atom."""
+
+    n_structures: int
+    energy: Figure
+    forces: Figure
+    stress: Figure | None
+    torque: Torque
+    rules: list[RuleResidual]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The potential that was probed."""
+
+    name: str
+    dtype: str
+    virial: str
+    conservative: bool
+    stochastic: bool
+
+
+@dataclass(frozen=True)
+class RuleInfo:
+    """The rule that was used."""
+
+    name: str
+    n: int
+    degree: int
+    inversion: bool
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """The whole document."""
+
+    model: ModelInfo
+    rule: RuleInfo
+    lmax: int
+    structures: list[StructureResult]
+    pooled: Pooled | None
+    failures: list[Failure] = field(default_factory=list)
+    complete: bool = True
+    seconds: float = 0.0
+    peak_memory_bytes: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    schema: str = SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document as plain dictionaries and lists."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """The document as JSON; a number that is not finite raises ValueError."""
+        return json.dumps(self.to_dict(), allow_nan=False, indent=1)
+
+    def write(self, path: Path) -> None:
+        """Write the document to a file."""
+        path.write_text(self.to_json(), encoding="utf-8")

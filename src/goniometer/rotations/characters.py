@@ -1,0 +1,63 @@
+"""Characters of O(3), and the sums over pairs of rotations that are built from them.
+
+With α the angle of a proper rotation R,
+
+    χ_ℓ(R) = sin((2ℓ+1)α/2) / sin(α/2) = 1 + 2 Σ_{m=1..ℓ} cos(mα),   cos α = (tr R − 1)/2.
+
+An element g of O(3) is a proper rotation times ±1, the sign being det g. Its two irreducible
+representations of angular momentum ℓ, even and odd under inversion, have the characters χ_ℓ(det(g) g) and
+det(g) χ_ℓ(det(g) g). Both depend on traces and determinants alone, so neither Wigner matrices nor Euler angles appear.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float64
+
+Matrices = Float64[np.ndarray, "K 3 3"]
+
+
+def proper(matrices: Matrices) -> tuple[Matrices, Float64[np.ndarray, "K"]]:
+    """Split elements of O(3) into proper rotations (K, 3, 3) and signs ±1 (K,)."""
+    signs = np.sign(np.linalg.det(matrices))
+    return matrices * signs[:, None, None], signs
+
+
+def characters(cos_angle: np.ndarray, lmax: int) -> Iterator[np.ndarray]:
+    """Yield χ_0 … χ_lmax of rotations given by the cosine of their angle, an array of any shape.
+
+    The recursion cos((m+1)α) = 2 cos α cos(mα) − cos((m−1)α) is stable on [−1, 1]; no division occurs.
+    The yielded array is a buffer that the next step changes: use it before going on.
+    """
+    before, now = np.ones_like(cos_angle), cos_angle
+    chi = np.ones_like(cos_angle)
+    yield chi
+    for _ in range(lmax):
+        chi += 2.0 * now
+        yield chi
+        before, now = now, 2.0 * cos_angle * now - before
+
+
+def pair_cosines(left: Matrices, right: Matrices) -> np.ndarray:
+    """Cosines (J, K) of the angles of R_jᵀ R_k, from tr(R_jᵀ R_k) = Σ_ab (R_j)_ab (R_k)_ab."""
+    trace = left.reshape(len(left), 9) @ right.reshape(len(right), 9).T
+    return np.clip((trace - 1.0) / 2.0, -1.0, 1.0)
+
+
+def quadratic_forms(
+    matrices: Matrices, weights: Float64[np.ndarray, "K"], lmax: int, chunk: int = 1024
+) -> tuple[Float64[np.ndarray, "L"], Float64[np.ndarray, "L"]]:
+    """Σ_kk' w_k w_k' χ_ℓ^±(g_k⁻¹ g_k') for ℓ = 0 … lmax: the even and the odd sums, each (lmax+1,).
+
+    Memory grows with ``chunk`` × K, time with K².
+    """
+    rotations, signs = proper(matrices)
+    even, odd = np.zeros(lmax + 1), np.zeros(lmax + 1)
+    signed = weights * signs
+    for start in range(0, len(weights), chunk):
+        part = slice(start, start + chunk)
+        cosines = pair_cosines(rotations[part], rotations)
+        for ell, chi in enumerate(characters(cosines, lmax)):
+            even[ell] += weights[part] @ (chi @ weights)
+            odd[ell] += signed[part] @ (chi @ signed)
+    return even, odd

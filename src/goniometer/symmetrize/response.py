@@ -1,0 +1,70 @@
+"""The back-rotated response: what a potential says of turned copies, turned back into the frame of the structure.
+
+    E(g) = E(g·x)        F(g) = F(g·x) R        W(g) = Rᵀ W(g·x) R
+
+For a symmetric potential it does not depend on g; everything else about a broken symmetry is in this function on O(3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64
+
+from goniometer.potentials.base import Potential
+
+
+@dataclass(frozen=True)
+class Response:
+    """The response of one structure at K elements of O(3), in the structure's own frame.
+
+    Attributes
+    ----------
+    matrices : (K, 3, 3)
+    energies : (K,)
+        eV.
+    forces : (K, N, 3)
+        eV/Å.
+    virials : (K, 3, 3) or None
+        eV; see :class:`goniometer.potentials.Prediction`.
+    """
+
+    matrices: Float64[np.ndarray, "K 3 3"]
+    energies: Float64[np.ndarray, "K"]
+    forces: Float64[np.ndarray, "K N 3"]
+    virials: Float64[np.ndarray, "K 3 3"] | None
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+
+def response(
+    potential: Potential,
+    structure: Atoms,
+    matrices: Float64[np.ndarray, "K 3 3"],
+    progress: Callable[[int], None] | None = None,
+) -> Response:
+    """Evaluate the back-rotated response at the given elements; ``progress`` is told how many copies are done.
+
+    Memory beyond the potential's own: 8 (1 + 3N + 9) bytes per element.
+    """
+    count, atoms = len(matrices), len(structure)
+    energies, forces = np.empty(count), np.empty((count, atoms, 3))
+    virials = np.empty((count, 3, 3)) if potential.virial != "none" else None
+    done = 0
+    for prediction in potential.turned(structure, matrices):
+        part = slice(done, done + len(prediction))
+        turn = matrices[part]
+        energies[part] = prediction.energies
+        forces[part] = prediction.forces @ turn
+        if virials is not None and prediction.virials is not None:
+            virials[part] = turn.transpose(0, 2, 1) @ prediction.virials @ turn
+        elif virials is not None:
+            virials = None
+        done += len(prediction)
+        if progress is not None:
+            progress(len(prediction))
+    return Response(matrices, energies, forces, virials)

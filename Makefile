@@ -1,0 +1,65 @@
+# The two commands that are the whole set-up on a fresh machine: `make demo` and `make test`.
+#
+# PYTHON     which interpreter makes the environment (3.11 or later)
+# PIP_EXTRA  more arguments for pip. On Linux, PyPI's torch brings gigabytes of CUDA libraries; to do without them:
+#            make demo PIP_EXTRA="--extra-index-url https://download.pytorch.org/whl/cpu"
+# PYTEST     more arguments for pytest
+
+PYTHON ?= python3
+PIP_EXTRA ?=
+PYTEST ?=
+
+BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_EXTRA)
+# One thread a worker: two workers of two threads each on two cores get in each other's way.
+RUN_TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
+
+.PHONY: help demo test check format bench nightly clean
+
+help:
+	@echo "make demo     install into .venv, probe the packaged model, write demo/report.html"
+	@echo "make test     run the tests"
+	@echo "make check    lint, formatting, types, layers"
+	@echo "make format   mend what the linter can mend"
+	@echo "make bench    time the package"
+	@echo "make nightly  run the tests that are too slow for every change"
+	@echo "make clean    remove .venv and everything that was built"
+
+demo: .venv/installed
+	@mkdir -p demo
+	$(BIN)/goniometer probe pet-water --report demo/report.html --json demo/report.json
+	@echo "The report: $(CURDIR)/demo/report.html"
+
+test: .venv/installed-dev
+	$(RUN_TESTS) -m "not nightly" $(PYTEST)
+
+nightly: .venv/installed-dev
+	$(RUN_TESTS) -m nightly $(PYTEST)
+
+check: .venv/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/installed-dev
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf .venv demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# The stamps are written last, so that an installation that was interrupted is taken up again.
+.venv/installed: pyproject.toml constraints.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "Making .venv"; $(PYTHON) -m venv --clear .venv; }
+	@echo "Installing goniometer into .venv"
+	@$(INSTALL) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing what the tests and checks need"
+	@$(INSTALL) --editable ".[test,lint]"
+	@touch $@

@@ -1,0 +1,49 @@
+"""Goniometer measures how broken the rotational symmetry of an interatomic potential is, and what it costs to mend it.
+
+    load(spec)                        a potential: a metatomic model, an ASE calculator, or a packaged model by name
+    read_structures(...)              structures from files, or the packaged ones by name
+    probe(potential, structures)      the symmetry error, its spectrum and its noise floor
+    plan(...)                         the cheapest rule of rotations that mends it
+    rule(name)                        a quadrature rule of rotations
+
+Each is imported when it is first used: importing the package itself takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from goniometer.data import read_structures
+    from goniometer.potentials.loading import load
+    from goniometer.probe.measure import probe
+    from goniometer.probe.plan import plan
+    from goniometer.rotations import rule
+
+    __version__: str
+
+__all__ = ["__version__", "load", "plan", "probe", "read_structures", "rule"]
+
+_HOMES = {
+    "load": "goniometer.potentials.loading",
+    "plan": "goniometer.probe.plan",
+    "read_structures": "goniometer.data",
+    "rule": "goniometer.rotations",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("goniometer")
+    if name == "probe":  # a package that answers to a call, see its __init__
+        return importlib.import_module("goniometer.probe")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'goniometer' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

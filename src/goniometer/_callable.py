@@ -10,8 +10,8 @@ from typing import Any
 
 
 class _CallablePackage(ModuleType):
-    # importlib binds a subpackage as an attribute of its parent when it is first imported, so a function of the same name
-    # in the parent would come and go. Making the package itself callable leaves one object under one name.
+    # importlib binds a subpackage as an attribute of its parent when it is first imported, so that a function of the
+    # same name in the parent would come and go. With the package itself callable, one name means one object.
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return _function(self)(*args, **kwargs)
 

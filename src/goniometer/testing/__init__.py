@@ -1,5 +1,17 @@
-"""For those who write or test potentials: toys with a known broken symmetry."""
+"""For those who write or test potentials: the adapter contract, and toys with a known broken symmetry."""
 
-from goniometer.testing.toys import MolecularToy, NonConservative, Noisy, PairToy, PeriodicToy, SumOf
+from goniometer.testing.check import CheckReport, check_potential
+from goniometer.testing.subject import CheckItem
+from goniometer.testing.toys import MolecularToy, Noisy, NonConservative, PairToy, PeriodicToy, SumOf
 
-__all__ = ["MolecularToy", "NonConservative", "Noisy", "PairToy", "PeriodicToy", "SumOf"]
+__all__ = [
+    "CheckItem",
+    "CheckReport",
+    "MolecularToy",
+    "Noisy",
+    "NonConservative",
+    "PairToy",
+    "PeriodicToy",
+    "SumOf",
+    "check_potential",
+]

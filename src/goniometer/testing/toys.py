@@ -4,13 +4,13 @@ Every toy is an energy of vectors d_p that turn with the structure (between atom
 
     E = E_base + ε s Σ_p f(|d_p|) P_ℓ(d_p·a / |d_p|)
 
-with a an axis that stays in the laboratory, and s = 1, or a pseudoscalar ±1 of the structure where the wanted parity is not
-(−1)^ℓ. By the addition theorem the response E(g) then has the variance
+with a an axis that stays in the laboratory, and s = 1, or a pseudoscalar ±1 of the structure where the wanted parity
+is not (−1)^ℓ. By the addition theorem the response E(g) then has the variance
 
     ε² Σ_pp' f_p f_p' P_ℓ(d̂_p·d̂_p') / (2ℓ+1)
 
-all of it at this ℓ and parity; so have the back-rotated forces and virials, which are derivatives of E(g) with respect to the
-structure and do not touch g.
+all of it at this ℓ and parity. The back-rotated forces and virials are derivatives of E(g) with respect to the
+structure and do not touch g: what varies in them has the same ℓ and parity.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from ase.neighborlist import neighbor_list
 from jaxtyping import Float64
 from numpy.polynomial import Legendre
 from scipy.sparse import csr_array
 from scipy.special import eval_legendre
+from vesin import NeighborList
 
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential, Prediction, checked
@@ -55,27 +55,32 @@ class Vectors:
 
 
 def pairs(structure: Atoms, cutoff: float, like: bool = True) -> Vectors:
-    """Every pair closer than the cutoff (Å) once, images included; its vector points from the lighter to the heavier atom.
+    """Every pair closer than the cutoff (Å) once, images included; its vector points from the lighter to the heavier.
 
     Pairs of like atoms have no such direction: theirs is arbitrary, and ``like=False`` leaves them out.
     """
-    first, second, shift = neighbor_list("ijS", structure, cutoff)
+    first, second, shift, values = NeighborList(cutoff=cutoff, full_list=True).compute(
+        points=structure.positions,
+        box=structure.cell.array * structure.pbc[:, None],
+        periodic=structure.pbc,
+        quantities="ijSD",
+    )
+    first, second = first.astype(np.intp), second.astype(np.intp)
     light, heavy = structure.numbers[first], structure.numbers[second]
-    # Of the two copies (i, j, S) and (j, i, −S) of a pair of like atoms, keep the one that is lexicographically positive.
+    # Of the two copies (i, j, S) and (j, i, −S) of a pair of like atoms, keep the lexicographically positive one.
     sense = np.sign(second - first)
     for axis in range(3):
         sense = np.where(sense == 0, np.sign(shift[:, axis]), sense)
     keep = (light < heavy) | ((light == heavy) & (sense > 0) & like)
-    first, second, shift = first[keep], second[keep], shift[keep]
+    first, second = first[keep], second[keep]
     count = len(first)
     rows = np.arange(count)
     combination = csr_array(
         (np.repeat([1.0, -1.0], count), (np.tile(rows, 2), np.concatenate([second, first]))),
         shape=(count, len(structure)),
     )
-    values = structure.positions[second] - structure.positions[first] + shift @ structure.cell.array
     contact = covalent_radii[structure.numbers[first]] + covalent_radii[structure.numbers[second]]
-    return Vectors(values, combination, contact)
+    return Vectors(values[keep], combination, contact)
 
 
 def envelope(r: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
@@ -189,7 +194,8 @@ class Toy(Potential):
     def variance(self, structure: Atoms) -> float:
         """Haar variance over O(3) of the energy in eV², from the addition theorem; no rotation is involved.
 
-        ε² Σ_pp' f_p f_p' P_ℓ(d̂_p·d̂_p') / (2ℓ+1), and zero for ℓ = 0 of even parity, a constant. The base must be invariant.
+        ε² Σ_pp' f_p f_p' P_ℓ(d̂_p·d̂_p') / (2ℓ+1), and zero for ℓ = 0 of even parity, a constant. It holds for an
+        invariant base.
         """
         if self.ell == 0 and self.parity == 1:
             return 0.0
@@ -204,7 +210,7 @@ class Toy(Potential):
 class PairToy(Toy):
     """An exactly invariant potential of smoothly cut Morse pairs; bond lengths are sums of covalent radii.
 
-    E = Σ_pairs D [(1 − exp(−α (r − r_0)))² − 1] (1 − (r/r_c)²)³; it gives the other toys gradients and bounded dynamics.
+    E = Σ_pairs D [(1 − exp(−α (r − r_0)))² − 1] (1 − (r/r_c)²)³; it gives the other toys gradients to follow.
 
     Parameters
     ----------

@@ -1,0 +1,120 @@
+"""One potential on one structure under examination, and what a check of it finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64
+
+from goniometer.data.turning import turned
+from goniometer.potentials.base import Potential, Prediction
+from goniometer.rotations import random_rotations
+from goniometer.testing.toys import collected
+
+# Structures up to this size are turned more often: packing and batching show best with many copies.
+_SMALL = 32
+_COPIES_SMALL, _COPIES = 24, 8
+
+
+@dataclass(frozen=True)
+class CheckItem:
+    """One rule of the contract: whether it holds, the worst value found, what was allowed, and a sentence on it.
+
+    ``value`` and ``tolerance`` are in ``unit``; they are None where the rule is not about a number, and the tolerance
+    is None where the number is only reported.
+    """
+
+    name: str
+    passed: bool
+    sentence: str
+    value: float | None = None
+    tolerance: float | None = None
+    unit: str = ""
+
+    @property
+    def excess(self) -> float:
+        """How bad it is, to find the worst of several: failures first, then the value in units of the tolerance."""
+        share = 0.0 if self.value is None else self.value / (self.tolerance or 1.0)
+        return (0.0 if self.passed else 1e300) + min(share, 1e299)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """By how much rounding alone may change the energy (eV), a force component (eV/Å), a virial component (eV)."""
+
+    energy: float
+    forces: float
+    virial: float
+
+
+class Subject:
+    """A potential, a structure slightly off the given one (so that forces are not zero), and its noise.
+
+    Attributes
+    ----------
+    eps
+        Relative rounding of the potential's dtype.
+    reference
+        The prediction for the structure as it stands.
+    noise
+        The largest change under translations by some hundred roundings, eight times over, and not less than some tens
+        of roundings of 1 eV, of 1 eV/Å or of the largest component.
+    """
+
+    def __init__(self, potential: Potential, structure: Atoms, rng: np.random.Generator, label: str) -> None:
+        self.potential, self.rng, self.label = potential, rng, label
+        self.structure = structure.copy()
+        self.structure.positions += 0.02 * rng.standard_normal(structure.positions.shape)
+        self.eps = float(np.finfo(potential.dtype).eps)
+
+    @cached_property
+    def reference(self) -> Prediction:
+        return self.potential.predict(self.structure)
+
+    @cached_property
+    def matrices(self) -> Float64[np.ndarray, "K 3 3"]:
+        """Uniform on O(3), proper and improper mixed."""
+        count = _COPIES_SMALL if len(self.structure) <= _SMALL else _COPIES
+        signs = self.rng.permutation(np.resize([1.0, 1.0, -1.0], count))
+        return random_rotations(count, self.rng) * signs[:, None, None]
+
+    def moved(self, positions: np.ndarray) -> Atoms:
+        """The structure with other positions."""
+        copy = self.structure.copy()
+        copy.positions = positions
+        return copy
+
+    def strained(self, matrix: np.ndarray) -> Atoms:
+        """The structure with positions and cell under x → x M (row vectors)."""
+        copy = self.moved(self.structure.positions @ matrix)
+        copy.cell = self.structure.cell.array @ matrix
+        return copy
+
+    def turned(self, matrix: np.ndarray) -> Atoms:
+        """The whole structure, turned."""
+        return turned(self.structure, matrix)
+
+    @cached_property
+    def noise(self) -> Noise:
+        extent = 1.0 + np.abs(self.structure.positions).max()
+        shifts = 100.0 * self.eps * extent * self.rng.uniform(-1.0, 1.0, (6, 3))
+        moved = collected([self.potential.predict(self.moved(self.structure.positions + shift)) for shift in shifts])
+        reference, atoms = self.reference, len(self.structure)
+        rounding = 64.0 * self.eps
+
+        def level(values: np.ndarray | None, central: np.ndarray | None, scale: float) -> float:
+            if values is None or central is None:
+                return 0.0
+            return float(8.0 * np.abs(values - central).max() + rounding * scale)
+
+        # The total is summed in float64 whatever the model's arithmetic is: it has no roundings of its own size.
+        total = 64.0 * np.finfo(np.float64).eps * abs(float(reference.energies[0]))
+        largest_force = max(1.0, float(np.abs(reference.forces).max()))
+        return Noise(
+            energy=level(moved.energies, reference.energies, atoms**0.5) + total,
+            forces=level(moved.forces, reference.forces, largest_force),
+            virial=level(moved.virials, reference.virials, largest_force * atoms**0.5 * extent),
+        )

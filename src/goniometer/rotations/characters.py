@@ -29,13 +29,16 @@ def characters(cos_angle: np.ndarray, lmax: int) -> Iterator[np.ndarray]:
     The recursion cos((m+1)α) = 2 cos α cos(mα) − cos((m−1)α) is stable on [−1, 1]; no division occurs.
     The yielded array is a buffer that the next step changes: use it before going on.
     """
-    before, now = np.ones_like(cos_angle), cos_angle
-    chi = np.ones_like(cos_angle)
+    twice = 2.0 * cos_angle
+    before, now, later = np.full_like(twice, 2.0), twice.copy(), np.empty_like(twice)  # 2 cos(mα) for m = 0, 1
+    chi = np.ones_like(twice)
     yield chi
     for _ in range(lmax):
-        chi += 2.0 * now
+        chi += now
         yield chi
-        before, now = now, 2.0 * cos_angle * now - before
+        np.multiply(twice, now, out=later)
+        later -= before
+        before, now, later = now, later, before
 
 
 def pair_cosines(left: Matrices, right: Matrices) -> np.ndarray:
@@ -44,20 +47,37 @@ def pair_cosines(left: Matrices, right: Matrices) -> np.ndarray:
     return np.clip((trace - 1.0) / 2.0, -1.0, 1.0)
 
 
+def holds_inversion(matrices: Matrices, weights: Float64[np.ndarray, "K"]) -> bool:
+    """Whether the second half of the elements are the negatives of the first, in order and with the same weights."""
+    half = len(weights) // 2
+    return (
+        len(weights) == 2 * half
+        and np.array_equal(matrices[half:], -matrices[:half])
+        and np.array_equal(weights[half:], weights[:half])
+    )
+
+
 def quadratic_forms(
-    matrices: Matrices, weights: Float64[np.ndarray, "K"], lmax: int, chunk: int = 1024
+    matrices: Matrices, weights: Float64[np.ndarray, "K"], lmax: int, tile: int = 256
 ) -> tuple[Float64[np.ndarray, "L"], Float64[np.ndarray, "L"]]:
     """Σ_kk' w_k w_k' χ_ℓ^±(g_k⁻¹ g_k') for ℓ = 0 … lmax: the even and the odd sums, each (lmax+1,).
 
-    Memory grows with ``chunk`` × K, time with K².
+    Time grows with K² lmax. Pairs are taken in tiles that stay in the cache, and each once.
     """
+    if holds_inversion(matrices, weights):  # the first half says everything
+        half = len(weights) // 2
+        even, _ = quadratic_forms(matrices[:half], 2.0 * weights[:half], lmax, tile)
+        return even, np.zeros(lmax + 1)
     rotations, signs = proper(matrices)
-    even, odd = np.zeros(lmax + 1), np.zeros(lmax + 1)
-    signed = weights * signs
-    for start in range(0, len(weights), chunk):
-        part = slice(start, start + chunk)
-        cosines = pair_cosines(rotations[part], rotations)
-        for ell, chi in enumerate(characters(cosines, lmax)):
-            even[ell] += weights[part] @ (chi @ weights)
-            odd[ell] += signed[part] @ (chi @ signed)
-    return even, odd
+    both = np.stack([weights, weights * signs], axis=1)
+    forms = np.zeros((lmax + 1, 2))
+    starts = range(0, len(weights), tile)
+    for row in starts:
+        rows = slice(row, row + tile)
+        for column in starts[row // tile :]:
+            columns = slice(column, column + tile)
+            mirrored = 1.0 if row == column else 2.0
+            cosines = pair_cosines(rotations[rows], rotations[columns])
+            for ell, chi in enumerate(characters(cosines, lmax)):
+                forms[ell] += mirrored * np.sum(both[rows] * (chi @ both[columns]), axis=0)
+    return forms[:, 0], forms[:, 1]

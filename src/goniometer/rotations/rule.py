@@ -90,7 +90,7 @@ class Rule:
         return replace(self, matrices=np.ascontiguousarray(matrices))
 
     def turned_at_random(self, seed: int, sides: str = "both") -> Rule:
-        """The rule turned by uniformly distributed proper rotations, on the ``left``, the ``right`` or ``both`` sides."""
+        """The rule turned by uniform random proper rotations, on the ``left``, the ``right`` or ``both`` sides."""
         if sides not in ("left", "right", "both"):
             raise InputError(f"a rule is turned on the 'left', the 'right' or 'both' sides, not '{sides}'")
         left, right = random_rotations(2, np.random.default_rng(seed))

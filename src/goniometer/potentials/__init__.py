@@ -1,5 +1,17 @@
 """Potentials: metatomic models natively, any ASE calculator, and the packaged models by name."""
 
+from goniometer.potentials.ase import AsePotential
 from goniometer.potentials.base import Potential, Prediction, VirialKind
+from goniometer.potentials.calculator import PotentialCalculator
+from goniometer.potentials.loading import load, packaged_models, parse_options
 
-__all__ = ["Potential", "Prediction", "VirialKind"]
+__all__ = [
+    "AsePotential",
+    "Potential",
+    "PotentialCalculator",
+    "Prediction",
+    "VirialKind",
+    "load",
+    "packaged_models",
+    "parse_options",
+]

@@ -1,0 +1,10 @@
+"""The files that come with the package, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def packaged_files(folder: str, suffix: str) -> dict[str, Path]:
+    """Name to path of the files with this suffix in a folder of the package's data, sorted by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / folder).glob(f"*{suffix}"))}

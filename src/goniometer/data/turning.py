@@ -1,0 +1,127 @@
+"""Whole structures, turned: everything that has a direction turns with the positions and the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import ase.constraints as ase_constraints
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64
+
+from goniometer.errors import InputError
+
+Matrix = Float64[np.ndarray, "3 3"]
+
+#: Per-atom arrays (N, 3) that are vectors; one of another name may be anything (a colour, scaled coordinates).
+POLAR_ARRAYS = ("positions", "momenta", "velocities", "forces", "dipoles")
+#: Per-atom arrays that, if they are (N, 3), are pseudovectors: they turn with det(R) R.
+AXIAL_ARRAYS = ("initial_magmoms", "magmoms")
+#: Entries of ``info`` that are tensors (3, 3) and vectors (3,).
+INFO_TENSORS = ("stress", "virial")
+INFO_VECTORS = ("dipole",)
+
+
+def turned(atoms: Atoms, matrix: Matrix) -> Atoms:
+    """A copy of a structure turned by R, an element of O(3): x → x Rᵀ for positions and cell (row vectors).
+
+    Momenta, velocities and forces turn as vectors, non-collinear magnetic moments (N, 3) as pseudovectors (with det R),
+    arrays (N, 3, 3) as tensors, R T Rᵀ; scalars and arrays of any other name are copied as they are. Constraints turn
+    with the structure. Nothing is wrapped. The copy has no calculator and no stored results.
+
+    Raises :class:`InputError` if the matrix is not orthogonal, or if a constraint cannot be expressed after the turn.
+    """
+    if matrix.shape != (3, 3) or not np.abs(matrix @ matrix.T - np.eye(3)).max() < 1e-9:
+        raise InputError("a structure is turned by an orthogonal 3 × 3 matrix (R Rᵀ = 1), and this one is not")
+    copy = atoms.copy()
+    copy.constraints = [_turned_constraint(constraint, matrix) for constraint in atoms.constraints]
+    copy.cell = atoms.cell.array @ matrix.T
+    copy.set_celldisp(matrix @ np.asarray(atoms.get_celldisp()).reshape(3))
+    axial = np.sign(np.linalg.det(matrix)) * matrix
+    for name, values in atoms.arrays.items():
+        if values.shape == (len(atoms), 3, 3):
+            copy.arrays[name] = matrix @ values @ matrix.T
+        elif values.shape == (len(atoms), 3) and name in POLAR_ARRAYS:
+            copy.arrays[name] = values @ matrix.T
+        elif values.shape == (len(atoms), 3) and name in AXIAL_ARRAYS:
+            copy.arrays[name] = values @ axial.T
+    for name in INFO_TENSORS:
+        if np.shape(atoms.info.get(name)) == (3, 3):
+            copy.info[name] = matrix @ np.asarray(atoms.info[name]) @ matrix.T
+    for name in INFO_VECTORS:
+        if np.shape(atoms.info.get(name)) == (3,):
+            copy.info[name] = matrix @ np.asarray(atoms.info[name])
+    return copy
+
+
+# Constraints that speak of indices, distances, angles and scaled coordinates only.
+_INVARIANT = (
+    ase_constraints.FixAtoms,
+    ase_constraints.FixBondLengths,
+    ase_constraints.FixCom,
+    ase_constraints.FixLinearTriatomic,
+    ase_constraints.FixScaled,
+    ase_constraints.FixScaledParametricRelations,
+    ase_constraints.ExternalForce,
+    ase_constraints.MirrorForce,
+)
+# The same with dihedral angles, which change their sign under an improper rotation.
+_CHIRAL = (ase_constraints.FixInternals, ase_constraints.MirrorTorque)
+
+
+def _turned_constraint(constraint: Any, matrix: Matrix) -> Any:
+    if isinstance(constraint, _INVARIANT) or (isinstance(constraint, _CHIRAL) and np.linalg.det(matrix) > 0):
+        return deepcopy(constraint)
+    for kind, turn in _DIRECTED.items():
+        if isinstance(constraint, kind):
+            return turn(constraint, matrix)
+    hint = " by an improper rotation" if isinstance(constraint, _CHIRAL) else ""
+    raise InputError(
+        f"the constraint {type(constraint).__name__} cannot be turned{hint}: remove it, or use FixAtoms, FixedPlane "
+        "or FixedLine"
+    )
+
+
+def _turned_direction(constraint: Any, matrix: Matrix) -> Any:
+    copy = deepcopy(constraint)
+    copy.dir = matrix @ copy.dir
+    return copy
+
+
+def _turned_mode(constraint: Any, matrix: Matrix) -> Any:
+    copy = deepcopy(constraint)
+    copy.mode = (copy.mode.reshape(-1, 3) @ matrix.T).ravel()
+    return copy
+
+
+def _turned_cartesian(constraint: Any, matrix: Matrix) -> Any:
+    """Fixed axes stay axes under a signed permutation; else one is a fixed plane, two are a fixed line."""
+    index, mask = constraint.index.copy(), constraint.mask
+    projector = matrix @ np.diag(mask.astype(float)) @ matrix.T
+    diagonal = np.diag(projector)
+    if np.abs(projector - np.diag(np.round(diagonal))).max() < 1e-9:
+        return ase_constraints.FixCartesian(index, mask=diagonal > 0.5)
+    if mask.sum() == 1:
+        return ase_constraints.FixedPlane(index, matrix @ mask.astype(float))
+    return ase_constraints.FixedLine(index, matrix @ (~mask).astype(float))
+
+
+def _turned_hookean(constraint: Any, matrix: Matrix) -> Any:
+    copy = deepcopy(constraint)
+    if copy._type == "point":
+        copy.origin = matrix @ copy.origin
+    elif copy._type == "plane":
+        *normal, offset = copy.plane
+        copy.plane = (*(matrix @ np.array(normal)), offset)
+    return copy
+
+
+_DIRECTED: dict[type, Callable[[Any, Matrix], Any]] = {
+    ase_constraints.FixedPlane: _turned_direction,
+    ase_constraints.FixedLine: _turned_direction,
+    ase_constraints.FixedMode: _turned_mode,
+    ase_constraints.FixCartesian: _turned_cartesian,
+    ase_constraints.Hookean: _turned_hookean,
+}

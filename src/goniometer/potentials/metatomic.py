@@ -1,0 +1,356 @@
+"""Metatomic models, evaluated natively: one neighbor list a structure, its pairs reused for every turned copy."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import vesin
+from ase import Atoms
+from ase.data import chemical_symbols
+from jaxtyping import Float64
+from metatensor.torch import Labels, TensorBlock
+from metatomic.torch import (
+    AtomisticModel,
+    ModelEvaluationOptions,
+    ModelOutput,
+    NeighborListOptions,
+    System,
+    load_atomistic_model,
+    pick_device,
+    pick_output,
+    register_autograd_neighbors,
+)
+
+from goniometer.errors import InputError, PotentialError
+from goniometer.potentials.base import Potential, Prediction, checked
+from goniometer.potentials.batching import MEMORY_LIMIT_BYTES, BatchSizes, peak_memory_bytes
+
+Forces = Literal["conservative", "non-conservative"]
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_SAMPLE_NAMES = ["first_atom", "second_atom", "cell_shift_a", "cell_shift_b", "cell_shift_c"]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """One neighbor list of the structure as it stands: who sees whom, and the vectors between them in float64."""
+
+    options: NeighborListOptions
+    samples: torch.Tensor  # (P, 5) int32
+    vectors: np.ndarray  # (P, 3)
+
+
+class MetatomicPotential(Potential):
+    """A metatomic model.
+
+    Copies are made by turning positions, cell and pair vectors together; the pairs themselves do not change. They are evaluated in
+    batches, several systems at a time, whose size is found by measurement unless ``batch`` fixes it. Copies of a structure
+    without periodic directions are packed as disjoint parts of one system, the neighbor list saying who sees whom, if
+    the model was seen to give the same answer that way. Each batch takes one backward pass.
+
+    Energies are asked for atom by atom and summed in float64. The per-species baseline of models made by metatrain (some
+    100 eV an atom, which would cost float32 its last meaningful digits) is taken out of the model and added in float64.
+
+    Parameters
+    ----------
+    model
+        The loaded model.
+    name
+        What reports call it.
+    device
+        ``"cpu"``, ``"cuda"``, …; by default the first that the model supports and the machine has.
+    dtype
+        ``"float32"`` or ``"float64"``; by default the model's own.
+    forces
+        ``"conservative"``, the gradient of the energy, or ``"non-conservative"``, the model's own output of that name.
+    batch
+        A fixed number of copies per batch.
+    memory_limit
+        Bytes that one batch may take.
+    """
+
+    def __init__(
+        self,
+        model: AtomisticModel,
+        *,
+        name: str = "metatomic model",
+        device: str | None = None,
+        dtype: str | None = None,
+        forces: Forces = "conservative",
+        batch: int | None = None,
+        memory_limit: int = MEMORY_LIMIT_BYTES,
+    ) -> None:
+        capabilities = model.capabilities()
+        self.name = name
+        if model.requested_inputs(use_new_names=True):
+            needed = ", ".join(model.requested_inputs(use_new_names=True))
+            raise InputError(
+                f"{name} needs inputs beyond positions ({needed}), which are not handled natively: "
+                "give it as an ASE calculator, 'file.py:factory' returning a metatomic_ase.MetatomicCalculator"
+            )
+        self.dtype = self._chosen_dtype(dtype, capabilities.dtype)
+        self.device = self._chosen_device(device, capabilities.supported_devices)
+        self.conservative = forces == "conservative"
+        self._outputs = self._chosen_outputs(capabilities.outputs, forces)
+        self.virial = "full" if self.conservative or "stress" in self._outputs else "none"
+        self._species = set(capabilities.atomic_types)
+        self._baseline = _take_baseline(model, self._outputs["energy"])
+        self._model = model.to(device=self.device, dtype=_DTYPES[self.dtype])
+        self._neighbor_lists = model.requested_neighbor_lists()
+        self._packing: bool | None = None
+        on_cuda = self.device.type == "cuda"
+        memory = partial(torch.cuda.max_memory_allocated, self.device) if on_cuda else peak_memory_bytes
+        self._sizes = BatchSizes(fixed=batch, memory_limit=memory_limit, memory=memory)
+
+    @classmethod
+    def from_file(cls, path: str | Path, **options: Any) -> MetatomicPotential:
+        """Load an exported model (``.pt``). Raises :class:`InputError` if the file is not one."""
+        options.setdefault("name", Path(path).stem)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = load_atomistic_model(str(path))
+        except Exception as error:
+            raise InputError(
+                f"{path} is not an exported metatomic model ({_first_line(error)}); "
+                "a checkpoint must be exported first, with `mtt export`"
+            ) from error
+        return cls(model, **options)
+
+    # ---- choices made once -----------------------------------------------------------------------------------------
+
+    def _chosen_dtype(self, wanted: str | None, own: str) -> Literal["float32", "float64"]:
+        dtype = wanted or own
+        if dtype == "float32":
+            return "float32"
+        if dtype == "float64":
+            return "float64"
+        raise InputError(f"dtype '{dtype}' is not known for {self.name}: it must be float32 or float64")
+
+    def _chosen_device(self, wanted: str | None, supported: list[str]) -> torch.device:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return torch.device(pick_device(supported, wanted))
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"device '{wanted}' cannot be used for {self.name} ({_first_line(error)}); it supports {', '.join(supported)}"
+            ) from error
+
+    def _chosen_outputs(self, outputs: dict[str, ModelOutput], forces: Forces) -> dict[str, str]:
+        """The model's own names of the outputs that are asked for."""
+        if not any(name == "energy" or name.startswith("energy/") for name in outputs):
+            raise InputError(f"{self.name} has no energy output; it offers {', '.join(outputs)}")
+        chosen = {"energy": pick_output("energy", outputs)}
+        if forces == "conservative":
+            return chosen
+        if forces != "non-conservative":
+            raise InputError(f"forces must be 'conservative' or 'non-conservative', not '{forces}'")
+        for part, output in (("forces", "non_conservative_force"), ("stress", "non_conservative_stress")):
+            if any(name == output or name.startswith(f"{output}/") for name in outputs):
+                chosen[part] = pick_output(output, outputs)
+        if "forces" not in chosen:
+            raise InputError(f"{self.name} has no non-conservative forces; it offers {', '.join(outputs)}")
+        return chosen
+
+    # ---- evaluation ------------------------------------------------------------------------------------------------
+
+    def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
+        """See :meth:`Potential.turned`."""
+        self._check_species(structure)
+        pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
+        packed = not structure.pbc.any() and self._can_pack(structure)
+        key = (packed, len(structure), sum(len(each.vectors) for each in pairs))
+        done = 0
+        while done < len(matrices):
+            part = matrices[done : done + self._sizes.next(key, len(matrices) - done)]
+            start = time.perf_counter()
+            prediction = self._batch(
+                structure, structure.positions[None] @ part.transpose(0, 2, 1), part, pairs, packed
+            )
+            self._sizes.record(key, len(part), time.perf_counter() - start)
+            yield checked(prediction, structure, self.name)
+            done += len(part)
+
+    def _check_species(self, structure: Atoms) -> None:
+        unknown = sorted(set(structure.numbers.tolist()) - self._species)
+        if unknown:
+            known = ", ".join(chemical_symbols[number] for number in sorted(self._species))
+            raise InputError(f"{self.name} does not know {chemical_symbols[unknown[0]]}: it was trained on {known}")
+
+    def _pairs(self, structure: Atoms, options: NeighborListOptions) -> _Pairs:
+        search = vesin.NeighborList(cutoff=options.engine_cutoff("angstrom"), full_list=options.full_list, sorted=True)
+        first, second, shifts, vectors = search.compute(
+            points=structure.positions,
+            box=structure.cell.array * structure.pbc[:, None],
+            periodic=structure.pbc,
+            quantities="ijSD",
+            copy=True,
+        )
+        columns = np.column_stack([first, second, shifts]).astype(np.int32).reshape(-1, 5)
+        return _Pairs(options, torch.from_numpy(columns), np.asarray(vectors).reshape(-1, 3))
+
+    def _can_pack(self, structure: Atoms) -> bool:
+        """Whether copies packed into one system are seen not to feel each other; tested once, on different geometries."""
+        if self._packing is None:
+            rng = np.random.default_rng(0)
+            stretched = structure.positions + rng.normal(0.0, 0.02, (3, len(structure), 3))
+            moved = [Atoms(structure.numbers, positions=each) for each in stretched]
+            alone = [self.predict_alone(each) for each in moved]
+            pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
+            together = self._batch(structure, stretched, np.repeat(np.eye(3)[None], 3, axis=0), pairs, packed=True)
+            energies = np.array([each.energies[0] for each in alone])
+            forces = np.concatenate([each.forces for each in alone])
+            eps = float(torch.finfo(_DTYPES[self.dtype]).eps)
+            scale = np.abs(energies - self._baseline_of(structure)).max() + 1.0
+            self._packing = bool(
+                np.abs(together.energies - energies).max() < 64 * eps * scale
+                and np.abs(together.forces - forces).max() < 64 * eps * max(np.abs(forces).max(), 1.0) * scale
+            )
+        return self._packing
+
+    def predict_alone(self, structure: Atoms) -> Prediction:
+        """Evaluate one structure as one system, never packed."""
+        self._check_species(structure)
+        pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
+        return self._batch(structure, structure.positions[None], np.eye(3)[None], pairs, packed=False)
+
+    def _baseline_of(self, structure: Atoms) -> float:
+        return float(sum(self._baseline.get(int(number), 0.0) for number in structure.numbers))
+
+    def _batch(
+        self, structure: Atoms, turned: np.ndarray, matrices: np.ndarray, pairs: list[_Pairs], packed: bool
+    ) -> Prediction:
+        """Evaluate copies with positions ``turned`` (B, N, 3); cells and pair vectors are turned by ``matrices`` (B, 3, 3)."""
+        copies = len(turned)
+        cell = structure.cell.array * structure.pbc[:, None]
+        positions = self._tensor(turned).requires_grad_(self.conservative)
+        cells = self._tensor(cell @ matrices.transpose(0, 2, 1)).requires_grad_(self.conservative)
+        build = self._packed_system if packed else self._systems
+        systems = build(structure, positions, cells, matrices, pairs)
+        per_atom = self._model.capabilities().outputs[self._outputs["energy"]].sample_kind == "atom"
+        kinds = {"energy": "atom" if per_atom else "system", "forces": "atom", "stress": "system"}
+        units = {"energy": "eV", "forces": "eV/A", "stress": "eV/A^3"}
+        options = ModelEvaluationOptions(
+            length_unit="angstrom",
+            outputs={
+                name: ModelOutput(unit=units[part], sample_kind=kinds[part]) for part, name in self._outputs.items()
+            },
+        )
+        try:
+            # Specialised code costs seconds for each new shape, is no faster here, and would change the last bits of a result
+            # between its first evaluations.
+            with torch.jit.optimized_execution(False):
+                outputs = self._model(systems, options, check_consistency=False)
+                values = self._in_order(outputs[self._outputs["energy"]].block(), systems, per_atom)
+                if self.conservative:
+                    values.sum().backward()
+        except (RuntimeError, ValueError) as error:
+            raise PotentialError(f"{self.name} failed: {_first_line(error)}") from error
+        energies = values.detach().double().cpu().numpy().reshape(copies, -1).sum(axis=1) + self._baseline_of(structure)
+        if self.conservative:
+            gradient = _array(positions.grad, positions)
+            centred = turned - turned.mean(axis=1, keepdims=True)
+            virials = centred.transpose(0, 2, 1) @ gradient
+            turned_cells = cell @ matrices.transpose(0, 2, 1)
+            virials += turned_cells.transpose(0, 2, 1) @ _array(cells.grad, cells)
+            return Prediction(energies, -gradient, virials)
+        forces = self._in_order(outputs[self._outputs["forces"]].block(), systems, True)
+        stress = None
+        if "stress" in self._outputs and structure.pbc.all():
+            stress = _array(outputs[self._outputs["stress"]].block().values, cells) * structure.get_volume()
+        return Prediction(energies, _array(forces, positions), stress)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.tensor(array, dtype=_DTYPES[self.dtype], device=self.device)
+
+    def _in_order(self, block: TensorBlock, systems: list[System], per_atom: bool) -> torch.Tensor:
+        """The values of a block in the order of systems and atoms, whatever the order of its samples."""
+        if not per_atom:
+            return block.values[torch.argsort(block.samples.column("system"))]
+        per_system = len(systems[0])
+        index = block.samples.column("system").long() * per_system + block.samples.column("atom").long()
+        return torch.zeros_like(block.values).index_add(0, index, block.values)
+
+    def _systems(
+        self, structure: Atoms, positions: torch.Tensor, cells: torch.Tensor, matrices: np.ndarray, pairs: list[_Pairs]
+    ) -> list[System]:
+        """One system a copy; the samples of the neighbor lists are shared."""
+        types = torch.tensor(structure.numbers, dtype=torch.int32, device=self.device)
+        pbc = torch.tensor(structure.pbc, device=self.device)
+        systems = [System(types, positions[k], cells[k], pbc) for k in range(len(matrices))]
+        for each in pairs:
+            samples = Labels(_SAMPLE_NAMES, each.samples.to(self.device), assume_unique=True)
+            vectors = self._tensor(each.vectors @ matrices.transpose(0, 2, 1))
+            for system, turned in zip(systems, vectors, strict=True):
+                self._add_pairs(system, each.options, samples, turned)
+        return systems
+
+    def _packed_system(
+        self, structure: Atoms, positions: torch.Tensor, cells: torch.Tensor, matrices: np.ndarray, pairs: list[_Pairs]
+    ) -> list[System]:
+        """All copies as disjoint parts of one system without a cell."""
+        copies, atoms = positions.shape[:2]
+        types = torch.tensor(np.tile(structure.numbers, copies), dtype=torch.int32, device=self.device)
+        pbc = torch.zeros(3, dtype=torch.bool, device=self.device)
+        system = System(types, positions.reshape(-1, 3), cells[0], pbc)
+        offsets = torch.zeros((copies, 1, 5), dtype=torch.int32)
+        offsets[:, 0, :2] = atoms * torch.arange(copies, dtype=torch.int32)[:, None]
+        for each in pairs:
+            columns = (each.samples[None] + offsets).reshape(-1, 5)
+            samples = Labels(_SAMPLE_NAMES, columns.to(self.device), assume_unique=True)
+            vectors = (each.vectors @ matrices.transpose(0, 2, 1)).reshape(-1, 3)
+            self._add_pairs(system, each.options, samples, self._tensor(vectors))
+        return [system]
+
+    def _add_pairs(self, system: System, options: NeighborListOptions, samples: Labels, vectors: torch.Tensor) -> None:
+        components = [Labels.range("xyz", 3).to(self.device)]
+        properties = Labels.range("distance", 1).to(self.device)
+        block = TensorBlock(vectors.reshape(-1, 3, 1), samples, components, properties)
+        if self.conservative:
+            register_autograd_neighbors(system, block, check_consistency=False)
+        system.add_neighbor_list(options, block)
+
+
+def _array(values: torch.Tensor | None, like: torch.Tensor) -> np.ndarray:
+    """Float64 on the host, of the given shape; a gradient that never arose is zero."""
+    if values is None:
+        return np.zeros(tuple(like.shape))
+    return values.detach().double().cpu().numpy().reshape(tuple(like.shape))
+
+
+def _take_baseline(model: AtomisticModel, energy: str) -> dict[int, float]:
+    """Take the per-species energies out of a model made by metatrain; empty for models that hold none in the known form.
+
+    metatrain adds them in the model's dtype. Here they are set to zero before the first evaluation, and added in float64 instead.
+    """
+    baseline: dict[int, float] = {}
+    for module in model.module.modules():
+        if getattr(module, "original_name", type(module).__name__) != "BaseCompositionModel":
+            continue
+        try:
+            blocks = module.weights[energy].blocks()
+            species = blocks[0].samples.column("center_type").tolist() if len(blocks) == 1 else []
+        except (AttributeError, KeyError, RuntimeError, ValueError):
+            continue
+        if not species or blocks[0].values.shape != (len(species), 1):
+            continue
+        for number, value in zip(species, blocks[0].values[:, 0].tolist(), strict=True):
+            baseline[number] = baseline.get(number, 0.0) + value
+        blocks[0].values[:] = 0.0
+    return baseline
+
+
+def _first_line(error: BaseException) -> str:
+    """The line of an error that says something: TorchScript puts a traceback before its message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "error" in line]
+    return (telling or lines or [type(error).__name__])[-1][:300]

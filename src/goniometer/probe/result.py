@@ -50,7 +50,8 @@ class Figure:
     ``as_given`` the response at the identity less the mean (signed for the energy, rms over components otherwise), ``max`` the
     largest deviation of a component over the orbit, ``floor`` the part of ``rms`` that noise alone would give.
     In a pooled figure each is the root mean square over structures (``max`` the largest), and ``error`` the standard error of
-    ``rms`` over structures, None for a single one.
+    ``rms`` over structures, None for a single one. Of an energy, ``rms_per_atom``, ``floor_per_atom`` and
+    ``error_per_atom`` are ``rms``, ``floor`` and ``error`` per atom; None for other quantities.
     """
 
     unit: str
@@ -64,6 +65,8 @@ class Figure:
     rms_per_atom: float | None = None
     mae_as_given: float | None = None
     error: float | None = None
+    floor_per_atom: float | None = None
+    error_per_atom: float | None = None
 
     @property
     def at_floor(self) -> bool:

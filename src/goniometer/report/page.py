@@ -1,0 +1,320 @@
+"""One self-contained HTML page of a probe: nothing is loaded from anywhere, light and dark, for screen and paper."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goniometer.errors import InputError
+from goniometer.probe.result import Figure, Pooled, ProbeResult, StructureResult
+from goniometer.report.tables import floor_table, tables
+from goniometer.report.wording import (
+    ENERGY,
+    ENERGY_PER_ATOM,
+    FORCE,
+    QUANTITIES,
+    STRESS,
+    TORQUE,
+    Quantity,
+    Scale,
+    dominant,
+    formula,
+    number,
+    percent,
+    plural,
+    remarks,
+    rule_label,
+    sentences,
+)
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+#: Pictures, maps and spectra are drawn for at most so many structures, those of the largest force errors.
+MAX_DRAWN = 12
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure of the page; ``wide`` has a row of its own."""
+
+    id: str
+    title: str
+    svg: str
+    caption: str
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Key:
+    """One of the numbers at the top: what it is, the number, its unit, what is to be known with it."""
+
+    name: str
+    value: str
+    unit: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A structure with its own panels."""
+
+    name: str
+    summary: str
+    panels: list[Panel] = field(default_factory=list)
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError unless a file can be written there; call it before the work whose outcome goes into it."""
+    folder = path.parent
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
+    if not folder.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise InputError(f"cannot write {path}: no permission to write there")
+
+
+def write_page(result: ProbeResult, path: Path) -> None:
+    """Write :func:`render_page` to a file; InputError if it cannot be written."""
+    check_writable(path)
+    page = render_page(result)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def render_page(result: ProbeResult) -> str:
+    """The page as text. The same result gives the same page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("goniometer", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = resources.files("goniometer.report").joinpath("page.css").read_text(encoding="utf-8")
+    pooled = result.pooled if result.structures else None
+    first, *others = sentences(result)
+    return environment.get_template("page.html.j2").render(
+        result=result,
+        style=Markup(style),
+        svg=Markup,
+        title=f"{result.model.name}: rotational symmetry",
+        verdict=first,
+        details=others,
+        remarks=remarks(result),
+        provenance=_provenance(result),
+        found=None if pooled is None else _findings(result, pooled),
+    )
+
+
+def _findings(result: ProbeResult, pooled: Pooled) -> dict[str, Any]:
+    """What the page shows of structures that were probed."""
+    return {
+        "cards": _keys(result, pooled),
+        "errors": _error_panels(result, pooled),
+        "words": _spectrum_words(pooled),
+        "spectra": _spectrum_panels(result, pooled),
+        "residuals": _residual_panels(result, pooled),
+        "chapters": _chapters(result),
+        "tables": tables(result, all_rules=True),
+        "floors": floor_table(result),
+    }
+
+
+# --- the numbers at the top ----------------------------------------------------------------------------------------------
+
+
+def _keys(result: ProbeResult, pooled: Pooled) -> list[Key]:
+    keys = [_key("Forces", pooled.forces, FORCE, "rms per component"), _energy_key(pooled.energy)]
+    if pooled.stress is not None:
+        keys.append(_key("Stress", pooled.stress, STRESS, "rms per component"))
+    torque = pooled.torque
+    keys.append(
+        Key(
+            "Rotational gradient",
+            TORQUE.number(torque.norm),
+            TORQUE.unit,
+            f"as given; floor {TORQUE.noise(torque.floor)}",
+        )
+    )
+    if pooled.forces.spectrum.resolved is not None and not pooled.forces.at_floor:
+        share = percent(pooled.forces.spectrum.resolved)
+        keys.append(Key("Resolved", share, "", f"of the force variance, at ℓ ≤ {result.lmax}"))
+    effort = sum(structure.evaluations for structure in result.structures)
+    note = f"{plural(effort, 'evaluation')} of {plural(len(result.structures), 'structure')}"
+    return [*keys, Key("Took", number(result.seconds), "s", note)]
+
+
+def _energy_key(energy: Figure) -> Key:
+    if energy.at_floor or energy.rms_per_atom is None or energy.floor_per_atom is None:
+        return _key("Energy", energy, ENERGY, "rms per structure")
+    scale = ENERGY_PER_ATOM
+    value = scale.number(energy.rms_per_atom, energy.error_per_atom)
+    return Key("Energy", value, scale.unit, f"rms; floor {scale.noise(energy.floor_per_atom)}")
+
+
+def _key(name: str, figure: Figure, scale: Scale, note: str) -> Key:
+    if figure.at_floor:
+        return Key(name, "at the floor", "", f"of {scale.noise(figure.floor)}, {note}")
+    return Key(name, scale.number(figure.rms, figure.error), scale.unit, f"{note}; floor {scale.noise(figure.floor)}")
+
+
+# --- panels --------------------------------------------------------------------------------------------------------------
+
+
+def _quantities(pooled: Pooled) -> list[Quantity]:
+    return [quantity for quantity in QUANTITIES if getattr(pooled, quantity) is not None]
+
+
+def _panel(name: str, title: str, figure: matplotlib.figure.Figure, caption: str, wide: bool = False) -> Panel:
+    from goniometer.report.figures import to_svg
+
+    return Panel(name, title, to_svg(figure, name, f"{title}. {caption}"), caption, wide)
+
+
+def _error_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
+    from goniometer.report.figures import errors_figure, torque_figure
+
+    titles = {"energy": "Energy, per atom", "forces": "Forces, per component", "stress": "Stress, per component"}
+    captions = {
+        "energy": "Dot: rms over all orientations. Diamond: the structure as given. Stroke: the largest deviation seen.",
+        "forces": "Dot: rms over all orientations. Diamond: mean absolute error as given. Stroke: the largest deviation seen.",
+        "stress": "As for the forces, with the rms over components as given.",
+    }
+    floor = " The hatched part is what noise alone would give: a dot inside it says nothing."
+    panels = [
+        _panel(f"errors-{quantity}", titles[quantity], errors_figure(result, quantity), captions[quantity] + floor)
+        for quantity in _quantities(pooled)
+    ]
+    caption = (
+        "dE/dω, zero for a symmetric potential. Diamond: as given. Dot: rms over orientations, where the model gives it. Square: "
+        "what the energy spectrum implies, √Σ ℓ(ℓ+1) P. Square and dot agree where the spectrum holds the whole variance."
+    )
+    return [*panels, _panel("torque", "Rotational gradient", torque_figure(result), caption)]
+
+
+def _spectrum_caption(result: ProbeResult, quantity: str) -> str:
+    split = "plain even, striped odd under inversion" if result.rule.inversion else "both parities together"
+    return (
+        f"√P for each angular momentum ({split}), so that heights are errors; their squares add up to the variance. "
+        "Hatched: floor, from noise and from what leaks out of the unresolved part. Dashed: variance beyond the last ℓ."
+    )
+
+
+def _spectrum_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
+    from goniometer.report.figures import spectrum_figure
+
+    titles = {"energy": "Energy, per structure", "forces": "Forces, per component", "stress": "Stress, per component"}
+    return [
+        _panel(
+            f"spectrum-{quantity}",
+            titles[quantity],
+            spectrum_figure(result, quantity),
+            _spectrum_caption(result, quantity),
+        )
+        for quantity in _quantities(pooled)
+    ]
+
+
+def _spectrum_words(pooled: Pooled) -> list[str]:
+    nouns = {"energy": "energy", "forces": "force", "stress": "stress"}
+    figures = [(nouns[quantity], getattr(pooled, quantity)) for quantity in _quantities(pooled)]
+    return [dominant(noun, figure) for noun, figure in figures if not figure.at_floor]
+
+
+def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
+    """One for each quantity that is above its floor; an odd one is the first, and wide."""
+    from goniometer.report.figures import residual_figure
+
+    caption = (
+        "Marks show the most that a rule leaves, in the mean over its orientations; where an arrow hangs from one, the variance "
+        "beyond the spectrum makes most of it, and the rule may leave far less. Filled marks: with inversion. Rings: the grids "
+        "none, i, 2, 2i, 3 and 3i of the paper. Crosses: measured. Hatched: the floor of the probe."
+    )
+    drawn = [
+        quantity
+        for quantity in ("forces", "energy", "stress")
+        if quantity in _quantities(pooled)
+        and not getattr(pooled, quantity).at_floor
+        and any(getattr(rule, quantity) is not None for rule in pooled.rules)
+    ]
+    panels = []
+    for place, quantity in enumerate(drawn):
+        wide = place == 0 and len(drawn) % 2 == 1
+        picture = residual_figure(result, quantity, wide=wide)
+        words = caption if place == 0 else "Read as the forces." if drawn[0] == "forces" else "Read as the energy."
+        panels.append(_panel(f"residual-{quantity}", quantity.capitalize(), picture, words, wide))
+    return panels
+
+
+def _chapters(result: ProbeResult) -> list[Chapter]:
+    loudest = sorted(result.structures, key=lambda structure: -structure.forces.rms)[:MAX_DRAWN]
+    return [_chapter(result, s, f"s{i}") for i, s in enumerate(result.structures) if s in loudest]
+
+
+def _chapter(result: ProbeResult, structure: StructureResult, prefix: str) -> Chapter:
+    from goniometer.report.figures import spectrum_figure, sphere_figure, structure_figure
+
+    picture = (
+        "Each atom is coloured by the rms error of its force over all orientations. Seen along a fixed direction; "
+        "the arrows are the axes of the map beside it."
+    )
+    sphere = structure.sphere
+    globe = (
+        f"How the energy changes with the direction that the laboratory's {sphere.axis} axis has in the structure's frame, "
+        f"averaged over turns about that axis: {percent(sphere.share)} of the resolved variance is seen in this way."
+    )
+    panels = [
+        _panel(f"{prefix}-atoms", "Where the force error sits", structure_figure(structure), picture),
+        _panel(f"{prefix}-sphere", "Energy against direction", sphere_figure(structure), globe),
+    ]
+    for quantity, title in (("forces", "Spectrum of the forces"), ("energy", "Spectrum of the energy")):
+        drawn = spectrum_figure(structure, quantity, legend=False)
+        panels.append(
+            _panel(f"{prefix}-spectrum-{quantity}", title, drawn, "Read as the spectra of all structures above.")
+        )
+    summary = (
+        f"{formula(structure.formula)}, {plural(structure.n_atoms, 'atom')}, {_periodicity(structure)}. "
+        f"Forces {_size(structure.forces, FORCE)}, energy {_size(structure.energy, ENERGY)}; "
+        f"{plural(structure.evaluations, 'evaluation')} in {number(structure.seconds)} s."
+    )
+    return Chapter(structure.name, summary, panels)
+
+
+def _size(figure: Figure, scale: Scale) -> str:
+    return f"at the floor of {scale.noise(figure.floor)}" if figure.at_floor else f"{scale(figure.rms)} rms"
+
+
+def _periodicity(structure: StructureResult) -> str:
+    periodic = [axis for axis, holds in zip("abc", structure.pbc, strict=True) if holds]
+    return {0: "not periodic", 3: "periodic"}.get(len(periodic), f"periodic along {' and '.join(periodic)}")
+
+
+def _provenance(result: ProbeResult) -> list[tuple[str, str]]:
+    rule, model = result.rule, result.model
+    inversion = "with inversion" if rule.inversion else "without inversion"
+    turn = "not turned" if rule.seed is None else f"turned at random with seed {rule.seed}"
+    memory = result.peak_memory_bytes
+    rows = [
+        ("model", f"{model.name}, {model.dtype}, virial: {model.virial}"),
+        (
+            "rule",
+            f"{rule_label(rule.name, False)}, {plural(rule.n, 'element')}, degree {rule.degree}, {inversion}, {turn}",
+        ),
+        ("resolved to", f"ℓ = {result.lmax}"),
+        ("time", f"{number(result.seconds)} s"),
+        ("peak memory", "not known" if memory is None else f"{number(memory / 2**30)} GiB"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in result.versions.items()) or "not recorded"),
+        ("made", result.created or "not recorded"),
+        ("document", result.schema),
+    ]
+    return rows

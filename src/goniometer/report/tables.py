@@ -1,0 +1,269 @@
+"""The figures of a probe as tables of finished words: printed on the terminal here, set in HTML by the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich import box
+from rich.columns import Columns
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from goniometer.probe.result import Figure, ProbeResult, Residual, RuleResidual, StructureResult
+from goniometer.report.wording import (
+    ENERGY,
+    ENERGY_PER_ATOM,
+    FORCE,
+    PAPER_GRIDS,
+    SCALES,
+    STRESS,
+    TORQUE,
+    Quantity,
+    Scale,
+    at_most,
+    number,
+    percent,
+    plural,
+    remarks,
+    shares,
+    shorten,
+    verdict,
+)
+
+AT_FLOOR = "at the floor"
+POOLED = "all structures"
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people: every cell is text that is ready to be read, the first column names the row.
+
+    ``columns`` are pairs of a heading and its unit (or an empty string); ``emphasis`` is the number of the row to stress.
+    """
+
+    title: str
+    columns: list[tuple[str, str]]
+    rows: list[list[str]]
+    note: str = ""
+    emphasis: int | None = None
+
+
+def tables(result: ProbeResult, all_rules: bool = False) -> list[Table]:
+    """Every table that the result has something to say in; ``all_rules`` lists all rules and not the telling ones."""
+    if result.pooled is None or not result.structures:
+        return []
+    found = [_energies(result), _forces(result)]
+    if result.pooled.stress is not None:
+        found.append(_stresses(result))
+    return [*found, _torques(result), *spectrum_tables(result), *rule_tables(result, all_rules)]
+
+
+def spectrum_tables(result: ProbeResult) -> list[Table]:
+    """The pooled spectra of what is above its floor: √P_ℓ by parity, floor and share of the variance for each ℓ."""
+    if result.pooled is None or not result.structures:
+        return []
+    found = [(quantity, getattr(result.pooled, quantity), scale) for quantity, scale in SCALES.items()]
+    return [
+        _spectrum(quantity, figure, scale)
+        for quantity, figure, scale in found
+        if figure is not None and not figure.at_floor
+    ]
+
+
+def rule_tables(result: ProbeResult, all_rules: bool = False) -> list[Table]:
+    """What each rule leaves of the forces and of the energy; of a quantity at its floor there is nothing to remove."""
+    if result.pooled is None or not result.pooled.rules:
+        return []
+    above: dict[Quantity, bool] = {
+        "forces": not result.pooled.forces.at_floor,
+        "energy": not result.pooled.energy.at_floor,
+    }
+    quantities = [quantity for quantity, holds in above.items() if holds]
+    return [_rules(result.pooled.rules, quantity, all_rules) for quantity in quantities]
+
+
+def floor_table(result: ProbeResult) -> Table:
+    """The noise of one evaluation by its source, for each structure."""
+    rows = []
+    for structure in result.structures:
+        for quantity, scale in SCALES.items():
+            figure = getattr(structure, quantity)
+            if figure is not None:
+                noise = figure.floors
+                parts = [noise.repeat, noise.translation, noise.permutation, noise.rounding, noise.value]
+                rows.append([structure.name, quantity, *map(scale.number, parts), scale.unit])
+    columns = ["structure", "quantity", "repeated", "translated", "permuted", "rounding", "largest", "unit"]
+    return Table("Noise of one evaluation, by source (rms per component)", [(name, "") for name in columns], rows)
+
+
+def telling_rules(rules: list[RuleResidual], limit: int = 18) -> list[RuleResidual]:
+    """The paper's grids, what was measured, and rules that no cheaper rule beats; by number of evaluations."""
+    chosen, best = [], float("inf")
+    for rule in sorted(rules, key=lambda rule: (rule.n, at_most(rule.forces))):
+        better = at_most(rule.forces) < 0.9 * best
+        best = min(best, at_most(rule.forces))
+        if better or rule.forces.measured is not None or (rule.name, rule.inversion) in PAPER_GRIDS:
+            chosen.append(rule)
+    return chosen[:limit]
+
+
+def _figures(result: ProbeResult, quantity: str) -> Iterator[tuple[StructureResult | None, str, Figure]]:
+    """Each structure's figure of a quantity, where it has one, with its name; the pooled one last if there are several."""
+    for structure in result.structures:
+        figure = getattr(structure, quantity)
+        if figure is not None:
+            yield structure, structure.name, figure
+    if len(result.structures) > 1:
+        yield None, POOLED, getattr(result.pooled, quantity)
+
+
+def _errors(figure: Figure, scale: Scale, *others: float | None) -> list[str]:
+    """The rms and other errors, then the floor; of what is at the floor, the floor alone."""
+    floor = number(figure.floor * scale.factor, 2)
+    if figure.at_floor:
+        return [AT_FLOOR, *[NONE] * len(others), floor]
+    return [scale.number(figure.rms, figure.error), *map(scale.number, others), floor]
+
+
+def _last(rows: list[list[str]], result: ProbeResult) -> int | None:
+    return len(rows) - 1 if len(result.structures) > 1 else None
+
+
+def _energies(result: ProbeResult) -> Table:
+    rows = []
+    for structure, name, figure in _figures(result, "energy"):
+        per_atom = NONE if figure.at_floor else ENERGY_PER_ATOM.number(figure.rms_per_atom, figure.error_per_atom)
+        atoms = str(structure.n_atoms) if structure else ""
+        rows.append([name, atoms, per_atom, *_errors(figure, ENERGY, figure.as_given, figure.max)])
+    columns = [("structure", ""), ("atoms", ""), ("rms", "meV/atom"), *((h, "meV") for h in _HEADINGS)]
+    return Table(
+        "Energy: how much it changes when the structure is turned", columns, rows, emphasis=_last(rows, result)
+    )
+
+
+_HEADINGS = ("rms", "as given", "largest", "floor")
+
+
+def _forces(result: ProbeResult) -> Table:
+    rows = []
+    for _, name, figure in _figures(result, "forces"):
+        resolved = NONE if figure.spectrum.resolved is None or figure.at_floor else percent(figure.spectrum.resolved)
+        rows.append([name, *_errors(figure, FORCE, figure.as_given, figure.mae_as_given, figure.max), resolved])
+    columns = [("structure", ""), *((h, FORCE.unit) for h in ("rms", "as given", "MAE", "largest", "floor"))]
+    columns.append(("resolved", f"ℓ ≤ {result.lmax}"))
+    note = "MAE: mean absolute error as given. Resolved: share of the variance that the spectrum holds."
+    return Table("Forces, per component", columns, rows, note, _last(rows, result))
+
+
+def _stresses(result: ProbeResult) -> Table:
+    rows = [
+        [name, *_errors(figure, STRESS, figure.as_given, figure.max)] for _, name, figure in _figures(result, "stress")
+    ]
+    columns = [("structure", ""), *((heading, STRESS.unit) for heading in _HEADINGS)]
+    return Table("Stress, per component", columns, rows, emphasis=_last(rows, result))
+
+
+def _torques(result: ProbeResult) -> Table:
+    named = [(s.name, s.torque, FORCE.number(s.net_force)) for s in result.structures]
+    if len(result.structures) > 1 and result.pooled is not None:
+        named.append((POOLED, result.pooled.torque, ""))
+    rows = [
+        [name, *map(TORQUE.number, (t.norm, t.rms, t.expected)), number(t.floor * TORQUE.factor, 2), net]
+        for name, t, net in named
+    ]
+    headings = ("as given", "rms", "from spectrum", "floor")
+    columns = [("structure", ""), *((heading, TORQUE.unit) for heading in headings), ("net force", FORCE.unit)]
+    note = f"{NONE} in 'rms': only finite rotations could give it." if any(t.rms is None for _, t, _ in named) else ""
+    return Table("Rotational gradient (torque) and net force", columns, rows, note, _last(rows, result))
+
+
+def _spectrum(quantity: str, figure: Figure, scale: Scale) -> Table:
+    spectrum = figure.spectrum
+    split = spectrum.minus is not None
+    rows = []
+    for ell, share in enumerate(shares(spectrum, figure.rms**2)):
+        floor = spectrum.floor[ell]
+        powers = [spectrum.plus[ell]] if spectrum.minus is None else [spectrum.plus[ell], spectrum.minus[ell]]
+        cells = [_root(power, floor, scale) for power in powers]
+        if ell == 0:
+            cells[0] = "mean"
+        loud = any(power > floor for power in powers[1 if ell == 0 else 0 :])
+        rows.append(
+            [str(ell), *cells, number(max(floor, 0.0) ** 0.5 * scale.factor, 2), percent(sum(share)) if loud else NONE]
+        )
+    rest = max(spectrum.unresolved, 0.0)
+    left = NONE if spectrum.resolved is None else percent(max(0.0, 1.0 - spectrum.resolved))
+    rows.append([f"> {len(spectrum.plus) - 1}", *[""] * (split), scale.number(rest**0.5), "", left])
+    parities = ["even √P", "odd √P"] if split else ["√P"]
+    columns = [("ℓ", ""), *((name, scale.unit) for name in [*parities, "floor"]), ("share", "")]
+    return Table(f"Spectrum: {quantity}", columns, rows)
+
+
+def _root(power: float, floor: float, scale: Scale) -> str:
+    """√P, or what it is at most where it cannot be told from its floor."""
+    if power <= floor:
+        return f"≤ {number(max(floor, 0.0) ** 0.5 * scale.factor, 2)}"
+    return scale.number(power**0.5)
+
+
+def _rules(rules: list[RuleResidual], quantity: Quantity, all_rules: bool) -> Table:
+    chosen = sorted(rules, key=lambda rule: rule.n) if all_rules else telling_rules(rules)
+    scale = SCALES[quantity]
+    rows = []
+    for rule in chosen:
+        grid = PAPER_GRIDS.get((rule.name, rule.inversion), "")
+        inversion = "yes" if rule.inversion else ""
+        rows.append([rule.name, inversion, str(rule.n), *_residual(getattr(rule, quantity), scale), grid])
+    columns = [("rule", ""), ("inversion", ""), ("n", "")]
+    columns += [(part, scale.unit) for part in ("over turns", "as it stands", "measured")]
+    noun = "force" if quantity == "forces" else quantity
+    note = "n: evaluations. ≤: with the most that the unresolved variance could add. Grid: its name in the paper."
+    if len(chosen) < len(rules):
+        note += f" {plural(len(rules) - len(chosen), 'further rule')} in the page and the JSON file."
+    return Table(
+        f"What is left of the {noun} error in the mean over a rule (rms)", [*columns, ("grid", "")], rows, note
+    )
+
+
+def _residual(residual: Residual, scale: Scale) -> list[str]:
+    over = scale.number(residual.over_turns)
+    if residual.tail > 0.3 * residual.over_turns:
+        over = f"≤ {scale.number(at_most(residual))}"
+    return [over, scale.number(residual.as_it_stands), scale.number(residual.measured)]
+
+
+def print_probe(result: ProbeResult, console: Console) -> None:
+    """Print the verdict, what must be said with it, and the tables."""
+    console.print()
+    console.print(Text(verdict(result), style="bold"))
+    for remark in remarks(result):
+        console.print(Text(remark, style="yellow"))
+    for failure in result.failures:
+        console.print(Text.assemble(("failed  ", "bold red"), f"{failure.name}: {failure.error}"))
+    console.print()
+    spectra = spectrum_tables(result)
+    for table in tables(result):
+        if table not in spectra:
+            console.print(_rich(table))
+            console.print()
+        elif table == spectra[0]:
+            console.print(Columns([_rich(spectrum) for spectrum in spectra], padding=(0, 4)))
+            console.print()
+
+
+def _rich(table: Table) -> RichTable:
+    made = RichTable(
+        title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    made.caption = Text(table.note) if table.note else None
+    made.caption_justify = "left"
+    for index, (heading, unit) in enumerate(table.columns):
+        made.add_column(
+            Text(f"{heading}\n{unit}" if unit else heading), justify="left" if index == 0 else "right", no_wrap=True
+        )
+    for place, row in enumerate(table.rows):
+        made.add_row(Text(shorten(row[0], 26)), *map(Text, row[1:]), style="bold" if place == table.emphasis else None)
+    return made

@@ -10,7 +10,10 @@ PIP_EXTRA ?=
 PYTEST ?=
 
 BIN := .venv/bin
-INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_EXTRA)
+# An environment that works is kept, a broken or missing one is made anew.
+ENVIRONMENT = @$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+# Nothing is compiled to bytecode beforehand: most of torch is never imported.
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt $(PIP_EXTRA)
 # One thread a worker: two workers of two threads each on two cores get in each other's way.
 RUN_TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
 
@@ -52,14 +55,18 @@ bench: .venv/installed-dev
 clean:
 	rm -rf .venv demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-# The stamps are written last, so that an installation that was interrupted is taken up again.
+# Each stamp is written last, so that an installation that was interrupted is taken up again. The environment of the
+# developers holds that of the users.
 .venv/installed: pyproject.toml constraints.txt
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "Making .venv"; $(PYTHON) -m venv --clear .venv; }
+	$(ENVIRONMENT)
 	@echo "Installing goniometer into .venv"
 	@$(INSTALL) --editable .
 	@touch $@
 
-.venv/installed-dev: .venv/installed
-	@echo "Installing what the tests and checks need"
+.venv/installed-dev: pyproject.toml constraints.txt
+	$(ENVIRONMENT)
+	@echo "Installing goniometer into .venv, with what its tests and checks need"
 	@$(INSTALL) --editable ".[test,lint]"
-	@touch $@
+	@touch .venv/installed $@
+
+.NOTPARALLEL:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -46,7 +46,7 @@ def packaged_structures() -> list[str]:
     return list(packaged_files("structures_files", ".xyz"))
 
 
-def read_structures(source: Source | Sequence[Source]) -> list[NamedStructure]:
+def read_structures(source: Source | Iterable[Any]) -> list[NamedStructure]:
     """Read structures; they are not checked yet, see :func:`check_structure`.
 
     A source is the name of a packaged structure, the path of a file in any format that ASE reads (all its frames, or
@@ -63,7 +63,7 @@ def read_structures(source: Source | Sequence[Source]) -> list[NamedStructure]:
         return _read(str(source), Path(source).name)
     sources = _checked_sources(source)
     # Two files of the same name in different folders are told apart by their paths.
-    shared = Counter(Path(item).name for item in set(sources) if isinstance(item, str | Path))
+    shared = Counter(Path(item).name for item in {item for item in sources if isinstance(item, str | Path)})
     found: list[NamedStructure] = []
     for number, item in enumerate(sources):
         if isinstance(item, Atoms):

@@ -41,7 +41,7 @@ def characters(cos_angle: np.ndarray, lmax: int) -> Iterator[np.ndarray]:
         before, now, later = now, later, before
 
 
-def pair_cosines(left: Matrices, right: Matrices) -> np.ndarray:
+def pair_cosines(left: Float64[np.ndarray, "J 3 3"], right: Matrices) -> Float64[np.ndarray, "J K"]:
     """Cosines (J, K) of the angles of R_jᵀ R_k, from tr(R_jᵀ R_k) = Σ_ab (R_j)_ab (R_k)_ab."""
     trace = left.reshape(len(left), 9) @ right.reshape(len(right), 9).T
     return np.clip((trace - 1.0) / 2.0, -1.0, 1.0)

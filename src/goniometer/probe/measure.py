@@ -1,0 +1,199 @@
+"""The probe: how large the symmetry error of a potential is, which angular momenta carry it, and what would remove it."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from goniometer.data import NamedStructure, check_structure, packaged_structures, read_structures
+from goniometer.errors import GoniometerError, InputError
+from goniometer.potentials import Potential
+from goniometer.potentials.batching import peak_memory_bytes
+from goniometer.potentials.loading import load
+from goniometer.probe.pool import pool
+from goniometer.probe.residuals import candidates
+from goniometer.probe.result import Failure, ModelInfo, ProbeResult, RuleInfo, StructureResult
+from goniometer.probe.structure import Plan, probe_structure
+from goniometer.rotations import Rule
+from goniometer.rotations import rule as named_rule
+
+#: Called with the work done, the whole work (in atoms × evaluations) and the name of the structure at hand.
+Progress = Callable[[int, int, str], None]
+
+LMAX = 4
+#: Rules that are evaluated besides, so that a report shows prediction and measurement side by side.
+MEASURED = (("identity", True), ("legendre:2", True), ("octahedral", True))
+
+
+def probe(
+    potential: Any,
+    structures: Any = None,
+    *,
+    lmax: int | None = None,
+    rule: str | Rule | None = None,
+    inversion: bool = True,
+    seed: int = 0,
+    measured: Sequence[tuple[str, bool]] = MEASURED,
+    resume: ProbeResult | None = None,
+    progress: Progress | None = None,
+    finished: Callable[[ProbeResult], None] | None = None,
+) -> ProbeResult:
+    """Measure how far a potential is from rotational symmetry.
+
+    For every structure x the back-rotated response E(g) = E(g·x), F(g) = F(g·x) R, S(g) = Rᵀ S(g·x) R is evaluated over a rule on
+    O(3) that is turned at random, and its mean, its rms deviation, its spectrum in angular momentum and parity, its noise floor
+    and the residual that every known rule would leave are worked out; see :mod:`goniometer.probe.result` for each figure.
+
+    Parameters
+    ----------
+    potential
+        A :class:`goniometer.potentials.Potential`, or anything that :func:`goniometer.load` takes.
+    structures
+        Anything that :func:`goniometer.read_structures` takes; the packaged structures by default.
+    lmax
+        The spectrum is resolved to this ℓ, which takes a rule of degree ≥ 2 ``lmax``; 4 by default, or half the degree
+        of the given rule.
+    rule
+        A rule or its name; by default the smallest that is exact to 2 ``lmax``.
+    inversion
+        Whether inversion is added; without it the parities cannot be told apart.
+    seed
+        Of the rule's turn and of the changes that measure the floor.
+    measured
+        Rules (name, inversion) to be evaluated besides, as a check of the prediction.
+    resume
+        An earlier, unfinished result: its structures are taken over if model, rule and structure are the same.
+    progress, finished
+        Called as work goes on, and with the result so far after each structure.
+
+    Returns
+    -------
+    ProbeResult
+        With ``complete=False`` if it was interrupted (Ctrl-C): the structures that were finished are in it. Structures that
+        could not be probed are listed in ``failures``.
+
+    Raises
+    ------
+    InputError
+        If the potential, the rule or the source of the structures cannot be used.
+
+    Memory: that of one batch of the model (4 GiB at most), and 48 K N bytes for K nodes and N atoms of one structure.
+    """
+    start = time.perf_counter()
+    potential = potential if isinstance(potential, Potential) else load(potential)
+    named = read_structures(packaged_structures() if structures is None else structures)
+    nodes, lmax = _nodes(rule, lmax, inversion, seed)
+    rules = [named_rule(name, inverted) for name, inverted in measured if inversion or not inverted]
+    plan = Plan(nodes, lmax, candidates(nodes, lmax), rules, seed)
+    outline = _outline(potential, plan)
+    earlier = _reusable(resume, outline)
+    evaluations = plan.evaluations(potential)
+    whole, done = sum(len(each.atoms) for each in named) * evaluations, 0
+    found: list[StructureResult] = []
+    failures: list[Failure] = []
+
+    def result(complete: bool) -> ProbeResult:
+        seconds = time.perf_counter() - start + (resume.seconds if earlier and resume is not None else 0.0)
+        return ProbeResult(
+            **outline,
+            structures=list(found),
+            pooled=pool(found),
+            failures=list(failures),
+            complete=complete,
+            seconds=seconds,
+            peak_memory_bytes=peak_memory_bytes(),
+            versions=_versions(),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+
+    try:
+        for name, atoms in named:
+            before = done
+
+            def tick(count: int, name: str = name, size: int = len(atoms)) -> None:
+                nonlocal done
+                done += count * size
+                if progress is not None:
+                    progress(done, whole, name)
+
+            known = _known(earlier, name, atoms)
+            if known is not None:
+                found.append(known)
+            else:
+                try:
+                    check_structure(atoms, name)
+                    tick(0)
+                    found.append(probe_structure(potential, name, atoms, plan, tick))
+                except GoniometerError as error:
+                    failures.append(Failure(name, str(error)))
+            done = before + evaluations * len(atoms)
+            if finished is not None:
+                finished(result(complete=False))
+    except KeyboardInterrupt:
+        return result(complete=False)
+    return result(complete=True)
+
+
+def _nodes(rule: str | Rule | None, lmax: int | None, inversion: bool, seed: int) -> tuple[Rule, int]:
+    if lmax is not None and not 0 <= lmax <= 40:
+        raise InputError(f"lmax is {lmax}; it must lie between 0 and 40")
+    if rule is None:
+        lmax = LMAX if lmax is None else lmax
+        nodes = named_rule(f"degree:{max(2 * lmax, 1)}", inversion)
+    else:
+        nodes = named_rule(rule, inversion) if isinstance(rule, str) else rule
+        lmax = nodes.degree // 2 if lmax is None else lmax
+    return nodes.turned_at_random(seed), lmax
+
+
+def _outline(potential: Potential, plan: Plan) -> dict[str, Any]:
+    """What must agree for results to belong together."""
+    nodes = plan.nodes
+    return {
+        "model": ModelInfo(
+            name=potential.name,
+            dtype=potential.dtype,
+            virial=potential.virial,
+            conservative=potential.conservative,
+            stochastic=potential.stochastic,
+        ),
+        "rule": RuleInfo(nodes.name, len(nodes), nodes.degree, nodes.inversion, nodes.seed),
+        "lmax": plan.lmax,
+    }
+
+
+def _reusable(earlier: ProbeResult | None, outline: dict[str, Any]) -> dict[str, StructureResult]:
+    if earlier is None:
+        return {}
+    for part, now in outline.items():
+        then = getattr(earlier, part)
+        if then != now:
+            raise InputError(f"the earlier result cannot be continued: its {part} is {then}, and now it is {now}")
+    return {each.name: each for each in earlier.structures}
+
+
+def _known(earlier: dict[str, StructureResult], name: str, atoms: Any) -> StructureResult | None:
+    known = earlier.get(name)
+    if known is None or known.numbers != atoms.numbers.tolist() or known.pbc != atoms.pbc.tolist():
+        return None
+    same = np.array_equal(known.positions, atoms.positions) and np.array_equal(known.cell, atoms.cell.array)
+    return known if same else None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("goniometer", "numpy", "scipy", "ase", "torch", "metatomic-torch"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+__all__ = ["LMAX", "MEASURED", "NamedStructure", "Progress", "probe"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -141,16 +142,18 @@ def _check_input(subject: Subject) -> CheckItem:
 
 def _contents(structure: Atoms) -> dict[str, Any]:
     contents = {f"arrays['{name}']": values.copy() for name, values in structure.arrays.items()}
-    contents |= {f"info['{name}']": value for name, value in structure.info.items()}
+    contents |= {f"info['{name}']": deepcopy(value) for name, value in structure.info.items()}
     constraints = str([constraint.todict() for constraint in structure.constraints])
     rest = {"pbc": structure.pbc.copy(), "calculator": structure.calc, "constraints": constraints}
     return contents | {"cell": structure.cell.array.copy()} | rest
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return np.array_equal(one, other)
-    return one is other or bool(np.all(one == other))
+    try:
+        np.testing.assert_equal(one, other)  # goes into arrays within dictionaries and lists
+    except AssertionError:
+        return False
+    return True
 
 
 def _check_predictions(subject: Subject) -> CheckItem:

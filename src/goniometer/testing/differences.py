@@ -16,7 +16,7 @@ from goniometer.testing.subject import CheckItem, Subject
 _FORCE_DIRECTIONS, _STRAIN_DIRECTIONS, _AXES = 4, 3, 2
 
 # Lengths over which an energy changes its course: Å, strain, radians.
-_FORCE_LENGTH, _STRAIN_LENGTH, _ANGLE = 0.1, 0.05, 0.3
+_FORCE_LENGTH, _STRAIN_LENGTH, _ANGLE = 0.05, 0.02, 0.5
 
 _RATIOS = {
     "kcal/mol against eV": ase.units.mol / ase.units.kcal,
@@ -53,7 +53,8 @@ class Slopes:
     def ratio(self) -> float | None:
         """measured / claimed, if one number says it all and it is resolved; None otherwise."""
         across, square = float(self.measured @ self.claimed), float(self.claimed @ self.claimed)
-        if self.resolution > 0.05 or across**2 < 0.98 * square * float(self.measured @ self.measured):
+        alike = across**2 >= 0.98 * square * float(self.measured @ self.measured)
+        if square == 0.0 or not alike or self.resolution > 0.05:
             return None
         return across / square
 

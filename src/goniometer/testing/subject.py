@@ -102,19 +102,21 @@ class Subject:
         extent = 1.0 + np.abs(self.structure.positions).max()
         shifts = 100.0 * self.eps * extent * self.rng.uniform(-1.0, 1.0, (6, 3))
         moved = collected([self.potential.predict(self.moved(self.structure.positions + shift)) for shift in shifts])
-        reference, atoms = self.reference, len(self.structure)
-        rounding = 64.0 * self.eps
+        reference = self.reference
 
-        def level(values: np.ndarray | None, central: np.ndarray | None, scale: float) -> float:
-            if values is None or central is None:
-                return 0.0
-            return float(8.0 * np.abs(values - central).max() + rounding * scale)
+        def level(values: np.ndarray, central: np.ndarray, scale: float) -> float:
+            return float(8.0 * np.abs(values - central).max() + 64.0 * self.eps * scale)
 
-        # The total is summed in float64 whatever the model's arithmetic is: it has no roundings of its own size.
-        total = 64.0 * np.finfo(np.float64).eps * abs(float(reference.energies[0]))
-        largest_force = max(1.0, float(np.abs(reference.forces).max()))
+        def largest(values: np.ndarray) -> float:
+            return max(1.0, float(np.abs(values).max()))
+
+        # The total is summed in float64 whatever the model's arithmetic is: its size as such adds no roundings of eps.
+        total = 64.0 * float(np.finfo(np.float64).eps) * abs(float(reference.energies[0]))
+        virial = 0.0
+        if moved.virials is not None and reference.virials is not None:
+            virial = level(moved.virials, reference.virials, largest(reference.virials))
         return Noise(
-            energy=level(moved.energies, reference.energies, atoms**0.5) + total,
-            forces=level(moved.forces, reference.forces, largest_force),
-            virial=level(moved.virials, reference.virials, largest_force * atoms**0.5 * extent),
+            energy=level(moved.energies, reference.energies, len(self.structure) ** 0.5) + total,
+            forces=level(moved.forces, reference.forces, largest(reference.forces)),
+            virial=virial,
         )

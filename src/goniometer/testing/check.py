@@ -283,7 +283,7 @@ def _check_determinism(subject: Subject) -> CheckItem:
     force = max(float(np.abs(repeat.forces - reference.forces).max()) for repeat in repeats)
     # Sums in another order, as on a GPU. The measured noise is no yardstick: it holds what is looked for.
     tolerance = 64.0 * eps * max(1.0, float(np.abs(reference.forces).max()))
-    allowed = 64.0 * eps * len(subject.structure) + np.finfo(np.float64).eps * abs(float(reference.energies[0]))
+    allowed = 64.0 * eps * len(subject.structure) ** 0.5 + np.finfo(np.float64).eps * abs(float(reference.energies[0]))
     repeats_agree = bool(force <= tolerance and energy <= allowed)
     said = f"energies repeat to {energy:.2g} eV and forces to {force:.2g} eV/Å"
     if subject.potential.stochastic:

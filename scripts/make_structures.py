@@ -102,11 +102,17 @@ def make_box(calculator: Calculator, rng: np.random.Generator) -> Atoms:
 
 def make_ice(calculator: Calculator, rng: np.random.Generator) -> Atoms:
     """64 molecules of proton-disordered ice Ih from GenIce2, without a net dipole, after 0.5 ps at 100 K."""
-    seed = int(rng.integers(2**31))
-    command = "genice2 1h --rep 1 2 2 --water tip3p --format gromacs --depol strict --seed"
-    answer = subprocess.run([*command.split(), str(seed)], check=True, capture_output=True, text=True)
-    atoms = ase.io.read(io.StringIO(answer.stdout), format="gromacs")
-    atoms = Atoms("OHH" * (len(atoms) // 3), atoms.positions, cell=atoms.cell, pbc=True, calculator=calculator)
+    command = "genice2 1h --rep 2 2 1 --water tip3p --format gromacs --depol strict --seed"
+    while True:
+        seed = str(rng.integers(2**31))
+        answer = subprocess.run([*command.split(), seed], check=True, capture_output=True, text=True)
+        atoms = ase.io.read(io.StringIO(answer.stdout), format="gromacs")
+        atoms = Atoms("OHH" * (len(atoms) // 3), atoms.positions, cell=atoms.cell, pbc=True, calculator=calculator)
+        # GenIce2 may give up looking for a network without a dipole. One molecule's sum of arms is 1.2 Å, and the
+        # coordinates are rounded to 0.01 Å.
+        arms = atoms.positions.reshape(-1, 3, 3) - atoms.positions[::3, None]
+        if np.linalg.norm(arms.sum(axis=(0, 1))) < 0.5:
+            break
     FIRE(atoms, logfile=None).run(fmax=1.0, steps=50)
     dynamics(atoms, [(0.5, 100.0, 100.0)], rng)
     return atoms

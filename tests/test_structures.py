@@ -314,7 +314,7 @@ SOUND = {
     "crystal": bulk("Cu"),
     "slab without a third vector": Atoms("Cu", cell=[3, 3, 0], pbc=[True, True, False]),
     "atoms outside their cell": Atoms("H2", positions=[[0, 0, 0], [40.5, 0, 0]], cell=[4, 4, 4], pbc=True),
-    "odd cell without periodicity": Atoms("H", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 0]]),
+    "two vectors without periodicity": Atoms("H", cell=[[1, 0, 0], [1, 2, 0], [0, 0, 0]]),
     "coincident but for the cell": Atoms(
         "H2", positions=[[0, 0, 0], [4, 0, 0]], cell=[4, 4, 4], pbc=[False, True, True]
     ),
@@ -333,6 +333,10 @@ UNSOUND = {
     "no c": (Atoms("H", cell=[3, 3, 0], pbc=True), "periodic along c, but cell vector c is zero"),
     "short b": (Atoms("H", cell=[3, 0.01, 3], pbc=True), "cell vector b is only 0.01 Å long"),
     "flat": (Atoms("H", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True), "cell vectors a, b, c are not independent"),
+    "parallel, not periodic": (
+        Atoms("H", cell=[[3, 0, 0], [6, 0, 0], [0] * 3]),
+        "cell vectors a, b are not independent",
+    ),
     "parallel": (
         Atoms("H", cell=[[3, 0, 0], [6, 0, 0], [0] * 3], pbc=(1, 1, 0)),
         "cell vectors a, b are not independent",

@@ -183,8 +183,8 @@ def check_structure(atoms: Atoms, name: str) -> None:
     """Raise :class:`InputError` with one sentence, beginning with the name, if a potential could make no sense of this.
 
     That is: a frame that could not be parsed; no atoms; positions or a cell with NaN, infinity or beyond 10⁶ Å;
-    periodicity along an axis whose cell vector is zero or depends on the others; two atoms, or an atom and its periodic
-    image, within 0.05 Å of each other.
+    periodicity along an axis whose cell vector is zero; cell vectors that are not zero but shorter than 0.05 Å, or not
+    independent; two atoms, or an atom and its periodic image, within 0.05 Å of each other.
     """
     if "unreadable" in atoms.info:
         raise InputError(f"{name}: the frame cannot be parsed: {atoms.info['unreadable']}")
@@ -204,20 +204,16 @@ def _check_cell(atoms: Atoms, name: str) -> None:
     axes = np.array(["a", "b", "c"])
     if not (np.abs(cell) < LARGEST).all():
         raise InputError(f"{name}: the cell has a component that is NaN, infinite or beyond 10⁶ Å")
-    lengths = np.linalg.norm(cell, axis=1)
-    for axis in axes[pbc & (lengths < COINCIDENT)]:
-        length = lengths["abc".index(axis)]
-        raise InputError(
-            f"{name}: it is periodic along {axis}, but cell vector {axis} is "
-            + ("zero" if length == 0.0 else f"only {length:.2g} Å long")
-            + ": give the cell, or set pbc to False along it"
-        )
-    present = lengths > 0.0
+    lengths, present = np.linalg.norm(cell, axis=1), cell.any(axis=1)
+    for axis in axes[pbc & ~present]:
+        raise InputError(f"{name}: it is periodic along {axis}, but cell vector {axis} is zero")
+    # Neighbor lists invert the cell even where it is not periodic: a senseless one makes ASE's lose pairs in silence.
+    for axis, length in zip(axes[present], lengths[present], strict=True):
+        if length < COINCIDENT:
+            raise InputError(f"{name}: cell vector {axis} is only {length:.2g} Å long")
     directions = cell[present] / lengths[present, None]
-    if pbc.any() and np.linalg.svd(directions, compute_uv=False).min() < DEGENERATE:
-        raise InputError(
-            f"{name}: cell vectors {', '.join(axes[present])} are not independent, so the periodic cell has no volume"
-        )
+    if present.any() and np.linalg.svd(directions, compute_uv=False).min() < DEGENERATE:
+        raise InputError(f"{name}: cell vectors {', '.join(axes[present])} are not independent: the cell has no volume")
 
 
 def _check_distances(atoms: Atoms, name: str) -> None:

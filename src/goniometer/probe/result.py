@@ -87,6 +87,11 @@ class Torque:
     expected: float
     floor: float
 
+    @property
+    def at_floor(self) -> bool:
+        """Whether the torque, as given and over the orbit, cannot be told from noise: at most twice its floor."""
+        return max(self.norm, self.rms or 0.0) <= 2.0 * self.floor
+
 
 @dataclass(frozen=True)
 class Residual:

@@ -1,4 +1,4 @@
-"""What a probe found, in words, tables and figures: on the terminal, and as one self-contained page. Computes nothing."""
+"""What a probe found, in words, tables and figures: on the terminal and as one page. Computes nothing."""
 
 from goniometer.report.page import check_writable, render_page, write_page
 from goniometer.report.tables import print_probe

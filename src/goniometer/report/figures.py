@@ -1,6 +1,6 @@
 """The figures of a report, each a matplotlib Figure of one panel; :func:`to_svg` makes one fit for inlining in a page.
 
-They are drawn in colours that the page replaces by its own (see :data:`THEMED`), so that one drawing serves light and dark.
+They are drawn in colours that the page replaces by its own (see :data:`THEMED`): one drawing serves light and dark.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from goniometer.report.wording import (
     ENERGY,
     ENERGY_PER_ATOM,
     FORCE,
-    PAPER_GRIDS,
+    GRID_NAMES,
     SCALES,
     TORQUE,
     Quantity,
@@ -66,6 +66,8 @@ FAMILIES = {
 }
 _GROUPS = {"klein", "tetrahedral", "octahedral", "icosahedral"}
 
+_NOUNS: dict[Quantity, str] = {"energy": "energy", "forces": "force", "stress": "stress"}
+
 _STYLE = {
     "axes.edgecolor": INK,
     "axes.facecolor": "none",
@@ -95,7 +97,7 @@ _STYLE = {
     "ytick.labelsize": 8.5,
 }
 
-_WIDTH = 4.6  # inches: about 440 px, so that a panel fills a phone and two stand side by side on a laptop
+_WIDTH = 4.2  # inches: about 400 px, so that a panel fills a phone and two stand side by side on a laptop
 _NARROW = 3.6  # three side by side
 
 
@@ -112,7 +114,7 @@ def _styled(draw: Callable[..., matplotlib.figure.Figure]) -> Callable[..., matp
     return styled
 
 
-# --- errors against floors -----------------------------------------------------------------------------------------------
+# --- errors against floors ------------------------------------------------------------------------------------------
 
 
 @_styled
@@ -124,10 +126,10 @@ def errors_figure(result: ProbeResult, quantity: Quantity, limit: int = 16) -> m
         figure: Figure | None = getattr(structure, quantity)
         if figure is not None:
             atoms = structure.n_atoms if quantity == "energy" else 1
-            given = figure.as_given if figure.mae_as_given is None else figure.mae_as_given
-            values = {"rms": figure.rms, "as given": abs(given), "largest": figure.max, "floor": figure.floor}
+            mean = figure.as_given if figure.mae_as_given is None else figure.mae_as_given
+            values = {"rms": figure.rms, "as given": abs(mean), "largest": figure.max, "floor": figure.floor}
             rows.append((structure.name, {key: value * scale.factor / atoms for key, value in values.items()}))
-    rows = sorted(rows, key=lambda row: -row[1]["rms"])[:limit]
+    rows = _loudest(rows, "rms", limit)
     pooled: Figure | None = getattr(result.pooled, quantity)
     if pooled is not None and len(rows) > 1:
         rms, floor, error = pooled.rms, pooled.floor, pooled.error
@@ -135,7 +137,7 @@ def errors_figure(result: ProbeResult, quantity: Quantity, limit: int = 16) -> m
             rms, floor, error = pooled.rms_per_atom or 0.0, pooled.floor_per_atom or 0.0, pooled.error_per_atom
         values = {"rms": rms * scale.factor, "floor": floor * scale.factor, "error": (error or 0.0) * scale.factor}
         rows.append(("all structures", values))
-    return _lollipops(rows, f"{quantity} error [{scale.unit}]")
+    return _lollipops(rows, f"{_NOUNS[quantity]} error [{scale.unit}]")
 
 
 @_styled
@@ -148,8 +150,17 @@ def torque_figure(result: ProbeResult, limit: int = 16) -> matplotlib.figure.Fig
         if torque.rms is not None:
             values["rms"] = torque.rms
         rows.append((structure.name, {key: value * TORQUE.factor for key, value in values.items()}))
-    rows = sorted(rows, key=lambda row: -row[1]["as given"])[:limit]
+    rows = _loudest(rows, "as given", limit)
     return _lollipops(rows, f"rotational gradient dE/dω [{TORQUE.unit}]")
+
+
+_Row = tuple[str, dict[str, float]]
+
+
+def _loudest(rows: list[_Row], key: str, limit: int) -> list[_Row]:
+    """The rows of the largest values, in the order given."""
+    kept = sorted(range(len(rows)), key=lambda place: -rows[place][1][key])[:limit]
+    return [rows[place] for place in sorted(kept)]
 
 
 _MARKS: dict[str, dict[str, Any]] = {
@@ -173,8 +184,8 @@ _MARKS: dict[str, dict[str, Any]] = {
 }
 
 
-def _lollipops(rows: list[tuple[str, dict[str, float]]], label: str) -> matplotlib.figure.Figure:
-    """One line a row on a logarithmic axis: a hatched floor, the rms and its neighbors, the name of the row above them."""
+def _lollipops(rows: list[_Row], label: str) -> matplotlib.figure.Figure:
+    """One line a row on a logarithmic axis: a hatched floor, the rms and its like, the name of the row above them."""
     figure = matplotlib.figure.Figure(figsize=(_WIDTH, 0.95 + 0.48 * len(rows)))
     axes = figure.add_subplot()
     low, high = _log_limits([value for _, values in rows for key, value in values.items() if key != "error"])
@@ -190,10 +201,10 @@ def _lollipops(rows: list[tuple[str, dict[str, float]]], label: str) -> matplotl
                 hatch="/////",
                 linewidth=0.6,
             )
-        if values.get("rms", 0.0) > max(values["floor"], low):
-            axes.plot(
-                [max(values["floor"], low), values["rms"]], [y, y], color=BLUE, linewidth=2.2, solid_capstyle="butt"
-            )
+        start, end = max(values["floor"], low), values.get("rms", values.get("as given", 0.0))
+        if end > start:
+            colour = BLUE if "rms" in values else VERMILLION
+            axes.plot([start, end], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=2)
         for key, mark in _MARKS.items():
             if values.get(key, 0.0) > 0.0:
                 axes.plot(values[key], y, linestyle="none", **{"zorder": 4, **mark})
@@ -217,7 +228,7 @@ def _lollipops(rows: list[tuple[str, dict[str, float]]], label: str) -> matplotl
     return figure
 
 
-# --- spectra -------------------------------------------------------------------------------------------------------------
+# --- spectra --------------------------------------------------------------------------------------------------------
 
 
 @_styled
@@ -234,7 +245,7 @@ def spectrum_figure(
     series = _spectrum_series(spectrum, scale)
     floors = np.sqrt(np.maximum(spectrum.floor, 0.0)) * scale.factor
     unresolved = math.sqrt(max(spectrum.unresolved, 0.0)) * scale.factor
-    shown = [value for _, _, _, values in series for value in values]
+    shown = [value for *_, values in series for value, floor in zip(values, floors, strict=True) if value > floor]
     low, high = _log_limits([*shown, *floors, unresolved])
     for ell, floor in enumerate(floors):
         if floor > low:
@@ -254,7 +265,7 @@ def spectrum_figure(
             hatch=hatch,
             linewidth=0,
         )
-    beyond = {"facecolor": "none", "edgecolor": INK, "linestyle": (0, (2, 1.5)), "linewidth": 0.9}
+    beyond: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linestyle": (0, (2, 1.5)), "linewidth": 0.9}
     axes.bar(count, max(unresolved - low, 0.0), 0.5, bottom=low, **beyond)
     if legend:
         names = ["even", "odd"] if len(series) > 1 else ["both parities"]
@@ -281,7 +292,7 @@ def _spectrum_series(spectrum: Spectrum, scale: Scale) -> list[tuple[float, str,
     return [(-0.19, BLUE, "", even), (0.19, ORANGE, "\\\\\\\\", odd)]
 
 
-# --- what a rule leaves --------------------------------------------------------------------------------------------------
+# --- what a rule leaves ---------------------------------------------------------------------------------------------
 
 
 @_styled
@@ -311,11 +322,10 @@ def residual_figure(result: ProbeResult, quantity: Quantity, wide: bool = False)
     else:
         note = f"floor: {number(floor, 2)} {scale.unit}, below"
         axes.annotate(note, (0, 0), (5, 5), "axes fraction", "offset points", fontsize=8, color=FLOOR)
-    _log_axis(axes, "y", low, high)
+    _log_axis(axes, "y", low, 1.7 * high)
     _log_axis(axes, "x", 0.7, 1.5 * max((rule.n for rule in rules), default=1))
     _legend(figure, [*_family_lines(rules), *_way_marks(bool(measured), floor > low)], 9 if wide else 3)
-    noun = "force" if quantity == "forces" else quantity
-    axes.set(xlabel="evaluations", ylabel=f"{noun} error left, rms [{scale.unit}]")
+    axes.set(xlabel="evaluations", ylabel=f"{_NOUNS[quantity]} error left, rms [{scale.unit}]")
     axes.grid()
     axes.set_axisbelow(True)
     return figure
@@ -386,7 +396,13 @@ def _family_lines(rules: list[RuleResidual]) -> list[Line2D]:
 
 def _way_marks(measured: bool, floor: bool) -> list[Line2D | Patch]:
     """The keys of what is not a family."""
-    dotted = {"linestyle": (0, (1, 1.6)), "linewidth": 1.0, "color": INK, "marker": "o", "markersize": 5.5}
+    dotted: dict[str, Any] = {
+        "linestyle": (0, (1, 1.6)),
+        "linewidth": 1.0,
+        "color": INK,
+        "marker": "o",
+        "markersize": 5.5,
+    }
     marks: list[Line2D | Patch] = [Line2D([], [], markerfacecolor=GROUND, label="no inversion", **dotted)]
     if measured:
         marks.append(Line2D([], [], linestyle="none", label="measured", **_MEASURED))
@@ -394,20 +410,20 @@ def _way_marks(measured: bool, floor: bool) -> list[Line2D | Patch]:
 
 
 def _mark_grids(axes: Axes, points: list[_Point]) -> None:
-    """Ring the paper's grids and give their names: above, and below with inversion, where the curves leave room."""
+    """Ring the paper's grids and give their names, where the falling curves leave room."""
     for point in points:
-        name = PAPER_GRIDS.get((point.rule.name, point.rule.inversion))
+        name = GRID_NAMES.get((point.rule.name, point.rule.inversion))
         if name is not None:
             place = (point.rule.n, point.most)
             axes.plot(
                 *place, marker="o", markersize=11, markerfacecolor="none", color=INK, markeredgewidth=0.9, zorder=4
             )
-            shift = (-8, -8) if point.rule.inversion else (0, 8)
-            align = {"ha": "right", "va": "top"} if point.rule.inversion else {"ha": "center", "va": "bottom"}
-            axes.annotate(name, place, shift, textcoords="offset points", fontsize=8.5, weight="bold", **align)
+            shift, right, up = ((-6, -5), "right", "top") if point.rule.inversion else ((6, 5), "left", "bottom")
+            text: dict[str, Any] = {"ha": right, "va": up, "fontsize": 8.5, "weight": "bold", "zorder": 7}
+            axes.annotate(name, place, shift, textcoords="offset points", **text)
 
 
-# --- over the sphere -----------------------------------------------------------------------------------------------------
+# --- over the sphere ------------------------------------------------------------------------------------------------
 
 
 @_styled
@@ -419,16 +435,14 @@ def sphere_figure(structure: StructureResult) -> matplotlib.figure.Figure:
     longitude, latitude, values = _on_the_whole_sphere(sphere)
     values = values * ENERGY.factor
     most = float(np.abs(values).max()) or 1.0
-    figure = matplotlib.figure.Figure(figsize=(_WIDTH, 3.3))
+    figure = matplotlib.figure.Figure(figsize=(_WIDTH, 2.75))
     axes = figure.add_subplot(projection="mollweide")
     mesh = axes.pcolormesh(
         longitude, latitude, values, cmap=cm.vik, vmin=-most, vmax=most, shading="gouraud", rasterized=True
     )
     axes.grid(color="#30363d", alpha=0.35, linewidth=0.5)
-    axes.set_longitude_grid(60)
-    axes.set_latitude_grid(30)
-    axes.set_xticklabels([])
-    axes.set_yticklabels(["", "−30°", "0°", "30°", ""])
+    axes.set_xticks(np.radians([-120, -60, 0, 60, 120]), [""] * 5)
+    axes.set_yticks(np.radians([-60, -30, 0, 30, 60]), ["", "−30°", "0°", "30°", ""])
     axes.tick_params(labelsize=8)
     label = {"facecolor": "#ffffff", "alpha": 0.55, "edgecolor": "none", "pad": 1.0}
     for degrees in (-120, -60, 0, 60, 120):
@@ -453,7 +467,7 @@ def sphere_figure(structure: StructureResult) -> matplotlib.figure.Figure:
 
 
 def _on_the_whole_sphere(sphere: SphereMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The map interpolated to a regular grid that closes at ±180° and reaches the poles: angles in radians, values in eV."""
+    """The map on a regular grid that closes at ±180° and reaches the poles: longitude, latitude in radians, eV."""
     longitude, latitude = np.linspace(-180.0, 180.0, 145), np.linspace(-90.0, 90.0, 73)
     given = np.asarray(sphere.values, dtype=np.float64)
     around = np.array([np.interp(longitude, sphere.longitude, row, period=360.0) for row in given])
@@ -463,7 +477,7 @@ def _on_the_whole_sphere(sphere: SphereMap) -> tuple[np.ndarray, np.ndarray, np.
     return np.radians(longitude), np.radians(latitude), whole
 
 
-# --- atoms ---------------------------------------------------------------------------------------------------------------
+# --- atoms ----------------------------------------------------------------------------------------------------------
 
 
 @_styled
@@ -488,18 +502,23 @@ def structure_figure(structure: StructureResult) -> matplotlib.figure.Figure:
     atoms.set_clim(0.0, float(errors.max()) or 1.0)
     axes.add_collection(atoms)
     reach = size.max() / 2.0
-    corners = np.vstack([flat[:, :2] - reach, flat[:, :2] + reach, _corners(structure) @ view[:, :2]])
-    axes.set(xlim=(corners[:, 0].min(), corners[:, 0].max()), ylim=(corners[:, 1].min(), corners[:, 1].max()))
+    frame = np.vstack([flat[:, :2] - reach, flat[:, :2] + reach, _corners(structure) @ view[:, :2]])
+    middle = (frame.min(axis=0) + frame.max(axis=0)) / 2.0
+    half = np.maximum((frame.max(axis=0) - frame.min(axis=0)) / 2.0, _LEAST_FRAME)
+    axes.set(xlim=middle[0] + half[0] * np.array([-1, 1]), ylim=middle[1] + half[1] * np.array([-1, 1]))
     axes.set_aspect("equal")
     axes.set_axis_off()
     _draw_triad(axes, view)
     bar = figure.colorbar(atoms, ax=axes, orientation="horizontal", shrink=0.72, aspect=30, pad=0.02)
-    bar.set_label(f"rms force error of an atom, per component [{FORCE.unit}]")
+    bar.set_label(f"rms force error [{FORCE.unit}]")
     bar.outline.set_visible(False)
     bar.locator = ticker.MaxNLocator(5)
     bar.formatter = ticker.FuncFormatter(lambda value, _: _plain(value))
     bar.update_ticks()
     return figure
+
+
+_LEAST_FRAME = 1.6  # Å from the middle to the rim, lest a lone molecule look like a planet
 
 
 def _view() -> np.ndarray:
@@ -537,24 +556,21 @@ def _draw_cell(axes: Axes, structure: StructureResult, view: np.ndarray) -> None
 
 def _draw_triad(axes: Axes, view: np.ndarray) -> None:
     """Three short arrows in the corner that show where x, y and z point."""
-    origin = np.array([16.0, 16.0])
-    for name, direction in zip("xyz", view[:, :2], strict=True):
-        if np.linalg.norm(direction) < 0.15:
+    x, y = 16.0, 16.0
+    arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 7}
+    free: dict[str, Any] = {"textcoords": "figure points", "annotation_clip": False}
+    for name, (right, up) in zip("xyz", view[:, :2].tolist(), strict=True):
+        if math.hypot(right, up) < 0.15:
             continue
-        tip = origin + 20.0 * direction
-        arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 7}
-        label = origin + 27.0 * direction
-        marks = [
-            axes.annotate("", tip, origin, "figure points", "figure points", arrowprops=arrow, annotation_clip=False),
-            axes.annotate(
-                name, label, None, "figure points", ha="center", va="center", style="italic", annotation_clip=False
-            ),
-        ]
-        for mark in marks:
+        tip, beyond = (x + 20.0 * right, y + 20.0 * up), (x + 27.0 * right, y + 27.0 * up)
+        for mark in (
+            axes.annotate("", tip, (x, y), "figure points", arrowprops=arrow, **free),
+            axes.annotate(name, tip, beyond, "figure points", ha="center", va="center", style="italic", **free),
+        ):
             mark.set_in_layout(False)
 
 
-# --- legends, axes and words ------------------------------------------------------------------------------------------------------
+# --- legends, axes and words ----------------------------------------------------------------------------------------
 
 
 def _floor_patch() -> Patch:
@@ -581,7 +597,7 @@ def _plain(value: float) -> str:
 
 
 def _log_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Limits of a logarithmic axis that hold every positive value, over at most nine decades and at least one and a half."""
+    """Limits of a logarithmic axis that hold every positive value, over at most nine decades and no less than 1.5."""
     positive = [value for value in values if value > 0.0 and math.isfinite(value)]
     if not positive:
         return 1e-3, 1.0
@@ -601,7 +617,7 @@ def _log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> 
     axis.set_minor_locator(ticker.NullLocator())
 
 
-# --- svg -----------------------------------------------------------------------------------------------------------------
+# --- svg ------------------------------------------------------------------------------------------------------------
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goniometer.errors import InputError
 from goniometer.probe.result import Figure, Pooled, ProbeResult, StructureResult
-from goniometer.report.tables import floor_table, tables
+from goniometer.report.tables import error_tables, floor_table, rule_tables, spectrum_tables
 from goniometer.report.wording import (
     ENERGY,
     ENERGY_PER_ATOM,
@@ -39,13 +40,13 @@ MAX_DRAWN = 12
 
 @dataclass(frozen=True)
 class Panel:
-    """One figure of the page; ``wide`` has a row of its own."""
+    """One figure of the page; one with a ``narrow`` drawing for phones has a row of its own."""
 
     id: str
     title: str
     svg: str
     caption: str
-    wide: bool = False
+    narrow: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def render_page(result: ProbeResult) -> str:
         lstrip_blocks=True,
     )
     style = resources.files("goniometer.report").joinpath("page.css").read_text(encoding="utf-8")
+    environment.filters["unbroken"] = _unbroken
     pooled = result.pooled if result.structures else None
     first, *others = sentences(result)
     return environment.get_template("page.html.j2").render(
@@ -116,6 +118,11 @@ def render_page(result: ProbeResult) -> str:
     )
 
 
+def _unbroken(text: str) -> str:
+    """The text with numbers that no line break parts from their signs and units."""
+    return re.sub(r" (?=[±=≤]|%|meV|MPa)|(?<=[±=≤]) ", "\u00a0", text)
+
+
 def _findings(result: ProbeResult, pooled: Pooled) -> dict[str, Any]:
     """What the page shows of structures that were probed."""
     return {
@@ -125,27 +132,25 @@ def _findings(result: ProbeResult, pooled: Pooled) -> dict[str, Any]:
         "spectra": _spectrum_panels(result, pooled),
         "residuals": _residual_panels(result, pooled),
         "chapters": _chapters(result),
-        "tables": tables(result, all_rules=True),
+        "tables": error_tables(result),
+        "spectrum_tables": spectrum_tables(result),
+        "rule_tables": rule_tables(result, all_rules=True),
         "floors": floor_table(result),
     }
 
 
-# --- the numbers at the top ----------------------------------------------------------------------------------------------
+# --- the numbers at the top -----------------------------------------------------------------------------------------
 
 
 def _keys(result: ProbeResult, pooled: Pooled) -> list[Key]:
     keys = [_key("Forces", pooled.forces, FORCE, "rms per component"), _energy_key(pooled.energy)]
     if pooled.stress is not None:
         keys.append(_key("Stress", pooled.stress, STRESS, "rms per component"))
-    torque = pooled.torque
-    keys.append(
-        Key(
-            "Rotational gradient",
-            TORQUE.number(torque.norm),
-            TORQUE.unit,
-            f"as given; floor {TORQUE.noise(torque.floor)}",
-        )
-    )
+    torque, name = pooled.torque, "Rotational gradient"
+    if torque.at_floor:
+        keys.append(Key(name, "at the floor", "", f"of {TORQUE.noise(torque.floor)}"))
+    else:
+        keys.append(Key(name, TORQUE.number(torque.norm), TORQUE.unit, f"as given; floor {TORQUE.noise(torque.floor)}"))
     if pooled.forces.spectrum.resolved is not None and not pooled.forces.at_floor:
         share = percent(pooled.forces.spectrum.resolved)
         keys.append(Key("Resolved", share, "", f"of the force variance, at ℓ ≤ {result.lmax}"))
@@ -168,46 +173,45 @@ def _key(name: str, figure: Figure, scale: Scale, note: str) -> Key:
     return Key(name, scale.number(figure.rms, figure.error), scale.unit, f"{note}; floor {scale.noise(figure.floor)}")
 
 
-# --- panels --------------------------------------------------------------------------------------------------------------
+# --- panels ---------------------------------------------------------------------------------------------------------
 
 
 def _quantities(pooled: Pooled) -> list[Quantity]:
     return [quantity for quantity in QUANTITIES if getattr(pooled, quantity) is not None]
 
 
-def _panel(name: str, title: str, figure: matplotlib.figure.Figure, caption: str, wide: bool = False) -> Panel:
+def _panel(name: str, title: str, figure: matplotlib.figure.Figure, caption: str) -> Panel:
     from goniometer.report.figures import to_svg
 
-    return Panel(name, title, to_svg(figure, name, f"{title}. {caption}"), caption, wide)
+    return Panel(name, title, to_svg(figure, name, f"{title}. {caption}"), caption)
 
 
 def _error_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
     from goniometer.report.figures import errors_figure, torque_figure
 
     titles = {"energy": "Energy, per atom", "forces": "Forces, per component", "stress": "Stress, per component"}
-    captions = {
-        "energy": "Dot: rms over all orientations. Diamond: the structure as given. Stroke: the largest deviation seen.",
-        "forces": "Dot: rms over all orientations. Diamond: mean absolute error as given. Stroke: the largest deviation seen.",
-        "stress": "As for the forces, with the rms over components as given.",
-    }
-    floor = " The hatched part is what noise alone would give: a dot inside it says nothing."
+    floor = "Stroke: largest deviation seen. Hatched: what noise alone would give; a dot inside it says nothing."
+    given = {"energy": "the structure as given"}
+    caption = "Dot: rms over all orientations. Diamond: {}. " + floor
     panels = [
-        _panel(f"errors-{quantity}", titles[quantity], errors_figure(result, quantity), captions[quantity] + floor)
+        _panel(
+            f"errors-{quantity}",
+            titles[quantity],
+            errors_figure(result, quantity),
+            caption.format(given.get(quantity, "mean absolute error as given")),
+        )
         for quantity in _quantities(pooled)
     ]
-    caption = (
-        "dE/dω, zero for a symmetric potential. Diamond: as given. Dot: rms over orientations, where the model gives it. Square: "
-        "what the energy spectrum implies, √Σ ℓ(ℓ+1) P. Square and dot agree where the spectrum holds the whole variance."
+    torque = (
+        "dE/dω, zero if symmetric. Diamond: as given. Dot: rms over orientations, where the model gives it. "
+        "Square: what the energy spectrum implies, √Σ ℓ(ℓ+1) P; it meets the dot where the spectrum holds everything."
     )
-    return [*panels, _panel("torque", "Rotational gradient", torque_figure(result), caption)]
+    return [*panels, _panel("torque", "Rotational gradient", torque_figure(result), torque)]
 
 
-def _spectrum_caption(result: ProbeResult, quantity: str) -> str:
+def _spectrum_caption(result: ProbeResult) -> str:
     split = "plain even, striped odd under inversion" if result.rule.inversion else "both parities together"
-    return (
-        f"√P for each angular momentum ({split}), so that heights are errors; their squares add up to the variance. "
-        "Hatched: floor, from noise and from what leaks out of the unresolved part. Dashed: variance beyond the last ℓ."
-    )
+    return f"Bars: √P at each ℓ, {split}. Hatched: their floor. Dashed: all that lies beyond ℓ = {result.lmax}."
 
 
 def _spectrum_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
@@ -219,7 +223,7 @@ def _spectrum_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
             f"spectrum-{quantity}",
             titles[quantity],
             spectrum_figure(result, quantity),
-            _spectrum_caption(result, quantity),
+            _spectrum_caption(result),
         )
         for quantity in _quantities(pooled)
     ]
@@ -233,12 +237,13 @@ def _spectrum_words(pooled: Pooled) -> list[str]:
 
 def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
     """One for each quantity that is above its floor; an odd one is the first, and wide."""
-    from goniometer.report.figures import residual_figure
+    from goniometer.report.figures import residual_figure, to_svg
 
     caption = (
-        "Marks show the most that a rule leaves, in the mean over its orientations; where an arrow hangs from one, the variance "
-        "beyond the spectrum makes most of it, and the rule may leave far less. Filled marks: with inversion. Rings: the grids "
-        "none, i, 2, 2i, 3 and 3i of the paper. Crosses: measured. Hatched: the floor of the probe."
+        "Marks show the most that a rule leaves, in the mean over its orientations; where an arrow hangs from one, the "
+        "variance beyond the spectrum makes most of it, and the rule may leave far less. Filled marks: with inversion. "
+        "Rings: the grids none, i, 2, 2i, 3 and 3i of the paper. Crosses: measured, the rule as it stands. "
+        "Hatched: the floor of the probe."
     )
     drawn = [
         quantity
@@ -249,10 +254,13 @@ def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
     ]
     panels = []
     for place, quantity in enumerate(drawn):
-        wide = place == 0 and len(drawn) % 2 == 1
-        picture = residual_figure(result, quantity, wide=wide)
-        words = caption if place == 0 else "Read as the forces." if drawn[0] == "forces" else "Read as the energy."
-        panels.append(_panel(f"residual-{quantity}", quantity.capitalize(), picture, words, wide))
+        words = caption if place == 0 else f"Read as the {drawn[0]}."
+        name, title = f"residual-{quantity}", quantity.capitalize()
+        panel = _panel(name, title, residual_figure(result, quantity), words)
+        if place == 0 and len(drawn) % 2 == 1:
+            wide = to_svg(residual_figure(result, quantity, wide=True), f"{name}-wide", f"{title}. {words}")
+            panel = replace(panel, svg=wide, narrow=panel.svg)
+        panels.append(panel)
     return panels
 
 
@@ -265,13 +273,13 @@ def _chapter(result: ProbeResult, structure: StructureResult, prefix: str) -> Ch
     from goniometer.report.figures import spectrum_figure, sphere_figure, structure_figure
 
     picture = (
-        "Each atom is coloured by the rms error of its force over all orientations. Seen along a fixed direction; "
-        "the arrows are the axes of the map beside it."
+        "Each atom is coloured by the rms error of its force, per component, over all orientations. The arrows are the "
+        "axes of the map."
     )
     sphere = structure.sphere
     globe = (
-        f"How the energy changes with the direction that the laboratory's {sphere.axis} axis has in the structure's frame, "
-        f"averaged over turns about that axis: {percent(sphere.share)} of the resolved variance is seen in this way."
+        f"How the energy changes with the direction that the laboratory's {sphere.axis} axis has in the structure's "
+        f"frame, averaged over turns about it. This shows {percent(sphere.share)} of the resolved variance."
     )
     panels = [
         _panel(f"{prefix}-atoms", "Where the force error sits", structure_figure(structure), picture),

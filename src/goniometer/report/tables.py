@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from goniometer.probe.result import Figure, ProbeResult, Residual, RuleResidual, StructureResult
+from goniometer.probe.result import Figure, Pooled, ProbeResult, Residual, RuleResidual, StructureResult
 from goniometer.report.wording import (
     ENERGY,
     ENERGY_PER_ATOM,
     FORCE,
-    PAPER_GRIDS,
+    GRID_NAMES,
     SCALES,
     STRESS,
     TORQUE,
@@ -35,13 +35,15 @@ from goniometer.report.wording import (
 AT_FLOOR = "at the floor"
 POOLED = "all structures"
 NONE = "–"
+# A reconstructed residual that is smaller than this share of the error is rounding.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Table:
     """A table for people: every cell is text that is ready to be read, the first column names the row.
 
-    ``columns`` are pairs of a heading and its unit (or an empty string); ``emphasis`` is the number of the row to stress.
+    ``columns`` are pairs of a heading and its unit (or an empty string); ``emphasis`` numbers the row to stress.
     """
 
     title: str
@@ -51,14 +53,12 @@ class Table:
     emphasis: int | None = None
 
 
-def tables(result: ProbeResult, all_rules: bool = False) -> list[Table]:
-    """Every table that the result has something to say in; ``all_rules`` lists all rules and not the telling ones."""
+def error_tables(result: ProbeResult) -> list[Table]:
+    """Energy, forces, stress where there is one, and torque: a row for each structure and one for all."""
     if result.pooled is None or not result.structures:
         return []
-    found = [_energies(result), _forces(result)]
-    if result.pooled.stress is not None:
-        found.append(_stresses(result))
-    return [*found, _torques(result), *spectrum_tables(result), *rule_tables(result, all_rules)]
+    stress = [] if result.pooled.stress is None else [_stresses(result)]
+    return [_energies(result), _forces(result), *stress, _torques(result)]
 
 
 def spectrum_tables(result: ProbeResult) -> list[Table]:
@@ -82,7 +82,7 @@ def rule_tables(result: ProbeResult, all_rules: bool = False) -> list[Table]:
         "energy": not result.pooled.energy.at_floor,
     }
     quantities = [quantity for quantity, holds in above.items() if holds]
-    return [_rules(result.pooled.rules, quantity, all_rules) for quantity in quantities]
+    return [_rules(result.pooled, quantity, all_rules) for quantity in quantities]
 
 
 def floor_table(result: ProbeResult) -> Table:
@@ -99,19 +99,20 @@ def floor_table(result: ProbeResult) -> Table:
     return Table("Noise of one evaluation, by source (rms per component)", [(name, "") for name in columns], rows)
 
 
-def telling_rules(rules: list[RuleResidual], limit: int = 18) -> list[RuleResidual]:
-    """The paper's grids, what was measured, and rules that no cheaper rule beats; by number of evaluations."""
+def telling_rules(rules: list[RuleResidual], quantity: Quantity) -> list[RuleResidual]:
+    """The paper's grids, what was measured, and rules that leave far less than any cheaper one; by evaluations."""
     chosen, best = [], float("inf")
-    for rule in sorted(rules, key=lambda rule: (rule.n, at_most(rule.forces))):
-        better = at_most(rule.forces) < 0.9 * best
-        best = min(best, at_most(rule.forces))
-        if better or rule.forces.measured is not None or (rule.name, rule.inversion) in PAPER_GRIDS:
+    for rule in sorted(rules, key=lambda rule: (rule.n, at_most(getattr(rule, quantity)))):
+        residual: Residual = getattr(rule, quantity)
+        known = residual.measured is not None or (rule.name, rule.inversion) in GRID_NAMES
+        if known or at_most(residual) < 0.7 * best:
             chosen.append(rule)
-    return chosen[:limit]
+        best = min(best, at_most(residual))
+    return chosen
 
 
 def _figures(result: ProbeResult, quantity: str) -> Iterator[tuple[StructureResult | None, str, Figure]]:
-    """Each structure's figure of a quantity, where it has one, with its name; the pooled one last if there are several."""
+    """Each structure's figure of a quantity, where it has one, with its name; then the pooled one of several."""
     for structure in result.structures:
         figure = getattr(structure, quantity)
         if figure is not None:
@@ -170,13 +171,19 @@ def _torques(result: ProbeResult) -> Table:
     named = [(s.name, s.torque, FORCE.number(s.net_force)) for s in result.structures]
     if len(result.structures) > 1 and result.pooled is not None:
         named.append((POOLED, result.pooled.torque, ""))
-    rows = [
-        [name, *map(TORQUE.number, (t.norm, t.rms, t.expected)), number(t.floor * TORQUE.factor, 2), net]
-        for name, t, net in named
-    ]
+    rows = []
+    for name, torque, net in named:
+        errors = [AT_FLOOR, NONE, NONE]
+        if not torque.at_floor:
+            errors = [TORQUE.number(value) for value in (torque.norm, torque.rms, torque.expected)]
+        rows.append([name, *errors, number(torque.floor * TORQUE.factor, 2), net])
     headings = ("as given", "rms", "from spectrum", "floor")
     columns = [("structure", ""), *((heading, TORQUE.unit) for heading in headings), ("net force", FORCE.unit)]
-    note = f"{NONE} in 'rms': only finite rotations could give it." if any(t.rms is None for _, t, _ in named) else ""
+    note = (
+        f"{NONE} in 'rms': only finite rotations could give it."
+        if any(row[2] == NONE != row[3] for row in rows)
+        else ""
+    )
     return Table("Rotational gradient (torque) and net force", columns, rows, note, _last(rows, result))
 
 
@@ -209,30 +216,31 @@ def _root(power: float, floor: float, scale: Scale) -> str:
     return scale.number(power**0.5)
 
 
-def _rules(rules: list[RuleResidual], quantity: Quantity, all_rules: bool) -> Table:
-    chosen = sorted(rules, key=lambda rule: rule.n) if all_rules else telling_rules(rules)
-    scale = SCALES[quantity]
+def _rules(pooled: Pooled, quantity: Quantity, all_rules: bool) -> Table:
+    rules, scale, figure = pooled.rules, SCALES[quantity], getattr(pooled, quantity)
+    chosen = sorted(rules, key=lambda rule: rule.n) if all_rules else telling_rules(rules, quantity)
     rows = []
     for rule in chosen:
-        grid = PAPER_GRIDS.get((rule.name, rule.inversion), "")
+        grid = GRID_NAMES.get((rule.name, rule.inversion), "")
         inversion = "yes" if rule.inversion else ""
-        rows.append([rule.name, inversion, str(rule.n), *_residual(getattr(rule, quantity), scale), grid])
+        rows.append([rule.name, inversion, str(rule.n), *_residual(getattr(rule, quantity), scale, figure.rms), grid])
     columns = [("rule", ""), ("inversion", ""), ("n", "")]
     columns += [(part, scale.unit) for part in ("over turns", "as it stands", "measured")]
     noun = "force" if quantity == "forces" else quantity
     note = "n: evaluations. ≤: with the most that the unresolved variance could add. Grid: its name in the paper."
     if len(chosen) < len(rules):
         note += f" {plural(len(rules) - len(chosen), 'further rule')} in the page and the JSON file."
-    return Table(
-        f"What is left of the {noun} error in the mean over a rule (rms)", [*columns, ("grid", "")], rows, note
-    )
+    title = f"What is left of the {noun} error in the mean over a rule (rms)"
+    return Table(title, [*columns, ("grid", "")], rows, note)
 
 
-def _residual(residual: Residual, scale: Scale) -> list[str]:
-    over = scale.number(residual.over_turns)
+def _residual(residual: Residual, scale: Scale, rms: float) -> list[str]:
+    over, stands = scale.number(residual.over_turns), residual.as_it_stands
     if residual.tail > 0.3 * residual.over_turns:
         over = f"≤ {scale.number(at_most(residual))}"
-    return [over, scale.number(residual.as_it_stands), scale.number(residual.measured)]
+    if stands is not None and stands < _ROUNDING * rms:
+        stands = 0.0  # the rule is exact for all that is resolved
+    return [over, scale.number(stands), scale.number(residual.measured)]
 
 
 def print_probe(result: ProbeResult, console: Console) -> None:
@@ -244,14 +252,10 @@ def print_probe(result: ProbeResult, console: Console) -> None:
     for failure in result.failures:
         console.print(Text.assemble(("failed  ", "bold red"), f"{failure.name}: {failure.error}"))
     console.print()
-    spectra = spectrum_tables(result)
-    for table in tables(result):
-        if table not in spectra:
-            console.print(_rich(table))
-            console.print()
-        elif table == spectra[0]:
-            console.print(Columns([_rich(spectrum) for spectrum in spectra], padding=(0, 4)))
-            console.print()
+    spectra = Columns([_rich(table) for table in spectrum_tables(result)], padding=(0, 3))
+    for part in [*map(_rich, error_tables(result)), spectra, *map(_rich, rule_tables(result))]:
+        console.print(part)
+        console.print()
 
 
 def _rich(table: Table) -> RichTable:

@@ -9,19 +9,13 @@ from typing import Literal
 from ase import units
 
 from goniometer.probe.result import Figure, Pooled, ProbeResult, Residual, RuleResidual, Spectrum
+from goniometer.rotations import PAPER_GRIDS
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 #: The paper's names for its grids, by (rule, inversion).
-PAPER_GRIDS = {
-    ("identity", False): "none",
-    ("identity", True): "i",
-    ("legendre:2", False): "2",
-    ("legendre:2", True): "2i",
-    ("legendre:3", False): "3",
-    ("legendre:3", True): "3i",
-}
+GRID_NAMES = {grid: name for name, grid in PAPER_GRIDS.items()}
 
 # Angular momenta are named until they hold this share of the variance.
 _DOMINANT_SHARE = 0.8
@@ -154,9 +148,8 @@ def dominant(noun: str, figure: Figure) -> str:
         held += sum(parts[ell])
     if held < 0.5:
         return f"Most of the {noun} variance lies beyond ℓ = {len(parts) - 1}, where this probe does not resolve it."
-    where = (
-        f"{percent(min(held, 1.0))} of the {noun} variance sits at ℓ = {listing([str(ell) for ell in sorted(chosen)])}"
-    )
+    most = "Nearly all" if held > 0.99 else percent(held)
+    where = f"{most} of the {noun} variance sits at ℓ = {listing([str(ell) for ell in sorted(chosen)])}"
     if figure.spectrum.minus is None:
         return f"{where}."
     odd = sum(parts[ell][1] for ell in chosen) / held
@@ -209,7 +202,7 @@ def remarks(result: ProbeResult) -> list[str]:
     notes = {
         f"The probe was stopped early: {done} finished, the rest is missing.": not result.complete,
         "One structure only, so there is no error bar over structures.": len(result.structures) == 1,
-        "The rule holds no inversion: the parts even and odd under inversion are not told apart.": not result.rule.inversion,
+        "The rule holds no inversion, so parts even and odd under it are not told apart.": not result.rule.inversion,
         "The forces are not the gradient of the energy (non-conservative outputs).": not result.model.conservative,
         "The potential is stochastic: its own scatter is part of the floor.": result.model.stochastic,
     }
@@ -271,8 +264,8 @@ def _remedy(rules: list[RuleResidual], quantity: Quantity, figure: Figure) -> st
     subject = "forces" if quantity == "forces" else "energies"
     if rule is not None:
         return (
-            f"Averaging over {rule_label(rule.name, rule.inversion)} ({plural(rule.n, 'evaluation')}) is the cheapest way listed "
-            f"to bring the error of {subject} below {below}."
+            f"The cheapest rule listed that should bring the error of {subject} below {below} is "
+            f"{rule_label(rule.name, rule.inversion)} ({plural(rule.n, 'evaluation')})."
         )
     if not rules:
         return ""

@@ -16,7 +16,7 @@ from goniometer.errors import PotentialError
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
-#: What a potential knows of the derivative with respect to strain: all nine components, the six symmetric ones, nothing.
+#: What a potential knows of the derivative with respect to strain: all nine components, the six symmetric ones, none.
 VirialKind = Literal["full", "symmetric", "none"]
 
 
@@ -72,8 +72,8 @@ class Potential(ABC):
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """Evaluate copies of a structure whose positions and cell are turned, x @ R_kᵀ, in the order given.
 
-        Yields predictions of one or more copies each, K in all: how many at a time is the potential's choice, and bounds
-        the memory. The structure is not changed. Raises :class:`PotentialError` if the model fails, and
+        Yields predictions of one or more copies each, K in all: how many at a time is the potential's choice, and
+        bounds the memory. The structure is not changed. Raises :class:`PotentialError` if the model fails, and
         :class:`InputError` if it does not take this structure.
         """
 
@@ -97,8 +97,12 @@ def checked(prediction: Prediction, structure: Atoms, potential: str) -> Predict
             f"{potential} gave forces of shape {prediction.forces.shape[1:]} for a structure of {atoms} atoms; "
             f"they must be ({atoms}, 3)"
         )
-    parts = {"energy": prediction.energies, "forces": prediction.forces, "virial": prediction.virials}
+    parts = {
+        "an energy that is": prediction.energies,
+        "forces that are": prediction.forces,
+        "a virial that is": prediction.virials,
+    }
     for part, values in parts.items():
         if values is not None and not np.isfinite(values).all():
-            raise PotentialError(f"{potential} gave a {part} that is not finite (NaN or infinity)")
+            raise PotentialError(f"{potential} gave {part} not finite (NaN or infinity)")
     return prediction

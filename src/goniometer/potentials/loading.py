@@ -79,7 +79,7 @@ def load(
         factory = getattr(spec, "__name__", type(spec).__name__)
         made = made_by(spec, factory, options)
     else:
-        _refuse({"options": options}, f"a {type(spec).__name__}")
+        _refuse({"options": options}, f"the object {type(spec).__name__}")
     return _as_potential(made, factory, device=device, dtype=dtype, forces=forces, batch=batch)
 
 

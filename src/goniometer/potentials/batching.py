@@ -36,9 +36,9 @@ class _Ladder:
 class BatchSizes:
     """Chooses batch sizes by climbing 1, 2, 4, … as long as the time per copy falls and the memory allows.
 
-    Structures with the same key (kind of evaluation, number of atoms and of pairs) share what was learned. ``fixed`` switches the
-    measurement off: results are then the same from run to run to the last bit, since no size depends on a clock. ``memory``
-    reads the high-water mark that the growth of a batch is judged by.
+    Structures with the same key (kind of evaluation, number of atoms and of pairs) share what was learned. ``fixed``
+    switches the measurement off: results are then the same from run to run to the last bit, since no size depends on a
+    clock. ``memory`` reads the high-water mark that the growth of a batch is judged by.
     """
 
     def __init__(

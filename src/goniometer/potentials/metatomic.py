@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from metatomic.torch import (
     AtomisticModel,
     ModelEvaluationOptions,
     ModelOutput,
-    NeighborListOptions,
     System,
     load_atomistic_model,
     pick_device,
@@ -35,6 +34,13 @@ from goniometer.potentials.batching import MEMORY_LIMIT_BYTES, BatchSizes, peak_
 
 Forces = Literal["conservative", "non-conservative"]
 
+# Classes of TorchScript are no types at run time; these names only say what is meant.
+_System: TypeAlias = Any
+_Block: TypeAlias = Any
+_Labels: TypeAlias = Any
+_PairOptions: TypeAlias = Any
+_Output: TypeAlias = Any
+
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SAMPLE_NAMES = ["first_atom", "second_atom", "cell_shift_a", "cell_shift_b", "cell_shift_c"]
 
@@ -43,7 +49,7 @@ _SAMPLE_NAMES = ["first_atom", "second_atom", "cell_shift_a", "cell_shift_b", "c
 class _Pairs:
     """One neighbor list of the structure as it stands: who sees whom, and the vectors between them in float64."""
 
-    options: NeighborListOptions
+    options: _PairOptions
     samples: torch.Tensor  # (P, 5) int32
     vectors: np.ndarray  # (P, 3)
 
@@ -51,13 +57,14 @@ class _Pairs:
 class MetatomicPotential(Potential):
     """A metatomic model.
 
-    Copies are made by turning positions, cell and pair vectors together; the pairs themselves do not change. They are evaluated in
-    batches, several systems at a time, whose size is found by measurement unless ``batch`` fixes it. Copies of a structure
-    without periodic directions are packed as disjoint parts of one system, the neighbor list saying who sees whom, if
-    the model was seen to give the same answer that way. Each batch takes one backward pass.
+    Copies are made by turning positions, cell and pair vectors together; the pairs themselves do not change. They are
+    evaluated in batches, several systems at a time, whose size is found by measurement unless ``batch`` fixes it.
+    Copies of a structure without periodic directions are packed as disjoint parts of one system, the neighbor list
+    saying who sees whom, if the model was seen to give the same answer that way. Each batch takes one backward pass.
 
-    Energies are asked for atom by atom and summed in float64. The per-species baseline of models made by metatrain (some
-    100 eV an atom, which would cost float32 its last meaningful digits) is taken out of the model and added in float64.
+    Energies are asked for atom by atom and summed in float64. The per-species baseline of models made by metatrain
+    (some 100 eV an atom, which would cost float32 its last meaningful digits) is taken out of the model and added in
+    float64.
 
     Parameters
     ----------
@@ -142,10 +149,11 @@ class MetatomicPotential(Potential):
                 return torch.device(pick_device(supported, wanted))
         except (RuntimeError, ValueError) as error:
             raise InputError(
-                f"device '{wanted}' cannot be used for {self.name} ({_first_line(error)}); it supports {', '.join(supported)}"
+                f"device '{wanted}' cannot be used for {self.name} ({_first_line(error)}); "
+                f"it supports {', '.join(supported)}"
             ) from error
 
-    def _chosen_outputs(self, outputs: dict[str, ModelOutput], forces: Forces) -> dict[str, str]:
+    def _chosen_outputs(self, outputs: dict[str, _Output], forces: Forces) -> dict[str, str]:
         """The model's own names of the outputs that are asked for."""
         if not any(name == "energy" or name.startswith("energy/") for name in outputs):
             raise InputError(f"{self.name} has no energy output; it offers {', '.join(outputs)}")
@@ -186,7 +194,7 @@ class MetatomicPotential(Potential):
             known = ", ".join(chemical_symbols[number] for number in sorted(self._species))
             raise InputError(f"{self.name} does not know {chemical_symbols[unknown[0]]}: it was trained on {known}")
 
-    def _pairs(self, structure: Atoms, options: NeighborListOptions) -> _Pairs:
+    def _pairs(self, structure: Atoms, options: _PairOptions) -> _Pairs:
         search = vesin.NeighborList(cutoff=options.engine_cutoff("angstrom"), full_list=options.full_list, sorted=True)
         first, second, shifts, vectors = search.compute(
             points=structure.positions,
@@ -199,7 +207,7 @@ class MetatomicPotential(Potential):
         return _Pairs(options, torch.from_numpy(columns), np.asarray(vectors).reshape(-1, 3))
 
     def _can_pack(self, structure: Atoms) -> bool:
-        """Whether copies packed into one system are seen not to feel each other; tested once, on different geometries."""
+        """Whether copies packed into one system are seen not to feel each other; tested once, on differing geometries."""
         if self._packing is None:
             rng = np.random.default_rng(0)
             stretched = structure.positions + rng.normal(0.0, 0.02, (3, len(structure), 3))
@@ -229,7 +237,7 @@ class MetatomicPotential(Potential):
     def _batch(
         self, structure: Atoms, turned: np.ndarray, matrices: np.ndarray, pairs: list[_Pairs], packed: bool
     ) -> Prediction:
-        """Evaluate copies with positions ``turned`` (B, N, 3); cells and pair vectors are turned by ``matrices`` (B, 3, 3)."""
+        """Evaluate copies with positions ``turned`` (B, N, 3), cells and pair vectors turned by ``matrices`` (B, 3, 3)."""
         copies = len(turned)
         cell = structure.cell.array * structure.pbc[:, None]
         positions = self._tensor(turned).requires_grad_(self.conservative)
@@ -246,8 +254,8 @@ class MetatomicPotential(Potential):
             },
         )
         try:
-            # Specialised code costs seconds for each new shape, is no faster here, and would change the last bits of a result
-            # between its first evaluations.
+            # Specialised code costs seconds for each new shape, is no faster here, and would change the last bits of a
+            # result between its first evaluations.
             with torch.jit.optimized_execution(False):
                 outputs = self._model(systems, options, check_consistency=False)
                 values = self._in_order(outputs[self._outputs["energy"]].block(), systems, per_atom)
@@ -272,7 +280,7 @@ class MetatomicPotential(Potential):
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, dtype=_DTYPES[self.dtype], device=self.device)
 
-    def _in_order(self, block: TensorBlock, systems: list[System], per_atom: bool) -> torch.Tensor:
+    def _in_order(self, block: _Block, systems: list[_System], per_atom: bool) -> torch.Tensor:
         """The values of a block in the order of systems and atoms, whatever the order of its samples."""
         if not per_atom:
             return block.values[torch.argsort(block.samples.column("system"))]
@@ -282,7 +290,7 @@ class MetatomicPotential(Potential):
 
     def _systems(
         self, structure: Atoms, positions: torch.Tensor, cells: torch.Tensor, matrices: np.ndarray, pairs: list[_Pairs]
-    ) -> list[System]:
+    ) -> list[_System]:
         """One system a copy; the samples of the neighbor lists are shared."""
         types = torch.tensor(structure.numbers, dtype=torch.int32, device=self.device)
         pbc = torch.tensor(structure.pbc, device=self.device)
@@ -296,7 +304,7 @@ class MetatomicPotential(Potential):
 
     def _packed_system(
         self, structure: Atoms, positions: torch.Tensor, cells: torch.Tensor, matrices: np.ndarray, pairs: list[_Pairs]
-    ) -> list[System]:
+    ) -> list[_System]:
         """All copies as disjoint parts of one system without a cell."""
         copies, atoms = positions.shape[:2]
         types = torch.tensor(np.tile(structure.numbers, copies), dtype=torch.int32, device=self.device)
@@ -311,7 +319,7 @@ class MetatomicPotential(Potential):
             self._add_pairs(system, each.options, samples, self._tensor(vectors))
         return [system]
 
-    def _add_pairs(self, system: System, options: NeighborListOptions, samples: Labels, vectors: torch.Tensor) -> None:
+    def _add_pairs(self, system: _System, options: _PairOptions, samples: _Labels, vectors: torch.Tensor) -> None:
         components = [Labels.range("xyz", 3).to(self.device)]
         properties = Labels.range("distance", 1).to(self.device)
         block = TensorBlock(vectors.reshape(-1, 3, 1), samples, components, properties)
@@ -328,9 +336,10 @@ def _array(values: torch.Tensor | None, like: torch.Tensor) -> np.ndarray:
 
 
 def _take_baseline(model: AtomisticModel, energy: str) -> dict[int, float]:
-    """Take the per-species energies out of a model made by metatrain; empty for models that hold none in the known form.
+    """Take the per-species energies out of a model made by metatrain; empty if it holds none in the known form.
 
-    metatrain adds them in the model's dtype. Here they are set to zero before the first evaluation, and added in float64 instead.
+    metatrain adds them in the model's dtype. Here they are set to zero before the first evaluation, and added in
+    float64 instead.
     """
     baseline: dict[int, float] = {}
     for module in model.module.modules():

@@ -3,12 +3,13 @@
 A few nodes of the rule are evaluated again, once for each source,
 
     repeat         the same copies again, in another batch
-    translation    the structure shifted, by a fraction of the cell along periodic directions and by ångströms along others
+    translation    the structure shifted: by a fraction of the cell where it is periodic, by ångströms if nowhere
     permutation    the atoms in another order
     rounding       every coordinate changed by a relative amount of the order of the dtype's ε
 
 and the rms difference per component, divided by √2 where both sides carry the noise, is taken as the noise of one
-evaluation. No figure can be smaller than the spacing of float64 numbers of its size, so that is the least that rounding is put at.
+evaluation. No figure can be smaller than the spacing of float64 numbers of its size, so that is the least that rounding
+is put at.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def measure(
     rng: np.random.Generator,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Floor]:
-    """The floor of each quantity, a function from responses to arrays (M, …), at the nodes that ``first`` already holds."""
+    """The floor of each quantity, a function from responses to arrays (M, …), at the nodes that ``first`` holds."""
     noise: dict[str, dict[str, float]] = {name: {} for name in quantities}
     for source, (changed, back) in variants(structure, potential.dtype, rng).items():
         again = response(potential, changed, first.matrices, progress)

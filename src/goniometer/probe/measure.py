@@ -1,4 +1,4 @@
-"""The probe: how large the symmetry error of a potential is, which angular momenta carry it, and what would remove it."""
+"""The probe: how large the symmetry error of a potential is, which angular momenta carry it, what would remove it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ def probe(
 ) -> ProbeResult:
     """Measure how far a potential is from rotational symmetry.
 
-    For every structure x the back-rotated response E(g) = E(g·x), F(g) = F(g·x) R, S(g) = Rᵀ S(g·x) R is evaluated over a rule on
-    O(3) that is turned at random, and its mean, its rms deviation, its spectrum in angular momentum and parity, its noise floor
-    and the residual that every known rule would leave are worked out; see :mod:`goniometer.probe.result` for each figure.
+    For every structure x the back-rotated response E(g) = E(g·x), F(g) = F(g·x) R, S(g) = Rᵀ S(g·x) R is evaluated over
+    a rule on O(3) that is turned at random, and its mean, its rms deviation, its spectrum in angular momentum and
+    parity, its noise floor and the residual that every known rule would leave are worked out; see
+    :mod:`goniometer.probe.result` for each figure.
 
     Parameters
     ----------
@@ -75,8 +76,8 @@ def probe(
     Returns
     -------
     ProbeResult
-        With ``complete=False`` if it was interrupted (Ctrl-C): the structures that were finished are in it. Structures that
-        could not be probed are listed in ``failures``.
+        With ``complete=False`` if it was interrupted (Ctrl-C): the structures that were finished are in it. Structures
+        that could not be probed are listed in ``failures``.
 
     Raises
     ------

@@ -12,6 +12,8 @@ from goniometer.rotations import PAPER_GRIDS, Rule, catalogue, rule
 
 #: The largest rule that is considered, in elements.
 LARGEST = 640
+#: Sizes of the random rules among the candidates.
+RANDOM = (16, 64, 256)
 #: Angular momenta above the resolved ones over which the worst case of the tail is taken.
 TAIL = 24
 
@@ -42,7 +44,7 @@ class Candidate:
         return averaging_coefficients(self.rule, self.nodes, self.lmax)
 
     def predict(self, plus: np.ndarray, minus: np.ndarray | None, unresolved: float, products: Gram) -> Prediction:
-        """The residual of a response with the spectrum ``plus``, ``minus`` and the Gram matrix ``products`` at the nodes."""
+        """The residual of a response with spectrum ``plus``, ``minus`` and Gram matrix ``products`` at the nodes."""
         even, odd = self._kept
         low = self.lmax + 1
         variance = float(np.maximum(plus[1:], 0.0) @ even[1:low])
@@ -57,7 +59,8 @@ class Candidate:
 def candidates(nodes: Rule, lmax: int, largest: int = LARGEST) -> list[Candidate]:
     """The catalogue and the paper's grids as candidates, smallest first."""
     rules = {(each.name, each.inversion): each for each in catalogue(largest)}
-    for name, inversion in PAPER_GRIDS.values():
+    drawn = [(f"random:{count}", inversion) for count in RANDOM for inversion in (False, True)]
+    for name, inversion in [*PAPER_GRIDS.values(), *drawn]:
         rules.setdefault((name, inversion), rule(name, inversion))
     ordered = sorted(rules.values(), key=lambda each: (len(each), -each.degree, each.name))
     return [Candidate(each, nodes, lmax) for each in ordered]

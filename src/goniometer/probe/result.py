@@ -17,11 +17,11 @@ SCHEMA = "goniometer/probe/1"
 class Spectrum:
     """The response resolved by angular momentum and parity.
 
-    ``plus`` and ``minus`` hold P_0 … P_L, the parts even and odd under inversion, in the unit of the quantity squared (per
-    component for forces and stress); P_0^plus is the square of the mean. Without inversion in the rule the parities cannot be
-    told apart: ``plus`` then holds their sum and ``minus`` is None. ``floor`` is, for each ℓ, what noise and the leak of
-    unresolved variance put into each P_ℓ; ``unresolved`` the variance that Σ P_ℓ does not hold; ``resolved`` the
-    share of the variance that it does.
+    ``plus`` and ``minus`` hold P_0 … P_L, the parts even and odd under inversion, in the unit of the quantity squared
+    (per component for forces and stress); P_0^plus is the square of the mean. Without inversion in the rule the
+    parities cannot be told apart: ``plus`` then holds their sum and ``minus`` is None. ``floor`` is, for each ℓ, what
+    noise and the leak of unresolved variance put into each P_ℓ; ``unresolved`` the variance that Σ P_ℓ does not hold;
+    ``resolved`` the share of the variance that it does.
     """
 
     plus: list[float]
@@ -46,12 +46,12 @@ class Floor:
 class Figure:
     """The symmetry error of one quantity: energy in eV per structure, forces in eV/Å, stress in eV/Å³ per component.
 
-    ``mean`` is the mean response (for forces and stress the rms of its components), ``rms`` the root of the Haar variance,
-    ``as_given`` the response at the identity less the mean (signed for the energy, rms over components otherwise), ``max`` the
-    largest deviation of a component over the orbit, ``floor`` the part of ``rms`` that noise alone would give.
-    In a pooled figure each is the root mean square over structures (``max`` the largest), and ``error`` the standard error of
-    ``rms`` over structures, None for a single one. Of an energy, ``rms_per_atom``, ``floor_per_atom`` and
-    ``error_per_atom`` are ``rms``, ``floor`` and ``error`` per atom; None for other quantities.
+    ``mean`` is the mean response (for forces and stress the rms of its components), ``rms`` the root of the Haar
+    variance, ``as_given`` the response at the identity less the mean (signed for the energy, rms over components
+    otherwise), ``max`` the largest deviation of a component over the orbit, ``floor`` the part of ``rms`` that noise
+    alone would give. In a pooled figure each is the root mean square over structures (``max`` the largest), and
+    ``error`` the standard error of ``rms`` over structures, None for a single one. Of an energy, ``rms_per_atom``,
+    ``floor_per_atom`` and ``error_per_atom`` are ``rms``, ``floor`` and ``error`` per atom; None for other quantities.
     """
 
     unit: str
@@ -78,8 +78,8 @@ class Figure:
 class Torque:
     """The rotational gradient dE/dω in eV (per radian): zero for a symmetric potential.
 
-    ``norm`` as the structure stands; ``rms`` over the orbit, of the norm, None where only finite rotations could give it;
-    ``expected`` the rms that the resolved spectrum implies, √Σ ℓ(ℓ+1) P_ℓ.
+    ``norm`` as the structure stands; ``rms`` over the orbit, of the norm, None where only finite rotations could give
+    it; ``expected`` the rms that the resolved spectrum implies, √Σ ℓ(ℓ+1) P_ℓ.
     """
 
     norm: float
@@ -97,9 +97,9 @@ class Torque:
 class Residual:
     """What a rule leaves in the mean of one quantity, root mean square per component.
 
-    ``over_turns``: √Σ P_ℓ ρ_ℓ, in the mean over random two-sided turns of the rule; ``tail``: the most that the unresolved
-    variance could add; ``as_it_stands``: for the rule as it stands, from the response reconstructed from the probe's nodes;
-    ``measured``: by evaluating the rule, None where that was not done.
+    ``over_turns``: √Σ P_ℓ ρ_ℓ, in the mean over random two-sided turns of the rule; ``tail``: the most that the
+    unresolved variance could add; ``as_it_stands``: for the rule as it stands, from the response reconstructed from the
+    probe's nodes; ``measured``: by evaluating the rule, None where that was not done.
     """
 
     over_turns: float
@@ -123,9 +123,10 @@ class RuleResidual:
 
 @dataclass(frozen=True)
 class SphereMap:
-    """δE in eV against the direction, in the structure's frame, of a laboratory axis; averaged over turns about that axis.
+    """δE in eV against the direction, in the structure's frame, of a laboratory axis; averaged over turns about it.
 
-    ``values[i][j]`` belongs to latitude i and longitude j (degrees); ``share`` is the share of the resolved variance it shows.
+    ``values[i][j]`` belongs to latitude i and longitude j (degrees); ``share`` is the share of the variance that it
+    shows.
     """
 
     axis: str

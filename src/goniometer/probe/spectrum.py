@@ -5,9 +5,9 @@ With nodes g_k = s_k R_k (R_k proper, s_k = ±1), weights w_k and deviations r_k
     P_ℓ^+ = (2ℓ+1) Σ_kk' w_k w_k' ⟨r_k, r_k'⟩ χ_ℓ(R_kᵀ R_k')            even under inversion
     P_ℓ^− = (2ℓ+1) Σ_kk' w_k w_k' ⟨r_k, r_k'⟩ χ_ℓ(R_kᵀ R_k') s_k s_k'    odd
 
-is the variance that angular momentum ℓ carries; the sum over ℓ and parity is the whole. ⟨,⟩ is the mean over components, so all
-that is needed of the response is its Gram matrix (K, K). Nodes that form a rule of degree ≥ 2L resolve a response
-of bandwidth L; what lies above leaks in, by an amount that :func:`leak_matrix` knows.
+is the variance that angular momentum ℓ carries; the sum over ℓ and parity is the whole. ⟨,⟩ is the mean over
+components, so all that is needed of the response is its Gram matrix (K, K). Nodes that form a rule of degree ≥ 2L
+resolve a response of bandwidth L; what lies above leaks in, by an amount that :func:`leak_matrix` knows.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def leak_matrix(rule: Rule, lmax: int, ltail: int) -> Float64[np.ndarray, "L M"]
 def averaging_coefficients(averaged: Rule, nodes: Rule, lmax: int) -> Float64[np.ndarray, "K"] | None:
     """a_k such that Σ_k a_k r_k is what the rule ``averaged`` leaves of the response, as reconstructed from the nodes.
 
-    The kernel Σ_ℓ (2ℓ+1) χ_ℓ^±(q⁻¹ g_k) w_k reconstructs the response at q from its values at the nodes; its mean over the elements q
-    of the rule, without the part (ℓ = 0, even) that is the mean itself, is a_k. None where the nodes lack the
-    inversion that the rule has.
+    The kernel Σ_ℓ (2ℓ+1) χ_ℓ^±(q⁻¹ g_k) w_k reconstructs the response at q from its values at the nodes; its mean over
+    the elements q of the rule, without the part (ℓ = 0, even) that is the mean itself, is a_k. None where the nodes
+    lack the inversion that the rule has.
     """
     if averaged.inversion and not nodes.inversion:
         return None
@@ -104,8 +104,8 @@ def sphere(nodes: Rule, deviations: Float64[np.ndarray, "K"], lmax: int, points:
 
         f(n) = Σ_k w_k r_k Σ_ℓ (2ℓ+1) P_ℓ(n · R_kᵀ e)          (sum over proper rotations, weights made to sum to 1)
 
-    is the mean of the reconstructed response over all rotations that share n. Of x, y and z the axis is taken that shows most of the
-    variance; ``share`` says how much.
+    is the mean of the reconstructed response over all rotations that share n. Of x, y and z the axis is taken that
+    shows most of the variance; ``share`` says how much.
     """
     _, signs = proper(nodes.matrices)
     here = signs > 0

@@ -207,7 +207,7 @@ class MetatomicPotential(Potential):
         return _Pairs(options, torch.from_numpy(columns), np.asarray(vectors).reshape(-1, 3))
 
     def _can_pack(self, structure: Atoms) -> bool:
-        """Whether copies packed into one system are seen not to feel each other; tested once, on differing geometries."""
+        """Whether copies packed into one system are seen not to feel each other; tested once, on unlike geometries."""
         if self._packing is None:
             rng = np.random.default_rng(0)
             stretched = structure.positions + rng.normal(0.0, 0.02, (3, len(structure), 3))
@@ -237,7 +237,7 @@ class MetatomicPotential(Potential):
     def _batch(
         self, structure: Atoms, turned: np.ndarray, matrices: np.ndarray, pairs: list[_Pairs], packed: bool
     ) -> Prediction:
-        """Evaluate copies with positions ``turned`` (B, N, 3), cells and pair vectors turned by ``matrices`` (B, 3, 3)."""
+        """Evaluate copies with positions ``turned`` (B, N, 3), cells and pairs turned by ``matrices`` (B, 3, 3)."""
         copies = len(turned)
         cell = structure.cell.array * structure.pbc[:, None]
         positions = self._tensor(turned).requires_grad_(self.conservative)

@@ -175,7 +175,7 @@ class MetatomicPotential(Potential):
         """See :meth:`Potential.turned`."""
         self._check_species(structure)
         pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
-        packed = not structure.pbc.any() and self._can_pack(structure)
+        packed = not structure.pbc.any() and self._can_pack(structure, pairs)
         key = (packed, len(structure), sum(len(each.vectors) for each in pairs))
         done = 0
         while done < len(matrices):
@@ -206,17 +206,16 @@ class MetatomicPotential(Potential):
         columns = np.column_stack([first, second, shifts]).astype(np.int32).reshape(-1, 5)
         return _Pairs(options, torch.from_numpy(columns), np.asarray(vectors).reshape(-1, 3))
 
-    def _can_pack(self, structure: Atoms) -> bool:
-        """Whether copies packed into one system are seen not to feel each other; tested once, on unlike geometries."""
+    def _can_pack(self, structure: Atoms, pairs: list[_Pairs]) -> bool:
+        """Whether copies packed into one system are seen not to feel each other; tested once, on strained copies."""
         if self._packing is None:
-            rng = np.random.default_rng(0)
-            stretched = structure.positions + rng.normal(0.0, 0.02, (3, len(structure), 3))
-            moved = [Atoms(structure.numbers, positions=each) for each in stretched]
-            alone = [self.predict_alone(each) for each in moved]
-            pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
-            together = self._batch(structure, stretched, np.repeat(np.eye(3)[None], 3, axis=0), pairs, packed=True)
-            energies = np.array([each.energies[0] for each in alone])
-            forces = np.concatenate([each.forces for each in alone])
+            strains = np.eye(3) + np.random.default_rng(0).normal(0.0, 0.02, (3, 3, 3))
+            strained = structure.positions[None] @ strains.transpose(0, 2, 1)
+            each = zip(strained, strains, strict=True)
+            alone = [self._batch(structure, x[None], strain[None], pairs, packed=False) for x, strain in each]
+            together = self._batch(structure, strained, strains, pairs, packed=True)
+            energies = np.concatenate([one.energies for one in alone])
+            forces = np.concatenate([one.forces for one in alone])
             eps = float(torch.finfo(_DTYPES[self.dtype]).eps)
             scale = np.abs(energies - self._baseline_of(structure)).max() + 1.0
             self._packing = bool(
@@ -224,12 +223,6 @@ class MetatomicPotential(Potential):
                 and np.abs(together.forces - forces).max() < 64 * eps * max(np.abs(forces).max(), 1.0) * scale
             )
         return self._packing
-
-    def predict_alone(self, structure: Atoms) -> Prediction:
-        """Evaluate one structure as one system, never packed."""
-        self._check_species(structure)
-        pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
-        return self._batch(structure, structure.positions[None], np.eye(3)[None], pairs, packed=False)
 
     def _baseline_of(self, structure: Atoms) -> float:
         return float(sum(self._baseline.get(int(number), 0.0) for number in structure.numbers))

@@ -252,13 +252,14 @@ def print_probe(result: ProbeResult, console: Console) -> None:
     for failure in result.failures:
         console.print(Text.assemble(("failed  ", "bold red"), f"{failure.name}: {failure.error}"))
     console.print()
-    spectra = Columns([_rich(table) for table in spectrum_tables(result)], padding=(0, 3))
-    for part in [*map(_rich, error_tables(result)), spectra, *map(_rich, rule_tables(result))]:
+    spectra = Columns([terminal_table(table) for table in spectrum_tables(result)], padding=(0, 3))
+    for part in [*map(terminal_table, error_tables(result)), spectra, *map(terminal_table, rule_tables(result))]:
         console.print(part)
         console.print()
 
 
-def _rich(table: Table) -> RichTable:
+def terminal_table(table: Table, wrapped: int | None = None) -> RichTable:
+    """The table as rich prints it; the column ``wrapped`` may take several lines."""
     made = RichTable(
         title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
@@ -266,7 +267,9 @@ def _rich(table: Table) -> RichTable:
     made.caption_justify = "left"
     for index, (heading, unit) in enumerate(table.columns):
         made.add_column(
-            Text(f"{heading}\n{unit}" if unit else heading), justify="left" if index == 0 else "right", no_wrap=True
+            Text(f"{heading}\n{unit}" if unit else heading),
+            justify="left" if index in (0, wrapped) else "right",
+            no_wrap=index != wrapped,
         )
     for place, row in enumerate(table.rows):
         made.add_row(Text(shorten(row[0], 26)), *map(Text, row[1:]), style="bold" if place == table.emphasis else None)

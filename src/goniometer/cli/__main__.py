@@ -1,0 +1,5 @@
+"""``python -m goniometer.cli``."""
+
+from goniometer.cli import main
+
+main()

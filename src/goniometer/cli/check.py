@@ -1,0 +1,38 @@
+"""``goniometer check``."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from goniometer.cli.app import Batch, Device, Dtype, Forces, Model, Options, Seed, Structures, app, loaded
+
+
+@app.command()
+def check(
+    model: Model,
+    structures: Structures = None,
+    seed: Seed = 0,
+    options: Options = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    forces: Forces = "conservative",
+    batch: Batch = None,
+) -> None:
+    """Put a potential to the test: units, gradients, virials, turned copies, determinism.
+
+    Exit code 1 if an item fails.
+    """
+    from goniometer.data import check_structure, read_structures
+    from goniometer.testing import check_potential
+
+    sources = read_structures(structures or ["molecule"])
+    for name, atoms in sources:
+        check_structure(atoms, name)
+    potential = loaded(model, options, device, dtype, forces, batch)
+    report = check_potential(potential, [atoms for _, atoms in sources], seed=seed)
+    typer.echo(str(report))
+    if not report.passed:
+        print(f"goniometer: {potential.name} fails {', '.join(report.failed)}", file=sys.stderr)
+        raise typer.Exit(1)

@@ -1,0 +1,93 @@
+"""``goniometer plan``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from goniometer.cli.app import (
+    Batch,
+    Device,
+    Dtype,
+    Forces,
+    Json,
+    Options,
+    Structures,
+    app,
+    loaded,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from goniometer.probe.plan import RulePlan
+
+
+@app.command()
+def plan(
+    source: Annotated[
+        str, typer.Argument(help="A model, as for probe; or a JSON file that probe wrote.", show_default=False)
+    ],
+    structures: Structures = None,
+    force: Annotated[str | None, typer.Option(metavar="TOLERANCE", help="0.1meV/Å: rms per component.")] = None,
+    energy: Annotated[str | None, typer.Option(metavar="TOLERANCE", help="1meV per structure, or 0.1meV/atom.")] = None,
+    stress: Annotated[str | None, typer.Option(metavar="TOLERANCE", help="1MPa: rms per component.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model to certify with, where the source is a JSON file.")
+    ] = None,
+    certify: Annotated[bool, typer.Option(help="Measure the rule on the structures.")] = True,
+    lmax: Annotated[int | None, typer.Option(help="Of a fresh probe. Default: 4.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the turn of the finer rule that certifies.", min=0)] = 1,
+    json: Json = None,
+    options: Options = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    forces: Forces = "conservative",
+    batch: Batch = None,
+) -> None:
+    """Find the cheapest rule of rotations that brings the symmetry error below a tolerance, and certify it.
+
+    Exit code 0: certified, or not asked to be; 1: not certified, for the reason given.
+    """
+    from rich.console import Console
+
+    from goniometer.cli.progress import progress_bar
+    from goniometer.errors import InputError
+    from goniometer.probe.document import read_probe
+    from goniometer.probe.measure import probe as measure
+    from goniometer.probe.plan import plan as make_plan
+    from goniometer.report import check_writable
+    from goniometer.report.listings import print_plan
+
+    if force is None and energy is None and stress is None:
+        raise InputError("a plan needs a tolerance: --force 0.1meV/Å, --energy 0.1meV/atom or --stress 1MPa")
+    if json is not None:
+        check_writable(json)
+    shared: tuple[Any, ...] = (options, device, dtype, forces, batch)
+    with progress_bar() as progress:
+        if source.endswith(".json"):
+            if structures:
+                raise InputError("structures come from the probe's file; give a model instead of it to probe others")
+            result = read_probe(source)
+            potential = None if model is None else loaded(model, *shared)
+        else:
+            potential = loaded(source, *shared)
+            result = measure(potential, structures or None, lmax=lmax, progress=progress)
+        if not result.complete and not result.structures:
+            raise KeyboardInterrupt
+        made: RulePlan = make_plan(
+            result,
+            force=force,
+            energy=energy,
+            stress=stress,
+            potential=potential,
+            certify=certify,
+            seed=seed,
+            progress=progress,
+        )
+    if json is not None:
+        write_json(json, jsonlib.dumps(made.to_dict(), allow_nan=False, indent=1))
+    print_plan(made, Console())
+    if made.certified is False:
+        raise typer.Exit(1)

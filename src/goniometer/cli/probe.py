@@ -1,0 +1,117 @@
+"""``goniometer probe``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goniometer.cli.app import (
+    Batch,
+    Device,
+    Dtype,
+    Forces,
+    Json,
+    Model,
+    Options,
+    Seed,
+    Structures,
+    app,
+    loaded,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from goniometer.probe.result import ProbeResult
+
+#: Where finished structures are kept when a run without ``--json`` is stopped.
+PARTIAL = Path("goniometer-probe.partial.json")
+
+
+@app.command()
+def probe(
+    model: Model,
+    structures: Structures = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="A rule by name, see `goniometer rules`; by default the smallest of degree 2 LMAX."),
+    ] = None,
+    inversion: Annotated[bool, typer.Option(help="Include inversion, and tell the parities apart.")] = True,
+    lmax: Annotated[int | None, typer.Option(help="Resolve the spectrum to this angular momentum. Default: 4.")] = None,
+    seed: Seed = 0,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report, one HTML page.")] = None,
+    json: Json = None,
+    fail_above: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT", help="force=1meV/Å, energy=0.1meV/atom, …: exit code 1 where exceeded; repeatable."
+        ),
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FILE", help="Go on from an unfinished result.")] = None,
+    options: Options = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    forces: Forces = "conservative",
+    batch: Batch = None,
+) -> None:
+    """Measure the symmetry error of energies, forces and stress, what carries it, and what would remove it."""
+    from rich.console import Console
+
+    from goniometer.cli.progress import progress_bar
+    from goniometer.data import packaged_structures, read_structures
+    from goniometer.probe.document import read_probe
+    from goniometer.probe.gate import breaches
+    from goniometer.probe.measure import probe as measure
+    from goniometer.probe.tolerance import parse_limit
+    from goniometer.report import check_writable, print_probe, write_page
+
+    limits = [parse_limit(text) for text in fail_above or []]
+    for path in (report, json):
+        if path is not None:
+            check_writable(path)
+    earlier = None if resume is None else read_probe(resume)
+    sources = read_structures(structures or packaged_structures())
+    potential = loaded(model, options, device, dtype, forces, batch)
+    kept = json or PARTIAL
+
+    def keep(so_far: ProbeResult) -> None:
+        if json is not None:
+            write_json(json, so_far.to_json())
+
+    with progress_bar() as progress:
+        result = measure(
+            potential,
+            sources,
+            lmax=lmax,
+            rule=rule,
+            inversion=inversion,
+            seed=seed,
+            resume=earlier,
+            progress=progress,
+            finished=keep,
+        )
+    if json is not None or (not result.complete and result.structures):
+        write_json(kept, result.to_json())
+    if report is not None and (result.structures or result.failures):
+        write_page(result, report)
+    print_probe(result, Console())
+    if report is not None:
+        typer.echo(f"report: {report}")
+    if json is not None:
+        typer.echo(f"json: {json}")
+    if not result.complete:
+        finished = f"goniometer: stopped after {len(result.structures)} of {len(sources)} structures"
+        how = f"; go on with the same command and --resume {kept}" if result.structures else ""
+        print(finished + how, file=sys.stderr)
+        raise typer.Exit(130)
+    for failure in result.failures:
+        print(f"goniometer: {failure.error}", file=sys.stderr)
+    broken = breaches(result, limits)
+    for line in broken:
+        print(f"goniometer: {line}", file=sys.stderr)
+    if result.failures:
+        raise typer.Exit(2)
+    if broken:
+        raise typer.Exit(1)

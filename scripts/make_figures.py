@@ -1,0 +1,164 @@
+"""Make the figures of the README and the docs: python scripts/make_figures.py [--only NAME]
+
+    probe        docs/figures/probe.png       a molecule seen by the packaged model: map, spectrum, residuals
+    prediction   docs/figures/prediction.png  predicted against measured residuals, molecule and box (minutes)
+
+The numbers behind ``prediction`` are written beside it as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+import goniometer
+from goniometer.data import read_structures
+from goniometer.probe.residuals import Candidate
+from goniometer.probe.spectrum import gram
+from goniometer.rotations import Rule, rule
+from goniometer.symmetrize import response
+
+FIGURES = Path(__file__).resolve().parent.parent / "docs" / "figures"
+RULES = (
+    ("tetrahedral", True),
+    ("legendre:2", True),
+    ("octahedral", True),
+    ("lebedev:4", True),
+    ("icosahedral", True),
+    ("legendre:3", True),
+)
+COLOURS = {"energy": "#0072B2", "forces": "#D55E00"}
+
+
+def probe_figure() -> None:
+    """The README's picture: how the energy of a box depends on its orientation, and which ℓ carry the error."""
+    from goniometer.report.figures import residual_figure, spectrum_figure, sphere_figure
+
+    result = goniometer.probe("pet-water", ["box"])
+    figures = {
+        "probe-map": sphere_figure(result.structures[0]),
+        "probe-spectrum": spectrum_figure(result, "forces"),
+        "probe-residuals": residual_figure(result, "forces"),
+    }
+    images = []
+    for figure in figures.values():
+        figure.patch.set_facecolor("white")
+        figure.set_dpi(200)
+        figure.canvas.draw()
+        images.append(np.asarray(figure.canvas.buffer_rgba()))
+    sheet, axes = plt.subplots(
+        1, len(images), figsize=(15, 4.2), width_ratios=[i.shape[1] / i.shape[0] for i in images]
+    )
+    for place, image in zip(axes, images, strict=True):
+        place.imshow(image)
+        place.axis("off")
+    sheet.tight_layout(pad=0.3)
+    sheet.savefig(FIGURES / "probe.png", dpi=110, facecolor="white")
+
+
+def measured_residuals(potential: Any, atoms: Any, reference: dict[str, np.ndarray], over: Rule) -> dict[str, float]:
+    """Residual of one rule, as it stands, against the mean over the probe's nodes."""
+    seen = response(potential, atoms, over.matrices)
+    means = {"energy": over.weights @ seen.energies, "forces": np.tensordot(over.weights, seen.forces, axes=1)}
+    return {name: float(np.sqrt(np.mean((means[name] - reference[name]) ** 2))) for name in means}
+
+
+def prediction_data(name: str, lmax: int, turns: int) -> list[dict[str, Any]]:
+    """For every rule: predicted residuals, and measured ones as it stands and over random two-sided turns."""
+    potential = goniometer.load("pet-water")
+    atoms = read_structures(name)[0].atoms
+    nodes = rule(f"degree:{2 * lmax}", inversion=True).turned_at_random(7)
+    seen = response(potential, atoms, nodes.matrices)
+    values = {"energy": seen.energies, "forces": seen.forces}
+    reference = {each: np.tensordot(nodes.weights, value, axes=1) for each, value in values.items()}
+    products = {each: gram(value - reference[each]) for each, value in values.items()}
+    from goniometer.probe.spectrum import variance_by_ell
+
+    rows: list[dict[str, Any]] = []
+    for which in RULES:
+        chosen = rule(*which)
+        candidate = Candidate(chosen, nodes, lmax)
+        stands = measured_residuals(potential, atoms, reference, chosen)
+        turned = [
+            measured_residuals(potential, atoms, reference, chosen.turned_at_random(seed)) for seed in range(turns)
+        ]
+        for each in values:
+            plus, minus = variance_by_ell(nodes, products[each], lmax)
+            variance = float(nodes.weights @ np.diag(products[each]))
+            assert minus is not None
+            unresolved = variance - plus[1:].sum() - minus.sum()
+            predicted = candidate.predict(plus, minus, unresolved, products[each])
+            squares = np.array([one[each] ** 2 for one in turned])
+            rows.append(
+                {
+                    "structure": name,
+                    "rule": chosen.name,
+                    "n": len(chosen),
+                    "quantity": each,
+                    "predicted_over_turns": predicted.over_turns,
+                    "tail": predicted.tail,
+                    "predicted_as_it_stands": predicted.as_it_stands,
+                    "measured_as_it_stands": stands[each],
+                    "measured_over_turns": float(np.sqrt(squares.mean())),
+                    "error": float(squares.std(ddof=1) / np.sqrt(turns) / (2 * np.sqrt(squares.mean()))),
+                }
+            )
+            print({key: f"{value:.3g}" if isinstance(value, float) else value for key, value in rows[-1].items()})
+    return rows
+
+
+def prediction_figure() -> None:
+    """Predicted against measured residuals on logarithmic axes."""
+    rows = [*prediction_data("molecule", lmax=7, turns=24), *prediction_data("box", lmax=6, turns=4)]
+    (FIGURES / "prediction.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    draw_prediction(rows)
+
+
+def draw_prediction(rows: list[dict[str, Any]]) -> None:
+    """The figure from its numbers."""
+    figure, panels = plt.subplots(1, 2, figsize=(10.5, 4.8))
+    for axes, name in zip(panels, ("molecule", "box"), strict=True):
+        here = [row for row in rows if row["structure"] == name]
+        values = [row[key] for row in here for key in ("predicted_over_turns", "measured_over_turns")]
+        limits = [0.4 * min(values) * 1e3, 3.0 * max(values) * 1e3]
+        axes.plot(limits, limits, color="0.6", linewidth=1, zorder=0)
+        for quantity, unit in (("energy", "meV"), ("forces", "meV/Å")):
+            some = [row for row in here if row["quantity"] == quantity]
+            colour = COLOURS[quantity]
+            x = [1e3 * row["predicted_over_turns"] for row in some]
+            y = [1e3 * row["measured_over_turns"] for row in some]
+            bar = [1e3 * row["error"] for row in some]
+            axes.errorbar(x, y, yerr=bar, fmt="o", color=colour, capsize=2, label=f"{quantity} ({unit}), over turns")
+            x = [1e3 * row["predicted_as_it_stands"] for row in some]
+            y = [1e3 * row["measured_as_it_stands"] for row in some]
+            axes.plot(x, y, "x", color=colour, markersize=7, label=f"{quantity} ({unit}), as it stands")
+        axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits, title=name)
+        axes.set(xlabel="predicted from one probe, rms", ylabel="measured, rms")
+        axes.grid(which="both", alpha=0.25, linewidth=0.5)
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(FIGURES / "prediction.png", dpi=150, facecolor="white")
+
+
+def main() -> None:
+    """Make what is asked for, or everything."""
+    makers = {"probe": probe_figure, "prediction": prediction_figure}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=makers)
+    only = parser.parse_args().only
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for name, make in makers.items():
+        if only in (None, name):
+            make()
+
+
+if __name__ == "__main__":
+    main()

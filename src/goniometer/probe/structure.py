@@ -76,7 +76,8 @@ def probe_structure(
     whole = response(potential, structure, matrices, progress)
     quantities = _quantities(whole, structure)
     few = _part(whole, slice(1, 1 + min(noise_floor.NODES, len(plan.nodes))))
-    functions = {**quantities, **({"torque": _torques} if potential.virial == "full" else {})}
+    full = potential.virial == "full" and whole.virials is not None
+    functions = {**quantities, **({"torque": _torques} if full else {})}
     floors = noise_floor.measure(potential, structure, few, functions, rng, progress)
     found = {each: _measure(each, function(whole), plan, floors[each]) for each, function in quantities.items()}
     torque = _torque(potential, structure, whole, found["energy"], floors, plan, progress)
@@ -195,7 +196,7 @@ def _torque(
     ell = np.arange(plan.lmax + 1)
     powers = np.array(energy.spectrum.plus) + np.array(energy.spectrum.minus or [0.0] * (plan.lmax + 1))
     expected = float(np.sqrt(max(ell * (ell + 1) @ powers, 0.0)))
-    if potential.virial == "full" and whole.virials is not None:
+    if "torque" in floors:
         norms = np.linalg.norm(_torques(whole), axis=1)
         rms = float(np.sqrt(plan.nodes.weights @ norms[1:] ** 2))
         return Torque(float(norms[0]), rms, expected, float(np.sqrt(3.0) * floors["torque"].value))

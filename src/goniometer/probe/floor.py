@@ -5,11 +5,13 @@ A few nodes of the rule are evaluated again, once for each source,
     repeat         the same copies again, in another batch
     translation    the structure shifted: by a fraction of the cell where it is periodic, by ångströms if nowhere
     permutation    the atoms in another order
-    rounding       every coordinate changed by a relative amount of the order of the dtype's ε
+    rounding       positions and cell changed as a turn changes them, whose matrix is rounded and whose result is: by
+                   a strain of the order of float64's ε, and by the dtype's ε relative to their length
 
-and the rms difference per component, divided by √2 where both sides carry the noise, is taken as the noise of one
-evaluation. No figure can be smaller than the spacing of float64 numbers of its size, so that is the least that rounding
-is put at.
+The rms difference per component over √2, since both sides carry the noise, is taken as the noise of one evaluation.
+Every node gets a change of its own: one change for all of them would move all answers alike and be a single draw. Two
+spacings of float64 numbers of the size of a figure are the least that rounding is put at: turning the answer back is
+rounded as well, and alike on both sides of a difference.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 from ase import Atoms
+from jaxtyping import Float64, Int64
 
 from goniometer.potentials.base import Potential
 from goniometer.probe.result import Floor
@@ -28,25 +31,31 @@ NODES = 8
 SOURCES = ("repeat", "translation", "permutation", "rounding")
 
 Quantity = Callable[[Response], np.ndarray]
+Progress = Callable[[int], None]
 
 
-def variants(structure: Atoms, dtype: str, rng: np.random.Generator) -> dict[str, tuple[Atoms, np.ndarray]]:
-    """For each source the structure to evaluate and the order that undoes its permutation."""
+def changed(
+    source: str, structure: Atoms, dtype: str, rng: np.random.Generator
+) -> tuple[Atoms, Int64[np.ndarray, "N"]]:
+    """The structure under one random change of this source, and the order of atoms that undoes a permutation."""
     order = np.arange(len(structure))
-    shifted, rounded = structure.copy(), structure.copy()
-    fractions = rng.uniform(0.2, 0.8, 3)
-    shift = np.where(structure.pbc, fractions, 0.0) @ structure.cell.array
-    free = ~structure.pbc
-    shifted.positions += shift + (rng.uniform(-2.0, 2.0, 3) if free.all() else 0.0)
-    eps = np.finfo(dtype).eps
-    rounded.positions *= 1.0 + eps * rng.uniform(-1.0, 1.0, structure.positions.shape)
-    permutation = rng.permutation(len(structure))
-    return {
-        "repeat": (structure, order),
-        "translation": (shifted, order),
-        "permutation": (structure[permutation], np.argsort(permutation)),
-        "rounding": (rounded, order),
-    }
+    if source == "permutation":
+        permutation = rng.permutation(len(structure))
+        return structure[permutation], np.argsort(permutation)
+    copy = structure.copy()
+    if source == "translation":
+        fractions = np.where(structure.pbc, rng.uniform(0.2, 0.8, 3), 0.0)
+        copy.positions += fractions @ structure.cell.array if structure.pbc.any() else rng.uniform(-2.0, 2.0, 3)
+    elif source == "rounding":
+        strain = np.eye(3) + np.finfo(np.float64).eps * rng.uniform(-1.0, 1.0, (3, 3))
+        eps = float(np.finfo(dtype).eps)
+        copy.positions = _rounded(copy.positions @ strain, eps, rng)
+        copy.cell = _rounded(copy.cell.array @ strain, eps, rng)
+    return copy, order
+
+
+def _rounded(vectors: Float64[np.ndarray, "N 3"], eps: float, rng: np.random.Generator) -> Float64[np.ndarray, "N 3"]:
+    return vectors + eps * np.linalg.norm(vectors, axis=1, keepdims=True) * rng.uniform(-1.0, 1.0, vectors.shape)
 
 
 def measure(
@@ -55,20 +64,43 @@ def measure(
     first: Response,
     quantities: dict[str, Quantity],
     rng: np.random.Generator,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Floor]:
     """The floor of each quantity, a function from responses to arrays (M, …), at the nodes that ``first`` holds."""
     noise: dict[str, dict[str, float]] = {name: {} for name in quantities}
-    for source, (changed, back) in variants(structure, potential.dtype, rng).items():
-        again = response(potential, changed, first.matrices, progress)
-        again = Response(again.matrices, again.energies, again.forces[:, back], again.virials)
-        both = 1.0 if source == "rounding" else np.sqrt(0.5)
+    for source in SOURCES:
+        if source == "repeat":
+            again = response(potential, structure, first.matrices, progress)
+        else:
+            again = _one_by_one(source, potential, structure, first.matrices, rng, progress)
         for name, quantity in quantities.items():
-            difference = quantity(again) - quantity(first)
-            noise[name][source] = float(both * np.sqrt(np.mean(difference**2)))
+            noise[name][source] = float(np.sqrt(np.mean((quantity(again) - quantity(first)) ** 2) / 2.0))
     floors = {}
     for name, quantity in quantities.items():
-        spacing = float(np.finfo(np.float64).eps * np.abs(quantity(first)).max())
+        spacing = float(2.0 * np.finfo(np.float64).eps * np.abs(quantity(first)).max())
         noise[name]["rounding"] = max(noise[name]["rounding"], spacing)
         floors[name] = Floor(value=max(noise[name].values()), **noise[name])
     return floors
+
+
+def _one_by_one(
+    source: str,
+    potential: Potential,
+    structure: Atoms,
+    matrices: Float64[np.ndarray, "M 3 3"],
+    rng: np.random.Generator,
+    progress: Progress | None,
+) -> Response:
+    """The response at each element of a structure that was changed anew."""
+    parts = []
+    for matrix in matrices:
+        copy, back = changed(source, structure, potential.dtype, rng)
+        part = response(potential, copy, matrix[None], progress)
+        parts.append(Response(part.matrices, part.energies, part.forces[:, back], part.virials))
+    virials = [part.virials for part in parts if part.virials is not None]
+    return Response(
+        matrices,
+        np.concatenate([part.energies for part in parts]),
+        np.concatenate([part.forces for part in parts]),
+        np.concatenate(virials) if len(virials) == len(parts) else None,
+    )

@@ -84,7 +84,8 @@ def probe(
     InputError
         If the potential, the rule or the source of the structures cannot be used.
 
-    Memory: that of one batch of the model (4 GiB at most), and 48 K N bytes for K nodes and N atoms of one structure.
+    Memory: that of one batch of the model (4 GiB at most), 48 K N bytes for K nodes and N atoms of one structure, and
+    64 K² bytes.
     """
     start = time.perf_counter()
     potential = potential if isinstance(potential, Potential) else load(potential)
@@ -94,8 +95,8 @@ def probe(
     plan = Plan(nodes, lmax, candidates(nodes, lmax), rules, seed)
     outline = _outline(potential, plan)
     earlier = _reusable(resume, outline)
-    evaluations = plan.evaluations(potential)
-    whole, done = sum(len(each.atoms) for each in named) * evaluations, 0
+    costs = [plan.evaluations(potential, each.atoms) * len(each.atoms) for each in named]
+    whole, done = sum(costs), 0
     found: list[StructureResult] = []
     failures: list[Failure] = []
 
@@ -114,7 +115,7 @@ def probe(
         )
 
     try:
-        for name, atoms in named:
+        for (name, atoms), cost in zip(named, costs, strict=True):
             before = done
 
             def tick(count: int, name: str = name, size: int = len(atoms)) -> None:
@@ -133,7 +134,7 @@ def probe(
                     found.append(probe_structure(potential, name, atoms, plan, tick))
                 except GoniometerError as error:
                     failures.append(Failure(name, str(error)))
-            done = before + evaluations * len(atoms)
+            done = before + cost
             if finished is not None:
                 finished(result(complete=False))
     except KeyboardInterrupt:

@@ -52,6 +52,11 @@ def noise_by_ell(rule: Rule, variance: float, lmax: int) -> Float64[np.ndarray, 
     return (2.0 * np.arange(lmax + 1) + 1.0) ** 2 * variance * float(np.sum(rule.weights**2))
 
 
+def rounding_by_ell(variance: float, lmax: int) -> Float64[np.ndarray, "L"]:
+    """What rounding of the sum over pairs may put into each P_ℓ^±: (2ℓ+1)² ε times the variance that is resolved."""
+    return (2.0 * np.arange(lmax + 1) + 1.0) ** 2 * np.finfo(np.float64).eps * max(variance, 0.0)
+
+
 def leak_matrix(rule: Rule, lmax: int, ltail: int) -> Float64[np.ndarray, "L M"]:
     """M_ℓℓ', the part of a variance at ℓ' = 0 … ltail that turns up in P_ℓ of the same parity, for ℓ = 0 … lmax.
 

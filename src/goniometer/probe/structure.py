@@ -22,7 +22,7 @@ from goniometer.probe.result import (
     StructureResult,
     Torque,
 )
-from goniometer.probe.spectrum import Gram, gram, leak_matrix, noise_by_ell, sphere, variance_by_ell
+from goniometer.probe.spectrum import Gram, gram, leak_matrix, noise_by_ell, rounding_by_ell, sphere, variance_by_ell
 from goniometer.rotations import Rule
 from goniometer.symmetrize import Response, response
 
@@ -45,10 +45,10 @@ class Plan:
     measured: list[Rule]
     seed: int
 
-    def evaluations(self, potential: Potential) -> int:
-        """How many evaluations one structure takes."""
+    def evaluations(self, potential: Potential, structure: Atoms) -> int:
+        """How many evaluations the structure takes."""
         floors = len(noise_floor.SOURCES) * min(noise_floor.NODES, len(self.nodes))
-        finite = 0 if potential.virial == "full" else 3 * len(_STENCIL)
+        finite = 0 if _knows_torque(potential, structure) else 3 * len(_STENCIL)
         return 1 + len(self.nodes) + floors + finite + sum(len(each) for each in self.measured)
 
 
@@ -69,18 +69,21 @@ class _Measured:
 def probe_structure(
     potential: Potential, name: str, structure: Atoms, plan: Plan, progress: Tick | None = None
 ) -> StructureResult:
-    """Probe one structure. Memory: the potential's own, and 24 K N bytes for K nodes and N atoms, twice."""
+    """Probe one structure. Memory: the potential's own, 48 K N bytes for K nodes and N atoms, and 64 K² bytes."""
     start = time.perf_counter()
     rng = np.random.default_rng(plan.seed)
     matrices = np.concatenate([np.eye(3)[None], plan.nodes.matrices])
     whole = response(potential, structure, matrices, progress)
     quantities = _quantities(whole, structure)
     few = _part(whole, slice(1, 1 + min(noise_floor.NODES, len(plan.nodes))))
-    full = potential.virial == "full" and whole.virials is not None
-    functions = {**quantities, **({"torque": _torques} if full else {})}
+    torques = _torques(structure, whole) if _knows_torque(potential, structure) else None
+    functions = {**quantities, **({"torque": torques} if torques is not None else {})}
     floors = noise_floor.measure(potential, structure, few, functions, rng, progress)
     found = {each: _measure(each, function(whole), plan, floors[each]) for each, function in quantities.items()}
-    torque = _torque(potential, structure, whole, found["energy"], floors, plan, progress)
+    if torques is not None:
+        torque = _torque_over_orbit(torques(whole), found["energy"], floors["torque"], plan)
+    else:
+        torque = _torque_by_rotation(potential, structure, found["energy"], plan, progress)
     per_atom = _per_atom(whole, found["forces"].mean, plan.nodes)
     rules = _rules(potential, structure, found, quantities, plan, progress)
     figures = {each: _figure(found[each], len(structure)) for each in found}
@@ -93,7 +96,7 @@ def probe_structure(
         positions=structure.positions.tolist(),
         cell=structure.cell.array.tolist(),
         pbc=structure.pbc.tolist(),
-        evaluations=plan.evaluations(potential),
+        evaluations=plan.evaluations(potential, structure),
         seconds=time.perf_counter() - start,
         energy=figures["energy"],
         forces=figures["forces"],
@@ -130,12 +133,13 @@ def _part(whole: Response, part: slice) -> Response:
 def _measure(name: str, values: np.ndarray, plan: Plan, floor: Floor) -> _Measured:
     """``values`` (1 + K, …): as given first, then at the nodes."""
     nodes = plan.nodes
-    mean = np.tensordot(nodes.weights, values[1:], axes=1)
+    # Relative to a first value, since weights sum to 1 only to rounding: what is constant deviates by exactly nothing.
+    mean = np.asarray(values[1] + np.tensordot(nodes.weights, values[1:] - values[1], axes=1))
     deviations = values[1:] - mean
     products = gram(deviations)
     variance = float(nodes.weights @ np.diag(products))
     spectrum = _spectrum(products, variance, float(np.mean(mean**2)), plan, floor)
-    as_given = values[0] - mean
+    as_given = np.asarray(values[0] - mean)
     largest = float(max(np.abs(deviations).max(), np.abs(as_given).max()))
     return _Measured(name, mean, as_given, floor, spectrum, products, max(variance, 0.0), largest)
 
@@ -148,6 +152,7 @@ def _spectrum(products: Gram, variance: float, mean_square: float, plan: Plan, f
     plus[0] += mean_square
     leaked = leak_matrix(nodes, lmax, 2 * lmax + 8)[:, lmax + 1 :].max(axis=1)
     below = noise_by_ell(nodes, floor.value**2, lmax) + np.maximum(leaked, 0.0) * max(unresolved, 0.0)
+    below += rounding_by_ell(variance, lmax)
     return Spectrum(
         plus=plus.tolist(),
         minus=None if minus is None else minus.tolist(),
@@ -175,34 +180,48 @@ def _figure(found: _Measured, atoms: int) -> Figure:
     )
 
 
-def _torques(turned: Response) -> np.ndarray:
-    """dE/dω_c = Σ_ab ε_cab W_ab, (K, 3), in the frame of the structure."""
-    virials = turned.virials
-    return np.stack(
-        [virials[:, b, c] - virials[:, c, b] for b, c in ((1, 2), (2, 0), (0, 1))],  # type: ignore[index]
-        axis=1,
-    )
+def _knows_torque(potential: Potential, structure: Atoms) -> bool:
+    """Whether forces or virials say what dE/dω is; if not, finite rotations must."""
+    return potential.conservative and (potential.virial == "full" or not structure.pbc.any())
 
 
-def _torque(
-    potential: Potential,
-    structure: Atoms,
-    whole: Response,
-    energy: _Measured,
-    floors: dict[str, Floor],
-    plan: Plan,
-    progress: Tick | None,
-) -> Torque:
+def _torques(structure: Atoms, whole: Response) -> noise_floor.Quantity | None:
+    """dE/dω, (M, 3), in the frame of the structure: −Σ r × F of a molecule, Σ_ab ε_cab W_ab of what is periodic."""
+
+    def from_forces(turned: Response) -> np.ndarray:
+        arms = structure.positions - structure.positions.mean(axis=0)
+        return -np.cross(arms, turned.forces).sum(axis=1)
+
+    def from_virials(turned: Response) -> np.ndarray:
+        skew = turned.virials - turned.virials.transpose(0, 2, 1)  # type: ignore[union-attr]
+        return np.stack([skew[:, 1, 2], skew[:, 2, 0], skew[:, 0, 1]], axis=1)
+
+    if not structure.pbc.any():
+        return from_forces
+    return from_virials if whole.virials is not None else None
+
+
+def _expected_torque(energy: _Measured, plan: Plan) -> float:
+    """√Σ ℓ(ℓ+1) P_ℓ, from the resolved spectrum."""
     ell = np.arange(plan.lmax + 1)
     powers = np.array(energy.spectrum.plus) + np.array(energy.spectrum.minus or [0.0] * (plan.lmax + 1))
-    expected = float(np.sqrt(max(ell * (ell + 1) @ powers, 0.0)))
-    if "torque" in floors:
-        norms = np.linalg.norm(_torques(whole), axis=1)
-        rms = float(np.sqrt(plan.nodes.weights @ norms[1:] ** 2))
-        return Torque(float(norms[0]), rms, expected, float(np.sqrt(3.0) * floors["torque"].value))
+    return float(np.sqrt(max(ell * (ell + 1) @ powers, 0.0)))
+
+
+def _torque_over_orbit(torques: np.ndarray, energy: _Measured, floor: Floor, plan: Plan) -> Torque:
+    """``torques`` (1 + K, 3): as given first, then at the nodes."""
+    norms = np.linalg.norm(torques, axis=1)
+    rms = float(np.sqrt(plan.nodes.weights @ norms[1:] ** 2))
+    return Torque(float(norms[0]), rms, _expected_torque(energy, plan), float(np.sqrt(3.0) * floor.value))
+
+
+def _torque_by_rotation(
+    potential: Potential, structure: Atoms, energy: _Measured, plan: Plan, progress: Tick | None
+) -> Torque:
     gradient = _finite_rotations(potential, structure, progress)
     spread = np.sqrt(3.0 * sum(weight**2 for _, weight in _STENCIL)) / _STEP
-    return Torque(float(np.linalg.norm(gradient)), None, expected, float(spread * energy.floor.value))
+    floor = float(spread * energy.floor.value)
+    return Torque(float(np.linalg.norm(gradient)), None, _expected_torque(energy, plan), floor)
 
 
 def _finite_rotations(potential: Potential, structure: Atoms, progress: Tick | None) -> np.ndarray:

@@ -133,8 +133,7 @@ def _part(whole: Response, part: slice) -> Response:
 def _measure(name: str, values: np.ndarray, plan: Plan, floor: Floor) -> _Measured:
     """``values`` (1 + K, …): as given first, then at the nodes."""
     nodes = plan.nodes
-    # Relative to a first value, since weights sum to 1 only to rounding: what is constant deviates by exactly nothing.
-    mean = np.asarray(values[1] + np.tensordot(nodes.weights, values[1:] - values[1], axes=1))
+    mean = _mean(nodes, values[1:])
     deviations = values[1:] - mean
     products = gram(deviations)
     variance = float(nodes.weights @ np.diag(products))
@@ -257,7 +256,7 @@ def _rules(
     for rule in plan.measured:
         over = response(potential, structure, rule.matrices, progress)
         measured[rule.name, rule.inversion] = {
-            each: _rms(np.tensordot(rule.weights, function(over), axes=1) - found[each].mean)
+            each: _rms(np.asarray(_mean(rule, function(over)) - found[each].mean))
             for each, function in quantities.items()
         }
     rows = []
@@ -284,6 +283,12 @@ def _residual(candidate: Candidate, part: _Measured, measured: float | None) -> 
     minus = None if spectrum.minus is None else np.array(spectrum.minus)
     predicted = candidate.predict(np.array(spectrum.plus), minus, spectrum.unresolved, part.products)
     return Residual(predicted.over_turns, predicted.tail, predicted.as_it_stands, measured)
+
+
+def _mean(rule: Rule, values: np.ndarray) -> np.ndarray:
+    """Σ_k w_k v_k over the first axis."""
+    # Relative to a first value, since weights sum to 1 only to rounding: what is constant deviates by exactly nothing.
+    return np.asarray(values[0] + np.tensordot(rule.weights, values - values[0], axes=1))
 
 
 def _rms(values: np.ndarray) -> float:

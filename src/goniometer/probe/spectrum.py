@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from goniometer.rotations import Rule
-from goniometer.rotations.characters import characters, pair_cosines, proper
+from goniometer.rotations.characters import characters, holds_inversion, pair_cosines, proper
 
 Gram = Float64[np.ndarray, "K K"]
 
@@ -37,14 +37,29 @@ def variance_by_ell(
     Without inversion in the rule the parities cannot be told apart: the first array is then their sum as the rotation
     group sees it, the second None.
     """
-    rotations, signs = proper(rule.matrices)
-    weighted = rule.weights[:, None] * products * rule.weights
+    rotations, even, odd = _by_parity(rule, products)
     plus, minus = np.zeros(lmax + 1), np.zeros(lmax + 1)
     for ell, chi in enumerate(characters(pair_cosines(rotations, rotations), lmax)):
-        terms = weighted * chi
-        plus[ell] = (2 * ell + 1) * terms.sum()
-        minus[ell] = (2 * ell + 1) * (signs @ terms @ signs)
+        plus[ell] = (2 * ell + 1) * np.vdot(even, chi)
+        minus[ell] = (2 * ell + 1) * np.vdot(odd, chi)
     return plus, minus if rule.inversion else None
+
+
+def _by_parity(rule: Rule, products: Gram) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Proper rotations, and w_k w_k' ⟨r_k, r_k'⟩ of the even and of the odd part for pairs of these."""
+    rotations, signs = proper(rule.matrices)
+    weights = rule.weights
+    same, across = products, np.zeros_like(products)
+    if holds_inversion(rule.matrices, weights):  # both halves have the same rotations: add their products up
+        half = len(weights) // 2
+        rotations, signs, weights = rotations[:half], signs[:half], weights[:half]
+        same = products[:half, :half] + products[half:, half:]
+        across = products[:half, half:] + products[half:, :half]
+    return (
+        rotations,
+        np.outer(weights, weights) * (same + across),
+        np.outer(weights * signs, weights * signs) * (same - across),
+    )
 
 
 def noise_by_ell(rule: Rule, variance: float, lmax: int) -> Float64[np.ndarray, "L"]:
@@ -64,9 +79,8 @@ def leak_matrix(rule: Rule, lmax: int, ltail: int) -> Float64[np.ndarray, "L M"]
 
     in the mean over two-sided turns of the rule. It is δ_ℓℓ' where the rule is exact to ℓ + ℓ'.
     """
-    rotations, _ = proper(rule.matrices)
+    rotations, weights, _ = _by_parity(rule, np.ones((len(rule), len(rule))))
     cosines = pair_cosines(rotations, rotations)
-    weights = np.outer(rule.weights, rule.weights)
     low = [weights * chi for chi in characters(cosines, lmax)]
     matrix = np.empty((lmax + 1, ltail + 1))
     for high, chi in enumerate(characters(cosines, ltail)):

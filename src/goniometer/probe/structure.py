@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
@@ -44,6 +45,12 @@ class Plan:
     candidates: list[Candidate]
     measured: list[Rule]
     seed: int
+
+    @cached_property
+    def leak(self) -> np.ndarray:
+        """The largest part of a variance at any one ℓ above the resolved ones that turns up in P_ℓ, (lmax + 1,)."""
+        leaked = leak_matrix(self.nodes, self.lmax, 2 * self.lmax + 8)[:, self.lmax + 1 :].max(axis=1)
+        return np.maximum(leaked, 0.0)
 
     def evaluations(self, potential: Potential, structure: Atoms) -> int:
         """How many evaluations the structure takes."""
@@ -149,9 +156,8 @@ def _spectrum(products: Gram, variance: float, mean_square: float, plan: Plan, f
     resolved = float(plus[1:].sum() + (minus.sum() if minus is not None else 0.0))
     unresolved = variance - resolved
     plus[0] += mean_square
-    leaked = leak_matrix(nodes, lmax, 2 * lmax + 8)[:, lmax + 1 :].max(axis=1)
-    below = noise_by_ell(nodes, floor.value**2, lmax) + np.maximum(leaked, 0.0) * max(unresolved, 0.0)
-    below += rounding_by_ell(variance, lmax)
+    below = noise_by_ell(nodes, floor.value**2, lmax) + rounding_by_ell(variance, lmax)
+    below += plan.leak * max(unresolved, 0.0)
     return Spectrum(
         plus=plus.tolist(),
         minus=None if minus is None else minus.tolist(),

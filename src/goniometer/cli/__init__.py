@@ -1,21 +1,42 @@
 """The command line: one library call a command."""
 
+from __future__ import annotations
+
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
-    """Run the command line. What a user can mend ends with one sentence and exit code 2."""
-    from goniometer.cli.app import app
+    """Run the command line. What a user can mend ends with one sentence and exit code 2, a stopped run with 130."""
+    import typer
+
+    from goniometer.cli.app import Stopped, app
     from goniometer.errors import GoniometerError
 
     try:
-        app()
+        code = app(standalone_mode=False) or 0
     except GoniometerError as error:
-        print(f"goniometer: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("goniometer: stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+        _leave(2, str(error))
+    except Stopped as stopped:
+        _leave(130, str(stopped))
+    except (KeyboardInterrupt, typer.Abort):
+        _leave(130, "stopped")
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         raise SystemExit(0) from None
+    except Exception as error:
+        # What typer says of wrong usage; the class has no public name that all its versions share.
+        if not hasattr(error, "format_message"):
+            raise
+        _leave(2, error.format_message())
+    if code == 130:  # typer has made an exit code of a Ctrl-C
+        _leave(130, "stopped")
+    raise SystemExit(code)
+
+
+def _leave(code: int, message: str) -> NoReturn:
+    """End with one sentence on the error stream, if there is one: help, asked for or not, has said it all."""
+    text = " ".join(message.split())
+    if text:
+        print(f"goniometer: {text}", file=sys.stderr)
+    raise SystemExit(code) from None

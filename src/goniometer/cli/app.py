@@ -18,6 +18,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """A run that Ctrl-C ended; the message says what is kept and how to go on. Exit code 130."""
+
+
 Model = Annotated[
     str,
     typer.Argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,7 +49,7 @@ def plan(
 ) -> None:
     """Find the cheapest rule of rotations that brings the symmetry error below a tolerance, and certify it.
 
-    Exit code 0: certified, or not asked to be; 1: not certified, for the reason given.
+    Exit code 0: certified, or not asked to be; 1: not certified, for the reason given; 2: a structure was left out.
     """
     from rich.console import Console
 
@@ -57,30 +58,34 @@ def plan(
     from goniometer.probe.document import read_probe
     from goniometer.probe.measure import probe as measure
     from goniometer.probe.plan import plan as make_plan
+    from goniometer.probe.tolerance import parse_tolerance
     from goniometer.report import check_writable
     from goniometer.report.listings import print_plan
 
-    if force is None and energy is None and stress is None:
+    given = {"force": force, "energy": energy, "stress": stress}
+    tolerances: dict[str, Any] = {name: parse_tolerance(name, text) for name, text in given.items() if text is not None}
+    if not tolerances:
         raise InputError("a plan needs a tolerance: --force 0.1meV/Å, --energy 0.1meV/atom or --stress 1MPa")
     if json is not None:
         check_writable(json)
     shared: tuple[Any, ...] = (options, device, dtype, forces, batch)
     with progress_bar() as progress:
         if source.endswith(".json"):
-            if structures:
-                raise InputError("structures come from the probe's file; give a model instead of it to probe others")
+            if structures or lmax is not None:
+                what = "structures come" if structures else "lmax comes"
+                raise InputError(f"{what} from the probe's file {source}; give a model instead of it to probe anew")
             result = read_probe(source)
             potential = None if model is None else loaded(model, *shared)
         else:
+            if model is not None:
+                raise InputError(f"--model goes with the JSON file of a probe, and '{source}' is not named .json")
             potential = loaded(source, *shared)
             result = measure(potential, structures or None, lmax=lmax, progress=progress)
-        if not result.complete and not result.structures:
-            raise KeyboardInterrupt
+            if not result.complete:
+                raise KeyboardInterrupt
         made: RulePlan = make_plan(
             result,
-            force=force,
-            energy=energy,
-            stress=stress,
+            **tolerances,
             potential=potential,
             certify=certify,
             seed=seed,
@@ -89,5 +94,11 @@ def plan(
     if json is not None:
         write_json(json, jsonlib.dumps(made.to_dict(), allow_nan=False, indent=1))
     print_plan(made, Console())
+    if not result.complete:
+        print(f"goniometer: {source} is unfinished; the plan holds for what is in it", file=sys.stderr)
+    for failure in result.failures:
+        print(f"goniometer: left out of the plan: {failure.error}", file=sys.stderr)
+    if result.failures:
+        raise typer.Exit(2)
     if made.certified is False:
         raise typer.Exit(1)

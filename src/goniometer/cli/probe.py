@@ -17,6 +17,7 @@ from goniometer.cli.app import (
     Model,
     Options,
     Seed,
+    Stopped,
     Structures,
     app,
     loaded,
@@ -102,10 +103,8 @@ def probe(
     if json is not None:
         typer.echo(f"json: {json}")
     if not result.complete:
-        finished = f"goniometer: stopped after {len(result.structures)} of {len(sources)} structures"
         how = f"; go on with the same command and --resume {kept}" if result.structures else ""
-        print(finished + how, file=sys.stderr)
-        raise typer.Exit(130)
+        raise Stopped(f"stopped after {len(result.structures)} of {len(sources)} structures{how}")
     for failure in result.failures:
         print(f"goniometer: {failure.error}", file=sys.stderr)
     broken = breaches(result, limits)

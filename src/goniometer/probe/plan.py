@@ -119,16 +119,20 @@ def plan(
     else:
         certifier = load(source)
         result = probe(certifier, structures, progress=progress)
+        if not result.complete:
+            raise KeyboardInterrupt
     if not result.structures:
         reasons = "; ".join(f"{each.name}: {each.error}" for each in result.failures) or "it holds none"
         raise InputError(f"the probe has no structure to plan for ({reasons})")
     _check_quantities(result, tolerances)
+    if certifier is not None:
+        _check_model(result, certifier)
+    refusal = _refusal(result, tolerances)
     meeting = [each for each in _rules(result) if _meets(result, each, tolerances)]
     if not meeting:
-        raise InputError(_nothing_meets(result, tolerances))
+        raise InputError(refusal or _nothing_meets(result, tolerances))
     if not certify or certifier is None:
         return _made(result, meeting[0], tolerances, None, "not measured", None, [], [])
-    refusal = _refusal(result, tolerances)
     if refusal is not None:
         return _made(result, meeting[0], tolerances, False, refusal, None, [], [])
     return _certified(certifier, result, meeting[:ATTEMPTS], tolerances, seed, progress)
@@ -156,6 +160,12 @@ def _check_quantities(result: ProbeResult, tolerances: Sequence[Tolerance]) -> N
             )
 
 
+def _check_model(result: ProbeResult, potential: Potential) -> None:
+    then, now = (result.model.name, result.model.dtype), (potential.name, potential.dtype)
+    if then != now:
+        raise InputError(f"the probe is of {' in '.join(then)}; it cannot be certified with {' in '.join(now)}")
+
+
 def _rules(result: ProbeResult) -> list[tuple[str, bool]]:
     """Names of the rules that were predicted for every structure, the cheapest first."""
     listed = sorted(result.structures[0].rules, key=lambda each: (each.n, -each.degree))
@@ -163,7 +173,10 @@ def _rules(result: ProbeResult) -> list[tuple[str, bool]]:
 
 
 def _row(structure: StructureResult, name: tuple[str, bool]) -> RuleResidual:
-    return next(each for each in structure.rules if (each.name, each.inversion) == name)
+    for each in structure.rules:
+        if (each.name, each.inversion) == name:
+            return each
+    raise InputError(f"the probe predicts nothing for the rule {name[0]} on {structure.name}; probe it anew")
 
 
 def predicted(residual: Residual) -> float:

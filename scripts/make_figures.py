@@ -9,6 +9,7 @@ The numbers behind ``prediction`` are written beside it as JSON.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 import goniometer
 from goniometer.data import read_structures
 from goniometer.probe.residuals import Candidate
+from goniometer.probe.result import ProbeResult
 from goniometer.probe.spectrum import gram
 from goniometer.rotations import Rule, rule
 from goniometer.symmetrize import response
@@ -39,27 +41,30 @@ COLOURS = {"energy": "#0072B2", "forces": "#D55E00"}
 
 
 def probe_figure() -> None:
-    """The README's picture: how the energy of a box depends on its orientation, and which ℓ carry the error."""
+    """The README's picture: how the energy of a box depends on its orientation, which ℓ carry it, what mends it."""
+    draw_probe(goniometer.probe("pet-water", ["box"]))
+
+
+def draw_probe(result: ProbeResult) -> None:
+    """The picture from a result: three figures of the report side by side."""
     from goniometer.report.figures import residual_figure, spectrum_figure, sphere_figure
 
-    result = goniometer.probe("pet-water", ["box"])
-    figures = {
-        "probe-map": sphere_figure(result.structures[0]),
-        "probe-spectrum": spectrum_figure(result, "forces"),
-        "probe-residuals": residual_figure(result, "forces"),
-    }
-    images = []
-    for figure in figures.values():
-        figure.patch.set_facecolor("white")
-        figure.set_dpi(200)
-        figure.canvas.draw()
-        images.append(np.asarray(figure.canvas.buffer_rgba()))
-    sheet, axes = plt.subplots(
-        1, len(images), figsize=(15, 4.2), width_ratios=[i.shape[1] / i.shape[0] for i in images]
+    figures = (
+        sphere_figure(result.structures[0]),
+        spectrum_figure(result, "forces"),
+        residual_figure(result, "forces"),
     )
-    for place, image in zip(axes, images, strict=True):
-        place.imshow(image)
-        place.axis("off")
+    images = []
+    for figure in figures:
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=200, facecolor="white", bbox_inches="tight", pad_inches=0.08)
+        picture.seek(0)
+        images.append(plt.imread(picture))
+    widths = [image.shape[1] / image.shape[0] for image in images]
+    sheet, panels = plt.subplots(1, len(images), figsize=(15, 15 / sum(widths)), width_ratios=widths)
+    for axes, image in zip(panels, images, strict=True):
+        axes.imshow(image)
+        axes.axis("off")
     sheet.tight_layout(pad=0.3)
     sheet.savefig(FIGURES / "probe.png", dpi=110, facecolor="white")
 
@@ -71,9 +76,13 @@ def measured_residuals(potential: Any, atoms: Any, reference: dict[str, np.ndarr
     return {name: float(np.sqrt(np.mean((means[name] - reference[name]) ** 2))) for name in means}
 
 
-def prediction_data(name: str, lmax: int, turns: int) -> list[dict[str, Any]]:
-    """For every rule: predicted residuals, and measured ones as it stands and over random two-sided turns."""
+def prediction_data(name: str, lmax: int, budget: int) -> list[dict[str, Any]]:
+    """For every rule: predicted residuals, and measured ones as it stands and over random two-sided turns.
+
+    Each rule is turned as often as ``budget`` evaluations allow, and six times at least.
+    """
     potential = goniometer.load("pet-water")
+    noise = goniometer.probe(potential, [name], lmax=1).structures[0]
     atoms = read_structures(name)[0].atoms
     nodes = rule(f"degree:{2 * lmax}", inversion=True).turned_at_random(7)
     seen = response(potential, atoms, nodes.matrices)
@@ -87,6 +96,7 @@ def prediction_data(name: str, lmax: int, turns: int) -> list[dict[str, Any]]:
         chosen = rule(*which)
         candidate = Candidate(chosen, nodes, lmax)
         stands = measured_residuals(potential, atoms, reference, chosen)
+        turns = max(6, budget // len(chosen))
         turned = [
             measured_residuals(potential, atoms, reference, chosen.turned_at_random(seed)) for seed in range(turns)
         ]
@@ -103,6 +113,8 @@ def prediction_data(name: str, lmax: int, turns: int) -> list[dict[str, Any]]:
                     "rule": chosen.name,
                     "n": len(chosen),
                     "quantity": each,
+                    "turns": turns,
+                    "floor": getattr(noise, each).floor,
                     "predicted_over_turns": predicted.over_turns,
                     "tail": predicted.tail,
                     "predicted_as_it_stands": predicted.as_it_stands,
@@ -117,7 +129,7 @@ def prediction_data(name: str, lmax: int, turns: int) -> list[dict[str, Any]]:
 
 def prediction_figure() -> None:
     """Predicted against measured residuals on logarithmic axes."""
-    rows = [*prediction_data("molecule", lmax=7, turns=24), *prediction_data("box", lmax=6, turns=4)]
+    rows = [*prediction_data("molecule", lmax=7, budget=6000), *prediction_data("box", lmax=6, budget=1000)]
     (FIGURES / "prediction.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     draw_prediction(rows)
 
@@ -127,12 +139,14 @@ def draw_prediction(rows: list[dict[str, Any]]) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(10.5, 4.8))
     for axes, name in zip(panels, ("molecule", "box"), strict=True):
         here = [row for row in rows if row["structure"] == name]
-        values = [row[key] for row in here for key in ("predicted_over_turns", "measured_over_turns")]
+        keys = ("predicted_over_turns", "measured_over_turns", "floor")
+        values = [row[key] for row in here for key in keys]
         limits = [0.4 * min(values) * 1e3, 3.0 * max(values) * 1e3]
         axes.plot(limits, limits, color="0.6", linewidth=1, zorder=0)
         for quantity, unit in (("energy", "meV"), ("forces", "meV/Å")):
             some = [row for row in here if row["quantity"] == quantity]
             colour = COLOURS[quantity]
+            axes.axhline(1e3 * some[0]["floor"], color=colour, linestyle=":", linewidth=1)
             x = [1e3 * row["predicted_over_turns"] for row in some]
             y = [1e3 * row["measured_over_turns"] for row in some]
             bar = [1e3 * row["error"] for row in some]
@@ -143,6 +157,7 @@ def draw_prediction(rows: list[dict[str, Any]]) -> None:
         axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits, title=name)
         axes.set(xlabel="predicted from one probe, rms", ylabel="measured, rms")
         axes.grid(which="both", alpha=0.25, linewidth=0.5)
+    panels[0].plot([], [], ":", color="0.4", linewidth=1, label="noise floor of one evaluation")
     panels[0].legend(frameon=False, fontsize=9)
     figure.tight_layout()
     figure.savefig(FIGURES / "prediction.png", dpi=150, facecolor="white")

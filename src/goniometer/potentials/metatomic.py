@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from metatomic.torch import (
     pick_device,
     pick_output,
     register_autograd_neighbors,
+    unit_conversion_factor,
 )
 
 from goniometer.errors import InputError, PotentialError
@@ -69,7 +71,7 @@ class MetatomicPotential(Potential):
     Parameters
     ----------
     model
-        The loaded model.
+        The loaded model; a copy of it is taken.
     name
         What reports call it.
     device
@@ -109,10 +111,12 @@ class MetatomicPotential(Potential):
         self._outputs = self._chosen_outputs(capabilities.outputs, forces)
         self.virial = "full" if self.conservative or "stress" in self._outputs else "none"
         self._species = set(capabilities.atomic_types)
+        self._per_atom = capabilities.outputs[self._outputs["energy"]].sample_kind == "atom"
+        model = copy.deepcopy(model)  # its dtype changes, and the baseline is taken out
         self._baseline = _take_baseline(model, self._outputs["energy"])
         self._model = model.to(device=self.device, dtype=_DTYPES[self.dtype])
         self._neighbor_lists = model.requested_neighbor_lists()
-        self._packing: bool | None = None
+        self._packing: dict[bytes, bool] = {}
         on_cuda = self.device.type == "cuda"
         memory = partial(torch.cuda.max_memory_allocated, self.device) if on_cuda else peak_memory_bytes
         self._sizes = BatchSizes(fixed=batch, memory_limit=memory_limit, memory=memory)
@@ -207,8 +211,14 @@ class MetatomicPotential(Potential):
         return _Pairs(options, torch.from_numpy(columns), np.asarray(vectors).reshape(-1, 3))
 
     def _can_pack(self, structure: Atoms, pairs: list[_Pairs]) -> bool:
-        """Whether copies packed into one system are seen not to feel each other; tested once, on strained copies."""
-        if self._packing is None:
+        """Whether copies packed into one system are seen not to feel each other.
+
+        Tested on strained copies, once for every composition: a single atom may not tell what a molecule would.
+        """
+        if not self._per_atom:
+            return False
+        composition = structure.numbers.tobytes()
+        if composition not in self._packing:
             strains = np.eye(3) + np.random.default_rng(0).normal(0.0, 0.02, (3, 3, 3))
             strained = structure.positions[None] @ strains.transpose(0, 2, 1)
             each = zip(strained, strains, strict=True)
@@ -218,11 +228,11 @@ class MetatomicPotential(Potential):
             forces = np.concatenate([one.forces for one in alone])
             eps = float(torch.finfo(_DTYPES[self.dtype]).eps)
             scale = np.abs(energies - self._baseline_of(structure)).max() + 1.0
-            self._packing = bool(
+            self._packing[composition] = bool(
                 np.abs(together.energies - energies).max() < 64 * eps * scale
                 and np.abs(together.forces - forces).max() < 64 * eps * max(np.abs(forces).max(), 1.0) * scale
             )
-        return self._packing
+        return self._packing[composition]
 
     def _baseline_of(self, structure: Atoms) -> float:
         return float(sum(self._baseline.get(int(number), 0.0) for number in structure.numbers))
@@ -237,8 +247,7 @@ class MetatomicPotential(Potential):
         cells = self._tensor(cell @ matrices.transpose(0, 2, 1)).requires_grad_(self.conservative)
         build = self._packed_system if packed else self._systems
         systems = build(structure, positions, cells, matrices, pairs)
-        per_atom = self._model.capabilities().outputs[self._outputs["energy"]].sample_kind == "atom"
-        kinds = {"energy": "atom" if per_atom else "system", "forces": "atom", "stress": "system"}
+        kinds = {"energy": "atom" if self._per_atom else "system", "forces": "atom", "stress": "system"}
         units = {"energy": "eV", "forces": "eV/A", "stress": "eV/A^3"}
         options = ModelEvaluationOptions(
             length_unit="angstrom",
@@ -251,10 +260,10 @@ class MetatomicPotential(Potential):
             # result between its first evaluations.
             with torch.jit.optimized_execution(False):
                 outputs = self._model(systems, options, check_consistency=False)
-                values = self._in_order(outputs[self._outputs["energy"]].block(), systems, per_atom)
+                values = self._in_order(outputs[self._outputs["energy"]].block(), systems, self._per_atom)
                 if self.conservative:
                     values.sum().backward()
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:
             raise PotentialError(f"{self.name} failed: {_first_line(error)}") from error
         energies = values.detach().double().cpu().numpy().reshape(copies, -1).sum(axis=1) + self._baseline_of(structure)
         if self.conservative:
@@ -329,12 +338,14 @@ def _array(values: torch.Tensor | None, like: torch.Tensor) -> np.ndarray:
 
 
 def _take_baseline(model: AtomisticModel, energy: str) -> dict[int, float]:
-    """Take the per-species energies out of a model made by metatrain; empty if it holds none in the known form.
+    """Take the per-species energies, in eV, out of a model made by metatrain; empty if it holds none in the known form.
 
     metatrain adds them in the model's dtype. Here they are set to zero before the first evaluation, and added in
     float64 instead.
     """
     baseline: dict[int, float] = {}
+    unit = model.capabilities().outputs[energy].unit
+    to_ev = unit_conversion_factor(unit, "eV") if unit else 1.0
     for module in model.module.modules():
         if getattr(module, "original_name", type(module).__name__) != "BaseCompositionModel":
             continue
@@ -346,7 +357,7 @@ def _take_baseline(model: AtomisticModel, energy: str) -> dict[int, float]:
         if not species or blocks[0].values.shape != (len(species), 1):
             continue
         for number, value in zip(species, blocks[0].values[:, 0].tolist(), strict=True):
-            baseline[number] = baseline.get(number, 0.0) + value
+            baseline[number] = baseline.get(number, 0.0) + to_ev * value
         blocks[0].values[:] = 0.0
     return baseline
 

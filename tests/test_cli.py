@@ -310,8 +310,7 @@ def test_errors_do_not_pass_as_a_sentence_where_they_are_bugs(run, monkeypatch):
 
 def test_one_bad_structure_among_others_is_reported_and_the_rest_is_kept(run):
     write("mixed.xyz", [molecule("CO"), Atoms("CO", positions=np.zeros((2, 3))), molecule("N2")])
-    outcome = run("probe", "toys.py:toy", "mixed.xyz", "H2O.xyz", "--lmax", 2,
-                  "--json", "probe.json", "--report", "page.html")  # fmt: skip
+    outcome = run("probe", "toys.py:toy", "mixed.xyz", "H2O.xyz", "--lmax", 1, "--json", "probe.json")
     assert_refused(outcome, "mixed.xyz#1", "coincide")
     result = read_probe("probe.json")
     assert [each.name for each in result.structures] == ["mixed.xyz#0", "mixed.xyz#2", "H2O.xyz"]
@@ -319,7 +318,6 @@ def test_one_bad_structure_among_others_is_reported_and_the_rest_is_kept(run):
     assert result.complete
     assert result.pooled is not None
     assert result.pooled.n_structures == 3
-    assert "mixed.xyz#1" in Path("page.html").read_text()
 
 
 def test_the_document_has_the_keys_that_others_rely_on(run):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -27,6 +27,12 @@ class Prediction:
     as_it_stands: float | None
 
 
+@lru_cache(maxsize=512)
+def _kept(averaged: Rule, lmax: int) -> tuple[np.ndarray, np.ndarray]:
+    """ρ_ℓ of a rule: the same for every probe of a process."""
+    return averaged.residuals(lmax)
+
+
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """A rule, with all that its predictions need and that does not depend on the structure."""
@@ -36,16 +42,15 @@ class Candidate:
     lmax: int
 
     @cached_property
-    def _kept(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.rule.residuals(self.lmax + TAIL)
-
-    @cached_property
     def _coefficients(self) -> np.ndarray | None:
         return averaging_coefficients(self.rule, self.nodes, self.lmax)
 
     def predict(self, plus: np.ndarray, minus: np.ndarray | None, unresolved: float, products: Gram) -> Prediction:
-        """The residual of a response with spectrum ``plus``, ``minus`` and Gram matrix ``products`` at the nodes."""
-        even, odd = self._kept
+        """The residual of a response with spectrum ``plus``, ``minus`` and Gram matrix ``products`` at the nodes.
+
+        ``unresolved`` is the most that the variance beyond lmax may be.
+        """
+        even, odd = _kept(self.rule, self.lmax + TAIL)
         low = self.lmax + 1
         variance = float(np.maximum(plus[1:], 0.0) @ even[1:low])
         if minus is not None:

@@ -14,7 +14,11 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64
 
+from goniometer.errors import PotentialError
 from goniometer.potentials.base import Potential
+
+#: Answers beyond this, in eV and Å, are no energies or forces; their squares would overflow.
+LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def response(
 ) -> Response:
     """Evaluate the back-rotated response at the given elements; ``progress`` is told how many copies are done.
 
+    Raises :class:`PotentialError` if the model fails, or gives something that is not finite or beyond ``LARGEST``.
     Memory beyond the potential's own: 8 (1 + 3N + 9) bytes per element.
     """
     count, atoms = len(matrices), len(structure)
@@ -57,6 +62,9 @@ def response(
     done = 0
     for prediction in potential.turned(structure, matrices):
         part = slice(done, done + len(prediction))
+        done += len(prediction)
+        if done > count:
+            break
         turn = matrices[part]
         energies[part] = prediction.energies
         forces[part] = prediction.forces @ turn
@@ -64,7 +72,15 @@ def response(
             virials[part] = turn.transpose(0, 2, 1) @ prediction.virials @ turn
         elif virials is not None:
             virials = None
-        done += len(prediction)
         if progress is not None:
             progress(len(prediction))
+    _check(potential, count, done, {"energies": energies, "forces": forces, "virials": virials})
     return Response(matrices, energies, forces, virials)
+
+
+def _check(potential: Potential, count: int, done: int, parts: dict[str, np.ndarray | None]) -> None:
+    if done != count:
+        raise PotentialError(f"{potential.name} gave {'more' if done > count else done} predictions for {count} copies")
+    for name, values in parts.items():
+        if values is not None and not (np.abs(values) < LARGEST).all():
+            raise PotentialError(f"{potential.name} gave {name} that are not finite or too large: beyond {LARGEST:.0e}")

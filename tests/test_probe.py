@@ -161,7 +161,9 @@ def test_content_above_lmax_is_unresolved_with_the_right_size() -> None:
     result = probe_one(SumOf([low, high]), crystal(), lmax=3, rule="gauss:10")  # its square as well
     spectrum, tail = result.energy.spectrum, high.variance(crystal())
     assert spectrum.unresolved == pytest.approx(tail, rel=RELATIVE)
-    assert spectrum.resolved == pytest.approx(1.0 - tail / (tail + low.variance(crystal())), rel=RELATIVE)
+    # Nothing says that the tail is at ℓ = 5, which the rule sees whole; at the worst ℓ more of it would go unseen.
+    assert spectrum.resolved is not None
+    assert 0.0 < spectrum.resolved <= 1.0 - tail / (tail + low.variance(crystal())) + RELATIVE
     assert spectrum.plus[2] == pytest.approx(low.variance(crystal()), rel=RELATIVE)
     assert result.energy.rms**2 == pytest.approx(tail + low.variance(crystal()), rel=RELATIVE)
     # What the residuals could hide is bounded: measured on a rule that leaves ℓ = 5 of proper rotations.

@@ -71,7 +71,7 @@ def _figure(figures: Sequence[Figure]) -> Figure:
                 for source in ("value", "repeat", "translation", "permutation", "rounding")
             }
         ),
-        spectrum=_spectrum([each.spectrum for each in figures]),
+        spectrum=_spectrum(figures),
         rms_per_atom=over(lambda each: each.rms_per_atom),
         mae_as_given=float(np.mean(absolute)) if len(absolute) == len(figures) else None,
         floor_per_atom=over(lambda each: each.floor_per_atom),
@@ -80,15 +80,17 @@ def _figure(figures: Sequence[Figure]) -> Figure:
     )
 
 
-def _spectrum(spectra: Sequence[Spectrum]) -> Spectrum:
+def _spectrum(figures: Sequence[Figure]) -> Spectrum:
+    spectra = [each.spectrum for each in figures]
+
     def mean(name: str) -> list[float]:
         return np.mean([getattr(each, name) for each in spectra], axis=0).tolist()
 
     even, odd = mean("plus"), mean("minus") if all(each.minus is not None for each in spectra) else None
     unresolved = float(np.mean([each.unresolved for each in spectra]))
-    resolved = sum(even[1:]) + sum(odd or [])
-    whole = resolved + unresolved
-    return Spectrum(even, odd, mean("floor"), unresolved, resolved / whole if whole > 0 else None)
+    variances = [each.rms**2 for each in figures]
+    resolved = sum(share * (each.resolved or 0.0) for share, each in zip(variances, spectra, strict=True))
+    return Spectrum(even, odd, mean("floor"), unresolved, resolved / sum(variances) if sum(variances) > 0 else None)
 
 
 def _torque(torques: Sequence[Torque]) -> Torque:

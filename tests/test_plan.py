@@ -286,8 +286,15 @@ def test_the_next_rule_is_taken_if_the_measurement_contradicts_the_prediction():
     assert failed.startswith("identity: failed: on ")
 
 
-def test_it_gives_up_if_no_measurement_bears_the_probe_out():
-    """The potential has become worse since the probe."""
+def test_it_refuses_a_model_that_does_not_give_the_energy_of_the_probe():
+    result = probe(Renamed(PeriodicToy(1, -1, 1e-6)), tilted(), lmax=1)
+    with pytest.raises(InputError, match="it is not the model that was probed"):
+        plan(result, energy="0.01meV", potential=Renamed(PeriodicToy(1, -1, 1e-6), PeriodicToy(2, 1, 1.0)))
+
+
+def test_it_gives_up_if_no_measurement_bears_the_probe_out(monkeypatch):
+    """The potential has become worse since the probe, everywhere but where the structure stands."""
+    monkeypatch.setattr("goniometer.probe.plan._SAME", float("inf"))
     result = probe(Renamed(PeriodicToy(1, -1, 1e-6)), tilted(), lmax=1)
     made = plan(result, energy="0.01meV", potential=Renamed(PeriodicToy(1, -1, 1e-6), PeriodicToy(2, 1, 1.0)))
     assert made.certified is False

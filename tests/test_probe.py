@@ -393,6 +393,7 @@ def test_pooled_figures_are_root_mean_squares() -> None:
     assert pooled.energy.max == max(s.energy.max for s in each)
     assert pooled.stress.rms == pytest.approx(np.sqrt(np.mean([s.stress.rms**2 for s in each[:3]])))
     assert pooled.energy.spectrum.plus[2] == pytest.approx(pooled.energy.rms**2, rel=RELATIVE)
+    assert pooled.energy.spectrum.resolved == pytest.approx(1.0, rel=RELATIVE)
     assert pooled.torque.rms == pytest.approx(np.sqrt(6.0) * pooled.energy.rms, rel=RELATIVE)
     row = {(row.name, row.inversion): row for row in pooled.rules}["identity", False]
     assert row.energy.over_turns == pytest.approx(pooled.energy.rms, rel=RELATIVE)

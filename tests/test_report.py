@@ -267,19 +267,30 @@ def test_verdict_at_the_floor(sound: ProbeResult) -> None:
 def test_verdict_names_what_stands_out_of_a_pool_at_its_floor(sound: ProbeResult, broken: ProbeResult) -> None:
     assert sound.pooled is not None
     stress = replace(figure("eV/Å³", 1e-5, 1e-9), error=None)
-    mixed = replace(
-        sound, structures=[*sound.structures, broken.structures[0]], pooled=replace(sound.pooled, stress=stress)
+    loud = broken.structures[0]
+    near = replace(
+        loud,
+        energy=replace(loud.energy, floor=loud.energy.rms / 3.0),
+        forces=replace(loud.forces, floor=loud.forces.rms / 3.0),
     )
+    mixed = replace(sound, structures=[*sound.structures, near], pooled=replace(sound.pooled, stress=stress))
     assert "The stress is not: it changes by 1.60 MPa rms." in verdict(mixed)
     assert "Taken alone, water molecule stands out above the floor." in verdict(mixed)
+    far = replace(sound, structures=[*sound.structures, loud])
+    assert verdict(far).startswith(f"{sound.model.name} prefers directions on water molecule: turned, forces of")
+    assert "at the floor" not in verdict(far)
 
 
 def test_verdict_with_one_quantity_at_its_floor(broken: ProbeResult) -> None:
     assert broken.pooled is not None
-    calm = replace(broken, pooled=replace(broken.pooled, forces=replace(broken.pooled.forces, rms=1e-7, floor=1e-7)))
+    calm = replace(
+        broken, pooled=replace(broken.pooled, forces=replace(broken.pooled.forces, rms=1e-7, as_given=1e-7, floor=1e-7))
+    )
     assert "forces stay as they are (down to their floor of 1.0×10⁻⁴ meV/Å), energies change by" in verdict(calm)
     assert "of the energy variance" in verdict(calm)
-    level = replace(broken, pooled=replace(broken.pooled, energy=replace(broken.pooled.energy, rms=1e-7, floor=1e-7)))
+    level = replace(
+        broken, pooled=replace(broken.pooled, energy=replace(broken.pooled.energy, rms=1e-7, as_given=1e-7, floor=1e-7))
+    )
     assert "energies stay as they are" in verdict(level)
 
 

@@ -17,6 +17,7 @@ from goniometer.probe.spectrum import (
     noise_by_ell,
     rounding_by_ell,
     sphere,
+    tail_factor,
     variance_by_ell,
 )
 from goniometer.rotations import Rule, random_rotations, rule
@@ -181,6 +182,26 @@ def test_a_rule_of_sufficient_degree_leaks_nothing(name: str) -> None:
         products = gram(axial(turned.matrices, 3, unit(1, 2, -3), unit(-1, 1, 1)))
         plus, _ = variance_by_ell(turned, products, 2)
         assert np.abs(plus).max() < 1e-13
+
+
+def test_what_is_missing_from_the_spectrum_bounds_what_lies_above() -> None:
+    """Over turns, of a variance at ℓ' the part 1 − Σ_ℓ M_ℓℓ' is missing: ever less than tail_factor allows for."""
+    turns, lmax, tail = 60, 2, 8
+    factor = tail_factor(rule("gauss:4"), lmax, tail)
+    matrix = leak_matrix(rule("gauss:4"), lmax, tail)
+    worst = int(np.argmax(matrix[:, lmax + 1 :].sum(axis=0))) + lmax + 1
+    for ell in {5, worst}:
+        missing = np.empty(turns)
+        for seed in range(turns):
+            turned = rule("gauss:4").turned_at_random(seed)
+            values = axial(turned.matrices, ell, unit(1, 2, -3), unit(-1, 1, 1))
+            plus, _ = variance_by_ell(turned, gram(values), lmax)
+            missing[seed] = turned.weights @ values**2 - plus.sum()
+        error = SIGMAS * missing.std(ddof=1) / np.sqrt(turns)
+        assert abs(missing.mean() - (1.0 - matrix[:, ell].sum()) / (2 * ell + 1)) < error
+        assert factor * missing.mean() > 1.0 / (2 * ell + 1) - factor * error
+    assert tail_factor(rule("octahedral"), 0, 8) == pytest.approx(1.0 / (1.0 - 1.0 / 9.0))  # its invariant at ℓ = 4
+    assert tail_factor(rule("identity"), 0, 8) == np.inf  # control: a single node sees nothing
 
 
 def mean_over(name: str, ell: int, axis: np.ndarray, direction: np.ndarray, seed: int | None = None) -> float:

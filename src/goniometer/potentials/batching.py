@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from goniometer.errors import InputError
+
 #: Memory that the evaluation of one batch may take, unless told otherwise.
 MEMORY_LIMIT_BYTES = 4 * 2**30
 
@@ -26,7 +28,6 @@ def peak_memory_bytes() -> int:
 class _Ladder:
     """What is known of the batch sizes 1, 2, 4, … for one kind of structure."""
 
-    memory_before: int
     size: int = 1
     runs: int = 0
     seconds: dict[int, float] = field(default_factory=dict)
@@ -48,21 +49,36 @@ class BatchSizes:
         largest: int = 4096,
         memory: Callable[[], int] = peak_memory_bytes,
     ) -> None:
+        if fixed is not None and fixed < 1:
+            raise InputError(f"the batch size is {fixed}; it must be at least 1")
         self.fixed = fixed
         self.memory_limit = memory_limit
         self.largest = largest
         self.memory = memory
         self._ladders: dict[Hashable, _Ladder] = {}
+        self._before: int | None = None
+        self._peak = 0
+        self._per_unit = 0.0
 
     def next(self, key: Hashable, remaining: int) -> int:
         """The size of the next batch, at most ``remaining``."""
         if self.fixed is not None:
             return min(self.fixed, remaining)
-        ladder = self._ladders.setdefault(key, _Ladder(self.memory()))
+        if self._before is None:
+            self._before = self._peak = self.memory()
+        ladder = self._ladders.setdefault(key, _Ladder())
         return min(ladder.chosen or ladder.size, remaining)
 
-    def record(self, key: Hashable, size: int, seconds: float) -> None:
-        """Tell how long a batch of ``size`` copies took."""
+    def record(self, key: Hashable, size: int, seconds: float, units: int) -> None:
+        """Tell how long a batch of ``size`` copies of so many ``units`` (atoms and pairs) took.
+
+        The high-water mark of the memory rises only for a batch that takes more than any before it; it tells what a
+        unit takes, and so what a larger batch of this or of another kind of structure will.
+        """
+        peak = self.memory()
+        if self._before is not None and peak > self._peak:
+            self._per_unit = max(self._per_unit, (peak - self._before) / (size * units))
+            self._peak = peak
         ladder = self._ladders.get(key)
         if self.fixed is not None or ladder is None or ladder.chosen is not None or size != ladder.size:
             return
@@ -72,7 +88,7 @@ class BatchSizes:
         if ladder.runs < _RUNS:
             return
         best = min(ladder.seconds, key=lambda other: (ladder.seconds[other], other))
-        needed = 2 * (self.memory() - ladder.memory_before)
+        needed = 2 * size * units * self._per_unit
         slower = ladder.seconds[size] > _WORTH_IT * ladder.seconds.get(size // 2, float("inf"))
         if slower or needed > self.memory_limit or 2 * size > self.largest:
             ladder.chosen = best

@@ -180,7 +180,8 @@ class MetatomicPotential(Potential):
         self._check_species(structure)
         pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
         packed = not structure.pbc.any() and self._can_pack(structure, pairs)
-        key = (packed, len(structure), sum(len(each.vectors) for each in pairs))
+        units = len(structure) + sum(len(each.vectors) for each in pairs)
+        key = (packed, len(structure), units)
         done = 0
         while done < len(matrices):
             part = matrices[done : done + self._sizes.next(key, len(matrices) - done)]
@@ -188,7 +189,7 @@ class MetatomicPotential(Potential):
             prediction = self._batch(
                 structure, structure.positions[None] @ part.transpose(0, 2, 1), part, pairs, packed
             )
-            self._sizes.record(key, len(part), time.perf_counter() - start)
+            self._sizes.record(key, len(part), time.perf_counter() - start, units)
             yield checked(prediction, structure, self.name)
             done += len(part)
 
@@ -230,7 +231,7 @@ class MetatomicPotential(Potential):
             scale = np.abs(energies - self._baseline_of(structure)).max() + 1.0
             self._packing[composition] = bool(
                 np.abs(together.energies - energies).max() < 64 * eps * scale
-                and np.abs(together.forces - forces).max() < 64 * eps * max(np.abs(forces).max(), 1.0) * scale
+                and np.abs(together.forces - forces).max() < 64 * eps * max(np.abs(forces).max(), 1.0)
             )
         return self._packing[composition]
 
@@ -276,7 +277,8 @@ class MetatomicPotential(Potential):
         forces = self._in_order(outputs[self._outputs["forces"]].block(), systems, True)
         stress = None
         if "stress" in self._outputs and structure.pbc.all():
-            stress = _array(outputs[self._outputs["stress"]].block().values, cells) * structure.get_volume()
+            ordered = self._in_order(outputs[self._outputs["stress"]].block(), systems, False)
+            stress = _array(ordered, cells) * structure.get_volume()
         return Prediction(energies, _array(forces, positions), stress)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:

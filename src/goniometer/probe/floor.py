@@ -77,10 +77,20 @@ def measure(
             noise[name][source] = float(np.sqrt(np.mean((quantity(again) - quantity(first)) ** 2) / 2.0))
     floors = {}
     for name, quantity in quantities.items():
-        spacing = float(2.0 * np.finfo(np.float64).eps * np.abs(quantity(first)).max())
+        spacing = 2.0 * _resolution(quantity(first))
         noise[name]["rounding"] = max(noise[name]["rounding"], spacing)
         floors[name] = Floor(value=max(noise[name].values()), **noise[name])
     return floors
+
+
+def _resolution(values: np.ndarray) -> float:
+    """The spacing of the numbers of this size that the values are among: float32 if each of them is one.
+
+    A sum that was made in float32 stays on one step where positions change by little, so no repetition shows it.
+    """
+    single = values.size > 1 and bool(np.all(values == values.astype(np.float32))) and bool(np.any(values != 0))
+    eps = np.finfo(np.float32 if single else np.float64).eps
+    return float(eps * np.abs(values).max())
 
 
 def _one_by_one(

@@ -27,6 +27,8 @@ from goniometer.rotations import rule as named_rule
 Progress = Callable[[int, int, str], None]
 
 LMAX = 4
+# A rule that may see less than this part of what lies beyond lmax is not taken.
+_HIDDEN = 50.0
 #: Rules that are evaluated besides, so that a report shows prediction and measurement side by side.
 MEASURED = (("identity", True), ("legendre:2", True), ("octahedral", True))
 
@@ -91,8 +93,13 @@ def probe(
     potential = potential if isinstance(potential, Potential) else load(potential)
     named = read_structures(packaged_structures() if structures is None else structures)
     nodes, lmax = _nodes(rule, lmax, inversion, seed)
-    rules = [named_rule(name, inverted) for name, inverted in measured if inversion or not inverted]
+    rules = [named_rule(name, inverted) for name, inverted in measured if nodes.inversion or not inverted]
     plan = Plan(nodes, lmax, candidates(nodes, lmax), rules, seed)
+    if plan.hidden > _HIDDEN:
+        raise InputError(
+            f"rule '{nodes.name}' cannot resolve ℓ ≤ {lmax}: what lies above could pass for it or not be seen at all; "
+            f"take a rule of degree ≥ {max(2 * lmax, 1)} or a smaller lmax"
+        )
     outline = _outline(potential, plan)
     earlier = _reusable(resume, outline)
     costs = [plan.evaluations(potential, each.atoms) * len(each.atoms) for each in named]
@@ -149,7 +156,8 @@ def _nodes(rule: str | Rule | None, lmax: int | None, inversion: bool, seed: int
         lmax = LMAX if lmax is None else lmax
         nodes = named_rule(f"degree:{max(2 * lmax, 1)}", inversion)
     else:
-        nodes = named_rule(rule, inversion) if isinstance(rule, str) else rule
+        nodes = named_rule(rule) if isinstance(rule, str) else rule
+        nodes = nodes.with_inversion() if inversion else nodes
         lmax = nodes.degree // 2 if lmax is None else lmax
     return nodes.turned_at_random(seed), lmax
 

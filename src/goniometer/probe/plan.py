@@ -15,11 +15,14 @@ from goniometer.potentials.loading import load
 from goniometer.probe.measure import Progress, probe
 from goniometer.probe.residuals import TAIL
 from goniometer.probe.result import Figure, ProbeResult, Residual, RuleResidual, StructureResult
+from goniometer.probe.spectrum import tail_factor
 from goniometer.probe.tolerance import Quantity, Tolerance, parse_tolerance
 from goniometer.rotations import Rule, rule
 from goniometer.symmetrize import Response, response
 
 SCHEMA = "goniometer/plan/1"
+# Two evaluations of one structure by one model differ by less than this many floors.
+_SAME = 20.0
 #: How many rules are measured before giving up.
 ATTEMPTS = 4
 
@@ -28,8 +31,8 @@ ATTEMPTS = 4
 class Measurement:
     """The residual of the planned rule on one structure, rms per component, against an independently turned finer rule.
 
-    ``predicted`` is what the probe let expect, ``uncertainty`` what the finer rule may itself leave, ``limit`` the
-    tolerance.
+    ``predicted`` is what the probe let expect, ``uncertainty`` twice the rms that the finer rule may leave itself,
+    ``limit`` the tolerance.
     """
 
     structure: str
@@ -126,7 +129,7 @@ def plan(
         raise InputError(f"the probe has no structure to plan for ({reasons})")
     _check_quantities(result, tolerances)
     if certifier is not None:
-        _check_model(result, certifier)
+        _check_model(result, certifier, tolerances)
     refusal = _refusal(result, tolerances)
     meeting = [each for each in _rules(result) if _meets(result, each, tolerances)]
     if not meeting:
@@ -160,10 +163,22 @@ def _check_quantities(result: ProbeResult, tolerances: Sequence[Tolerance]) -> N
             )
 
 
-def _check_model(result: ProbeResult, potential: Potential) -> None:
+def _check_model(result: ProbeResult, potential: Potential, tolerances: Sequence[Tolerance]) -> None:
+    if potential.virial == "none" and any(tolerance.quantity == "stress" for tolerance in tolerances):
+        raise InputError(f"{potential.name} gives no stress here, which a tolerance would limit")
     then, now = (result.model.name, result.model.dtype), (potential.name, potential.dtype)
     if then != now:
         raise InputError(f"the probe is of {' in '.join(then)}; it cannot be certified with {' in '.join(now)}")
+    if potential.stochastic:
+        return
+    for structure in result.structures:
+        known = structure.energy.mean + structure.energy.as_given
+        energy = float(potential.predict(_atoms(structure)).energies[0])
+        if abs(energy - known) > _SAME * structure.energy.floor + 1e-9 * abs(known):
+            raise InputError(
+                f"{potential.name} gives {energy:.9g} eV for {structure.name} where the probe found {known:.9g} eV: "
+                "it is not the model that was probed"
+            )
 
 
 def _rules(result: ProbeResult) -> list[tuple[str, bool]]:
@@ -253,20 +268,24 @@ def _certified(
             found.append(_means(response(potential, structure, over.matrices, tick), over, structure))
         return found
 
+    # Never the turn of the probe itself, whose nodes the prediction rests on.
+    nodes = rule(result.rule.name, result.rule.inversion)
+    hidden = tail_factor(nodes, result.lmax, result.lmax + TAIL)
+    turn = int(np.random.SeedSequence([result.rule.seed or 0, seed, 1]).generate_state(1)[0])
     last: RulePlan | None = None
     for name in names:
         chosen = rule(*name)
-        finer = rule(f"degree:{max(2 * result.lmax, chosen.degree + 3)}", inversion=True).turned_at_random(seed)
+        finer = rule(f"degree:{max(2 * result.lmax, chosen.degree + 3)}", inversion=True).turned_at_random(turn)
         if finer.name not in references:
             references[finer.name] = means(finer, f"reference {finer.name}")
         averaged = means(chosen, chosen.name)
         rows = [
             row
             for structure, mean, reference in zip(result.structures, averaged, references[finer.name], strict=True)
-            for row in _compare(structure, name, finer, mean, reference, tolerances)
+            for row in _compare(structure, name, finer, mean, reference, tolerances, hidden)
         ]
         wrong = [row for row in rows if not row.holds]
-        label = f"{finer.name} with inversion, turned with seed {seed}"
+        label = f"{finer.name} with inversion, turned with seed {turn}"
         if not wrong:
             reason = f"measured against {label}"
             return _made(result, name, tolerances, True, reason, label, rows, failed)
@@ -308,6 +327,7 @@ def _compare(
     mean: dict[str, np.ndarray],
     reference: dict[str, np.ndarray],
     tolerances: Sequence[Tolerance],
+    hidden: float,
 ) -> list[Measurement]:
     rows = []
     for tolerance in tolerances:
@@ -321,20 +341,20 @@ def _compare(
                 quantity=tolerance.quantity,
                 predicted=predicted(residual),
                 measured=float(np.sqrt(np.mean(difference**2))),
-                uncertainty=_left_by(finer, figure),
+                uncertainty=2.0 * _left_by(finer, figure, hidden),
                 limit=tolerance.limit(structure.n_atoms),
             )
         )
     return rows
 
 
-def _left_by(finer: Rule, figure: Figure) -> float:
+def _left_by(finer: Rule, figure: Figure, hidden: float) -> float:
     """What the reference may leave itself: of the resolved spectrum, and of the tail at the worst ℓ."""
     spectrum = figure.spectrum
     low = len(spectrum.plus)
     even, odd = finer.residuals(low - 1 + TAIL)
     resolved = float(np.maximum(spectrum.plus[1:], 0.0) @ even[1:low])
-    tail = max(spectrum.unresolved, 0.0) * max(even[low:].max(), odd[low:].max(), 0.0)
+    tail = hidden * max(spectrum.unresolved, 0.0) * max(even[low:].max(), odd[low:].max(), 0.0)
     return float(np.sqrt(max(resolved, 0.0) + tail))
 
 

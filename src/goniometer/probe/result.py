@@ -21,7 +21,7 @@ class Spectrum:
     (per component for forces and stress); P_0^plus is the square of the mean. Without inversion in the rule the
     parities cannot be told apart: ``plus`` then holds their sum and ``minus`` is None. ``floor`` is, for each ℓ, what
     noise and the leak of unresolved variance put into each P_ℓ; ``unresolved`` the variance that Σ P_ℓ does not hold;
-    ``resolved`` the share of the variance that it does.
+    ``resolved`` the least share of the variance that it does.
     """
 
     plus: list[float]
@@ -70,8 +70,8 @@ class Figure:
 
     @property
     def at_floor(self) -> bool:
-        """Whether the error cannot be told from noise: rms at or below twice its floor."""
-        return self.rms <= 2.0 * self.floor
+        """Whether the error cannot be told from noise: rms at most twice its floor, and as given at most five times."""
+        return self.rms <= 2.0 * self.floor and abs(self.as_given) <= 5.0 * self.floor
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,16 @@ def leak_matrix(rule: Rule, lmax: int, ltail: int) -> Float64[np.ndarray, "L M"]
     return matrix
 
 
+def tail_factor(rule: Rule, lmax: int, ltail: int) -> float:
+    """How much larger a variance at lmax < ℓ' ≤ ltail may be than what is left of it outside the resolved spectrum.
+
+    Of a variance at ℓ' the part Σ_ℓ≤lmax M_ℓℓ' turns up in the resolved P_ℓ, or in the mean (ℓ = 0); the factor is
+    1 / (1 − Σ M) for the ℓ' where that part is largest, and infinite where nothing needs to be left.
+    """
+    left = 1.0 - leak_matrix(rule, lmax, ltail)[:, lmax + 1 :].sum(axis=0)
+    return 1.0 / float(left.min()) if left.min() > 0 else float("inf")
+
+
 def averaging_coefficients(averaged: Rule, nodes: Rule, lmax: int) -> Float64[np.ndarray, "K"] | None:
     """a_k such that Σ_k a_k r_k is what the rule ``averaged`` leaves of the response, as reconstructed from the nodes.
 

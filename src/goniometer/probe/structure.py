@@ -12,7 +12,7 @@ from ase import Atoms
 
 from goniometer.potentials.base import Potential
 from goniometer.probe import floor as noise_floor
-from goniometer.probe.residuals import Candidate
+from goniometer.probe.residuals import TAIL, Candidate
 from goniometer.probe.result import (
     Figure,
     Floor,
@@ -23,7 +23,16 @@ from goniometer.probe.result import (
     StructureResult,
     Torque,
 )
-from goniometer.probe.spectrum import Gram, gram, leak_matrix, noise_by_ell, rounding_by_ell, sphere, variance_by_ell
+from goniometer.probe.spectrum import (
+    Gram,
+    gram,
+    leak_matrix,
+    noise_by_ell,
+    rounding_by_ell,
+    sphere,
+    tail_factor,
+    variance_by_ell,
+)
 from goniometer.rotations import Rule
 from goniometer.symmetrize import Response, response
 
@@ -47,9 +56,14 @@ class Plan:
     seed: int
 
     @cached_property
+    def hidden(self) -> float:
+        """The largest ratio of the variance beyond lmax to what the spectrum shows to be missing."""
+        return tail_factor(self.nodes, self.lmax, self.lmax + TAIL)
+
+    @cached_property
     def leak(self) -> np.ndarray:
         """The largest part of a variance at any one ℓ above the resolved ones that turns up in P_ℓ, (lmax + 1,)."""
-        leaked = leak_matrix(self.nodes, self.lmax, 2 * self.lmax + 8)[:, self.lmax + 1 :].max(axis=1)
+        leaked = leak_matrix(self.nodes, self.lmax, self.lmax + TAIL)[:, self.lmax + 1 :].max(axis=1)
         return np.maximum(leaked, 0.0)
 
     def evaluations(self, potential: Potential, structure: Atoms) -> int:
@@ -157,13 +171,14 @@ def _spectrum(products: Gram, variance: float, mean_square: float, plan: Plan, f
     unresolved = variance - resolved
     plus[0] += mean_square
     below = noise_by_ell(nodes, floor.value**2, lmax) + rounding_by_ell(variance, lmax)
-    below += plan.leak * max(unresolved, 0.0)
+    hidden = plan.hidden * max(unresolved, 0.0)
+    below += plan.leak * hidden
     return Spectrum(
         plus=plus.tolist(),
         minus=None if minus is None else minus.tolist(),
         floor=below.tolist(),
         unresolved=unresolved,
-        resolved=resolved / variance if variance > 0 else None,
+        resolved=max(0.0, 1.0 - hidden / variance) if variance > 0 else None,
     )
 
 
@@ -269,7 +284,7 @@ def _rules(
     for candidate in plan.candidates:
         rule = candidate.rule
         seen = measured.get((rule.name, rule.inversion), {})
-        residuals = {each: _residual(candidate, part, seen.get(each)) for each, part in found.items()}
+        residuals = {each: _residual(candidate, part, seen.get(each), plan.hidden) for each, part in found.items()}
         rows.append(
             RuleResidual(
                 name=rule.name,
@@ -284,10 +299,10 @@ def _rules(
     return rows
 
 
-def _residual(candidate: Candidate, part: _Measured, measured: float | None) -> Residual:
+def _residual(candidate: Candidate, part: _Measured, measured: float | None, hidden: float) -> Residual:
     spectrum = part.spectrum
     minus = None if spectrum.minus is None else np.array(spectrum.minus)
-    predicted = candidate.predict(np.array(spectrum.plus), minus, spectrum.unresolved, part.products)
+    predicted = candidate.predict(np.array(spectrum.plus), minus, hidden * max(spectrum.unresolved, 0.0), part.products)
     return Residual(predicted.over_turns, predicted.tail, predicted.as_it_stands, measured)
 
 

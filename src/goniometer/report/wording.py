@@ -8,7 +8,7 @@ from typing import Literal
 
 from ase import units
 
-from goniometer.probe.result import Figure, Pooled, ProbeResult, Residual, RuleResidual, Spectrum
+from goniometer.probe.result import Figure, Pooled, ProbeResult, Residual, RuleResidual, Spectrum, StructureResult
 from goniometer.rotations import PAPER_GRIDS
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -184,7 +184,8 @@ def sentences(result: ProbeResult) -> list[str]:
     if pooled is None or not result.structures:
         return [_nothing(result)]
     if pooled.energy.at_floor and pooled.forces.at_floor:
-        return _at_floor(result, pooled)
+        loud = [each for each in result.structures if _far_above(each.energy) or _far_above(each.forces)]
+        return [_on_some(result, loud)] if loud else _at_floor(result, pooled)
     quantity: Quantity = "energy" if pooled.forces.at_floor else "forces"
     noun = "energy" if pooled.forces.at_floor else "force"
     figure: Figure = getattr(pooled, quantity)
@@ -194,6 +195,35 @@ def sentences(result: ProbeResult) -> list[str]:
         _remedy(pooled.rules, quantity, figure),
     ]
     return [part for part in parts if part]
+
+
+def _far_above(figure: Figure) -> bool:
+    return figure.rms > 5.0 * figure.floor
+
+
+def _on_some(result: ProbeResult, loud: list[StructureResult]) -> str:
+    """What is said where some structures stand far out above their floors and the noise of others hides it, pooled."""
+    worst = max(loud, key=lambda each: each.forces.rms)
+    return (
+        f"{result.model.name} prefers directions on {listing([s.name for s in loud[:3]])}: turned, forces of "
+        f"{worst.name} change by {FORCE(worst.forces.rms)} and its energy by {ENERGY(worst.energy.rms)} rms. "
+        "Pooled over all structures that is hidden by the noise on others."
+    )
+
+
+def _intact(pooled: Pooled) -> list[str]:
+    """What is said of translations and permutations that change the answer by more than rounding does."""
+    floors = pooled.forces.floors
+    noise = max(floors.repeat, floors.rounding)
+    found = []
+    for operation in ("translation", "permutation"):
+        change = getattr(floors, operation)
+        if change > 100.0 * noise:
+            found.append(
+                f"A {operation} alone changes the forces by {FORCE(change)} rms, far beyond rounding: that symmetry is "
+                "broken as well, and the floor holds it."
+            )
+    return found
 
 
 def remarks(result: ProbeResult) -> list[str]:
@@ -206,7 +236,7 @@ def remarks(result: ProbeResult) -> list[str]:
         "The forces are not the gradient of the energy (non-conservative outputs).": not result.model.conservative,
         "The potential is stochastic: its own scatter is part of the floor.": result.model.stochastic,
     }
-    return [note for note, holds in notes.items() if holds]
+    return [note for note, holds in notes.items() if holds] + (_intact(result.pooled) if result.pooled else [])
 
 
 def _nothing(result: ProbeResult) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from goniometer.probe.measure import Progress, probe
 from goniometer.probe.residuals import TAIL
 from goniometer.probe.result import Figure, ProbeResult, Residual, RuleResidual, StructureResult
 from goniometer.probe.spectrum import tail_factor
+from goniometer.probe.structure import quantities_of, weighted_mean
 from goniometer.probe.tolerance import Quantity, Tolerance, parse_tolerance
 from goniometer.rotations import Rule, rule
 from goniometer.symmetrize import Response, response
@@ -268,9 +269,9 @@ def _certified(
             found.append(_means(response(potential, structure, over.matrices, tick), over, structure))
         return found
 
-    # Never the turn of the probe itself, whose nodes the prediction rests on.
     nodes = rule(result.rule.name, result.rule.inversion)
     hidden = tail_factor(nodes, result.lmax, result.lmax + TAIL)
+    # Never the turn of the probe itself, whose nodes the prediction rests on.
     turn = int(np.random.SeedSequence([result.rule.seed or 0, seed, 1]).generate_state(1)[0])
     last: RulePlan | None = None
     for name in names:
@@ -308,16 +309,8 @@ def _atoms(structure: StructureResult) -> Atoms:
     return Atoms(structure.numbers, positions=structure.positions, cell=structure.cell, pbc=structure.pbc)
 
 
-def _means(over: Response, rule_: Rule, structure: Atoms) -> dict[str, np.ndarray]:
-    quantities: dict[str, Callable[[Response], np.ndarray | None]] = {
-        "energy": lambda r: r.energies,
-        "forces": lambda r: r.forces,
-        "stress": lambda r: (
-            None if r.virials is None or not structure.pbc.all() else r.virials / structure.get_volume()
-        ),
-    }
-    found = {name: quantity(over) for name, quantity in quantities.items()}
-    return {name: np.tensordot(rule_.weights, each, axes=1) for name, each in found.items() if each is not None}
+def _means(over: Response, averaged: Rule, structure: Atoms) -> dict[str, np.ndarray]:
+    return {name: weighted_mean(averaged, quantity(over)) for name, quantity in quantities_of(over, structure).items()}
 
 
 def _compare(

@@ -95,7 +95,7 @@ def probe_structure(
     rng = np.random.default_rng(plan.seed)
     matrices = np.concatenate([np.eye(3)[None], plan.nodes.matrices])
     whole = response(potential, structure, matrices, progress)
-    quantities = _quantities(whole, structure)
+    quantities = quantities_of(whole, structure)
     few = _part(whole, slice(1, 1 + min(noise_floor.NODES, len(plan.nodes))))
     torques = _torques(structure, whole) if _knows_torque(potential, structure) else None
     functions = {**quantities, **({"torque": torques} if torques is not None else {})}
@@ -137,7 +137,7 @@ def probe_structure(
     )
 
 
-def _quantities(whole: Response, structure: Atoms) -> dict[str, noise_floor.Quantity]:
+def quantities_of(whole: Response, structure: Atoms) -> dict[str, noise_floor.Quantity]:
     """Functions that take the quantities of the report, (M, …), from a response."""
     quantities: dict[str, noise_floor.Quantity] = {"energy": lambda r: r.energies, "forces": lambda r: r.forces}
     if whole.virials is not None and structure.pbc.all():
@@ -154,7 +154,7 @@ def _part(whole: Response, part: slice) -> Response:
 def _measure(name: str, values: np.ndarray, plan: Plan, floor: Floor) -> _Measured:
     """``values`` (1 + K, …): as given first, then at the nodes."""
     nodes = plan.nodes
-    mean = _mean(nodes, values[1:])
+    mean = weighted_mean(nodes, values[1:])
     deviations = values[1:] - mean
     products = gram(deviations)
     variance = float(nodes.weights @ np.diag(products))
@@ -277,7 +277,7 @@ def _rules(
     for rule in plan.measured:
         over = response(potential, structure, rule.matrices, progress)
         measured[rule.name, rule.inversion] = {
-            each: _rms(np.asarray(_mean(rule, function(over)) - found[each].mean))
+            each: _rms(np.asarray(weighted_mean(rule, function(over)) - found[each].mean))
             for each, function in quantities.items()
         }
     rows = []
@@ -306,7 +306,7 @@ def _residual(candidate: Candidate, part: _Measured, measured: float | None, hid
     return Residual(predicted.over_turns, predicted.tail, predicted.as_it_stands, measured)
 
 
-def _mean(rule: Rule, values: np.ndarray) -> np.ndarray:
+def weighted_mean(rule: Rule, values: np.ndarray) -> np.ndarray:
     """Σ_k w_k v_k over the first axis."""
     # Relative to a first value, since weights sum to 1 only to rounding: what is constant deviates by exactly nothing.
     return np.asarray(values[0] + np.tensordot(rule.weights, values - values[0], axes=1))

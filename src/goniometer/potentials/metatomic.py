@@ -111,7 +111,7 @@ class MetatomicPotential(Potential):
         self._outputs = self._chosen_outputs(capabilities.outputs, forces)
         self.virial = "full" if self.conservative or "stress" in self._outputs else "none"
         self._species = set(capabilities.atomic_types)
-        self._per_atom = capabilities.outputs[self._outputs["energy"]].sample_kind == "atom"
+        self._per_atom = self.atomic = capabilities.outputs[self._outputs["energy"]].sample_kind == "atom"
         model = copy.deepcopy(model)  # its dtype changes, and the baseline is taken out
         self._baseline = _take_baseline(model, self._outputs["energy"])
         self._model = model.to(device=self.device, dtype=_DTYPES[self.dtype])
@@ -228,15 +228,15 @@ class MetatomicPotential(Potential):
             energies = np.concatenate([one.energies for one in alone])
             forces = np.concatenate([one.forces for one in alone])
             eps = float(torch.finfo(_DTYPES[self.dtype]).eps)
-            scale = np.abs(energies - self._baseline_of(structure)).max() + 1.0
+            scale = np.abs(energies - self._baseline_of(structure).sum()).max() + 1.0
             self._packing[composition] = bool(
                 np.abs(together.energies - energies).max() < 64 * eps * scale
                 and np.abs(together.forces - forces).max() < 64 * eps * max(np.abs(forces).max(), 1.0)
             )
         return self._packing[composition]
 
-    def _baseline_of(self, structure: Atoms) -> float:
-        return float(sum(self._baseline.get(int(number), 0.0) for number in structure.numbers))
+    def _baseline_of(self, structure: Atoms) -> Float64[np.ndarray, "N"]:
+        return np.array([self._baseline.get(int(number), 0.0) for number in structure.numbers])
 
     def _batch(
         self, structure: Atoms, turned: np.ndarray, matrices: np.ndarray, pairs: list[_Pairs], packed: bool
@@ -266,20 +266,22 @@ class MetatomicPotential(Potential):
                     values.sum().backward()
         except Exception as error:
             raise PotentialError(f"{self.name} failed: {_first_line(error)}") from error
-        energies = values.detach().double().cpu().numpy().reshape(copies, -1).sum(axis=1) + self._baseline_of(structure)
+        parts = values.detach().double().cpu().numpy().reshape(copies, -1)
+        energies = parts.sum(axis=1) + self._baseline_of(structure).sum()
+        atomic = parts + self._baseline_of(structure) if self._per_atom else None
         if self.conservative:
             gradient = _array(positions.grad, positions)
             centred = turned - turned.mean(axis=1, keepdims=True)
             virials = centred.transpose(0, 2, 1) @ gradient
             turned_cells = cell @ matrices.transpose(0, 2, 1)
             virials += turned_cells.transpose(0, 2, 1) @ _array(cells.grad, cells)
-            return Prediction(energies, -gradient, virials)
+            return Prediction(energies, -gradient, virials, atomic)
         forces = self._in_order(outputs[self._outputs["forces"]].block(), systems, True)
         stress = None
         if "stress" in self._outputs and structure.pbc.all():
             ordered = self._in_order(outputs[self._outputs["stress"]].block(), systems, False)
             stress = _array(ordered, cells) * structure.get_volume()
-        return Prediction(energies, _array(forces, positions), stress)
+        return Prediction(energies, _array(forces, positions), stress, atomic)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, dtype=_DTYPES[self.dtype], device=self.device)

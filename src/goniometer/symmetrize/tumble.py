@@ -139,11 +139,10 @@ class Tumbling(Potential):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a stored state, as if nothing had happened. Raises :class:`InputError` if it is none."""
+        # JSON has lists for tuples.
+        plain: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
         try:
-            # JSON has lists for tuples.
-            self.frame = Frame(
-                **{name: tuple(each) if isinstance(each, list) else each for name, each in state.items()}
-            )
+            self.frame = Frame(**plain)
         except TypeError as error:
             raise InputError(f"this is not the state of a tumbling potential: {error}") from error
 

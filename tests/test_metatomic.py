@@ -183,7 +183,7 @@ def replica(repeat: tuple[int, int, int], orientations_: int) -> tuple[np.ndarra
     # The float64 evaluation is of the same model: the weights are float32 numbers in both.
     exact = symmetry_error(pet("float64", 1), structure, matrices)
     found = symmetry_error(pet("float32", 1), structure, matrices)
-    baseline = pet()._baseline_of(structure)
+    baseline = pet()._baseline_of(structure).sum()
     naive = np.array([np.float32(baseline) + np.float32(error) for error in exact], dtype=np.float32).astype(float)
     return found, exact, naive - naive.mean()
 

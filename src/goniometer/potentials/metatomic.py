@@ -199,10 +199,11 @@ class MetatomicPotential(Potential):
         pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
         way, evaluate = self._way(structure, pairs)
         units = len(structure) + sum(len(each.vectors) for each in pairs)
-        key = (way, len(structure), units)
+        # Structures of a trajectory differ by some pairs, and need not be measured anew.
+        key = (way, len(structure), round(4.0 * np.log2(units)))
         done = 0
         while done < len(matrices):
-            part = matrices[done : done + self._sizes.next(key, len(matrices) - done)]
+            part = matrices[done : done + self._sizes.next(key, len(matrices) - done, units)]
             start = time.perf_counter()
             prediction = evaluate(part)
             self._sizes.record(key, len(part), time.perf_counter() - start, units)

@@ -193,4 +193,5 @@ class _Moments:
         self._square = self._square + np.tensordot(weights, np.mean(values**2, axis=axes), 1)
 
     def deviation(self) -> np.ndarray:
-        return np.sqrt(np.maximum(self._square - np.mean(np.square(self.mean), axis=self._axes), 0.0))
+        variance = self._square - np.mean(np.square(self.mean), axis=self._axes)
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)))

@@ -172,13 +172,14 @@ class Tumbling(Potential):
         """Turn the frame by so many time steps: by ω in each, which its own process then carries on exactly."""
         decay = np.exp(-self.timestep / self.memory)
         kick = 2.0 * np.pi / self.period * np.sqrt(1.0 - decay**2)
-        step, velocity = self.frame.step, np.array(self.frame.velocity)
-        rotation = Rotation.from_quat(self.frame.quaternion)
         for _ in range(steps):
-            rotation = Rotation.from_rotvec(self.timestep * velocity) * rotation
-            step += 1
-            velocity = decay * velocity + kick * _noise(self.frame.seed, step)
-        self.frame = replace(self.frame, step=step, quaternion=_plain(rotation.as_quat()), velocity=_plain(velocity))
+            frame = self.frame
+            velocity = np.array(frame.velocity)
+            # From the stored digits each time: many steps at once are the same steps, to the last bit.
+            rotation = Rotation.from_rotvec(self.timestep * velocity) * Rotation.from_quat(frame.quaternion)
+            velocity = decay * velocity + kick * _noise(frame.seed, frame.step + 1)
+            quaternion = _plain(rotation.as_quat())
+            self.frame = replace(frame, step=frame.step + 1, quaternion=quaternion, velocity=_plain(velocity))
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`: all copies in the frame of this moment, which does not advance."""

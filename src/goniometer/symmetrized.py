@@ -86,7 +86,19 @@ def symmetrize(
         raise InputError(f"the strategy is {', '.join(map(repr, STRATEGIES[:-1]))} or 'tumble', not {strategy!r}")
     tolerances = {"force": force_tolerance, "energy": energy_tolerance, "stress": stress_tolerance}
     tolerances = {name: tolerance for name, tolerance in tolerances.items() if tolerance is not None}
-    _check(strategy, rule, tolerances, timestep=timestep, space_group=space_group, structures=structures)
+    _check(
+        strategy,
+        rule,
+        tolerances,
+        inversion=inversion,
+        proper=proper or None,
+        key=None if key == "positions" else key,
+        timestep=timestep,
+        period=None if period == PERIOD else period,
+        memory=None if memory == MEMORY else memory,
+        space_group=space_group,
+        structures=structures,
+    )
     inner = load(potential)
     if rule == PLAN:
         return Planned(inner, tolerances, structures)
@@ -105,8 +117,14 @@ def _check(strategy: str, rule: str | Rule, tolerances: dict[str, Any], **given:
     """Refuse arguments that would be ignored."""
     if strategy == "tumble" and given["timestep"] is None:
         raise InputError("a tumbling potential needs the time step of the simulation: timestep=0.5, in fs")
+    tumbles = strategy == "tumble"
     belongs = {
-        "timestep": strategy == "tumble",
+        "inversion": rule != PLAN,
+        "proper": strategy != "average",
+        "key": strategy == "random",
+        "timestep": tumbles,
+        "period": tumbles,
+        "memory": tumbles,
         "space_group": strategy == "average" and rule != PLAN,
         "structures": rule == PLAN,
     }
@@ -132,6 +150,8 @@ def _rule(rule: str | Rule, inversion: bool | None) -> Rule:
         if inversion is not None and inversion != rule.inversion:
             raise InputError(f"the rule {rule.name} comes {'with' if rule.inversion else 'without'} inversion as it is")
         return rule
+    if not isinstance(rule, str):
+        raise InputError(f"a rule is given by its name or as a Rule, not as {type(rule).__name__}")
     return named_rule(rule, inversion=True if inversion is None else inversion)
 
 

@@ -134,7 +134,13 @@ def checked(prediction: Prediction, structure: Atoms, potential: str) -> Predict
         "an energy that is": prediction.energies,
         "forces that are": prediction.forces,
         "a virial that is": prediction.virials,
+        "energies of atoms that are": prediction.atomic,
     }
+    if prediction.atomic is not None and prediction.atomic.shape != (copies, atoms):
+        raise PotentialError(
+            f"{potential} gave energies of atoms of shape {prediction.atomic.shape[1:]} for a structure of {atoms} "
+            f"atoms; they must be ({atoms},)"
+        )
     for part, values in parts.items():
         if values is not None and not np.isfinite(values).all():
             raise PotentialError(f"{potential} gave {part} not finite (NaN or infinity)")

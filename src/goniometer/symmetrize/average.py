@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64
 
-from goniometer.errors import PotentialError
+from goniometer.errors import GoniometerError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, Spread, checked
 from goniometer.rotations import Rule
 
@@ -95,19 +95,26 @@ def _evaluated(
     done = 0
     try:
         for prediction in potential.turned(structure, copies):
+            if done + len(prediction) > len(copies):
+                raise PotentialError(f"{potential.name} gave more predictions than there are copies ({len(copies)})")
             yield done, checked(prediction, structure, potential.name)
             done += len(prediction)
         if done < len(copies):
             raise PotentialError(f"{potential.name} gave {done} predictions for {len(copies)} copies")
     except PotentialError as error:
         raise PotentialError(_located(error, potential, structure, copies, done, over)) from error
+    except GoniometerError:
+        raise
+    except Exception as error:  # a fault of the adapter, whose traceback is wanted as it is
+        error.add_note(f"{potential.name}, {_somewhere(done, over)} of {_what(over, structure)}")
+        raise
 
 
 def _located(
     error: PotentialError, potential: Potential, structure: Atoms, copies: np.ndarray, done: int, over: Rule
 ) -> str:
     """The sentence of an error, with the structure and the element of the rule that it is about."""
-    where = f"from element {done % len(over)} on"
+    where = _somewhere(done, over)
     for index in range(done, min(done + _SEARCHED, len(copies))):
         try:
             for prediction in potential.turned(structure, copies[index][None]):
@@ -115,7 +122,15 @@ def _located(
         except PotentialError:
             where = f"at element {index % len(over)}"
             break
-    return f"{error} ({where} of {described(over)}, counted from 0, on {structure.get_chemical_formula()})"
+    return f"{error} ({where} of {_what(over, structure)})"
+
+
+def _somewhere(done: int, over: Rule) -> str:
+    return f"from element {done % len(over)} on"
+
+
+def _what(over: Rule, structure: Atoms) -> str:
+    return f"{described(over)}, counted from 0, on {structure.get_chemical_formula()}"
 
 
 class _Mean:
@@ -178,4 +193,5 @@ class _Moments:
         self._square = self._square + np.tensordot(weights, np.mean(values**2, axis=axes), 1)
 
     def deviation(self) -> np.ndarray:
-        return np.sqrt(np.maximum(self._square - np.mean(np.square(self.mean), axis=self._axes), 0.0))
+        variance = self._square - np.mean(np.square(self.mean), axis=self._axes)
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)))

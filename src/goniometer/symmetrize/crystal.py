@@ -195,12 +195,12 @@ def _closed(over: Rule, matrix: np.ndarray) -> bool:
 
 
 def _places(over: Rule, matrices: np.ndarray) -> np.ndarray | None:
-    """Where the given elements are in the rule, with the same weights; None if they are not."""
+    """Where the given elements are in the rule, each once and with the same weight; None if they are not."""
     tree = KDTree(over.matrices.reshape(-1, 9))
     distances, places = tree.query(matrices.reshape(-1, 9))
     if distances.max() > _SAME or np.abs(over.weights[places] - over.weights).max() > _SAME * over.weights.max():
         return None
-    return np.asarray(places)
+    return np.asarray(places) if len(np.unique(places)) == len(places) else None
 
 
 def _representatives(over: Rule, group: list[np.ndarray]) -> Rule:

@@ -81,7 +81,12 @@ def frozen(over: Rule, seed: int, proper: bool = False) -> Rule:
 
 
 def random_turn(proper: bool, *key: int) -> tuple[np.ndarray, np.ndarray]:
-    """h and h', (3, 3) each, uniform on SO(3), or their product on O(3), drawn from integers of 0 or more."""
+    """h and h', (3, 3) each, uniform on SO(3), or their product on O(3), drawn from integers of 0 or more.
+
+    Raises :class:`InputError` for a negative one.
+    """
+    if min(key) < 0:
+        raise InputError(f"seed and step of a random turn are 0 or more, not {min(key)}")
     rng = np.random.default_rng(np.random.SeedSequence(key))
     left, right = random_rotations(2, rng)
     sign = 1.0 if proper else rng.choice((1.0, -1.0))

@@ -28,10 +28,14 @@ class Frame:
 
     Attributes
     ----------
+    seed
+        Of the process that turns the frame.
     step
         Time steps since the beginning.
+    improper
+        Whether R(t) is the negative of a rotation.
     quaternion
-        Of the frame R(t), scalar last, unit length.
+        Of the rotation, scalar last, unit length.
     velocity
         Angular velocity ω in rad/fs.
     work
@@ -42,12 +46,27 @@ class Frame:
         The quaternion at which that torque was found.
     """
 
+    seed: int
     step: int
+    improper: bool
     quaternion: tuple[float, ...]
     velocity: tuple[float, ...]
     work: float | None = 0.0
     torque: tuple[float, ...] | None = None
     evaluated: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.step < 0:
+            raise ValueError(f"seed {self.seed} and step {self.step} must be 0 or more")
+        lengths = {"quaternion": 4, "velocity": 3, "torque": 3, "evaluated": 4}
+        for name, length in lengths.items():
+            values = getattr(self, name)
+            if values is None and name in ("torque", "evaluated"):
+                continue
+            if np.shape(values) != (length,) or not np.isfinite(values).all():
+                raise ValueError(f"{name} must be {length} finite numbers, not {values}")
+        if abs(np.linalg.norm(self.quaternion) - 1.0) > 1e-9:
+            raise ValueError(f"the quaternion must have unit length, not {np.linalg.norm(self.quaternion):.6g}")
 
 
 class Tumbling(Potential):
@@ -62,7 +81,8 @@ class Tumbling(Potential):
 
     The frame is driven from outside and does work on the atoms, dW = Σ_c dE/dθ_c ω_c dt; what a simulation conserves
     is its energy less ``work``. The torque dE/dθ comes from the antisymmetric part of the virial, or from Σ r × F of
-    an isolated molecule; a periodic structure under a symmetric virial has no such account, and its work is None.
+    an isolated molecule; a periodic structure under a symmetric virial has no such account, nor have forces that are no
+    gradient, and their work is None.
 
     Choose a period that none of the motions has that matter, in multiples up to the ℓ of the error: with the defaults,
     ω/2π is 33 cm⁻¹ in the rms per component, far below librations (400 cm⁻¹ and more in water) and stretches.
@@ -107,15 +127,16 @@ class Tumbling(Potential):
                 raise InputError(f"the {what} of a tumbling potential is {time} fs; it must be a positive number")
         if timestep > 0.1 * period:
             raise InputError(f"the frame would turn once in {period:g} fs, too fast for a time step of {timestep:g} fs")
-        self.potential, self.rule, self.seed = potential, over, seed
+        self.potential, self.rule = potential, over
         self.timestep, self.period, self.memory = timestep, period, memory
         self.name = f"{potential.name} averaged over {described(over)}, tumbling"
         inherit(self, potential)
         left, right = random_turn(proper, seed)
         matrix = left @ right
-        self._sign = float(np.sign(np.linalg.det(matrix)))
-        quaternion = Rotation.from_matrix(self._sign * matrix).as_quat()
-        self.frame = Frame(0, _plain(quaternion), _plain(2.0 * np.pi / period * self._noise(0)))
+        improper = bool(np.linalg.det(matrix) < 0.0)
+        quaternion = Rotation.from_matrix(-matrix if improper else matrix).as_quat()
+        velocity = 2.0 * np.pi / period * _noise(seed, 0)
+        self.frame = Frame(seed, 0, improper, _plain(quaternion), _plain(velocity))
 
     @property
     def moment(self) -> Hashable:
@@ -125,7 +146,8 @@ class Tumbling(Potential):
     @property
     def matrix(self) -> Float64[np.ndarray, "3 3"]:
         """R(t), an element of O(3)."""
-        return self._sign * Rotation.from_quat(self.frame.quaternion).as_matrix()
+        rotation = np.asarray(Rotation.from_quat(self.frame.quaternion).as_matrix())
+        return -rotation if self.frame.improper else rotation
 
     @property
     def work(self) -> float | None:
@@ -143,24 +165,21 @@ class Tumbling(Potential):
         plain: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
         try:
             self.frame = Frame(**plain)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise InputError(f"this is not the state of a tumbling potential: {error}") from error
 
     def advance(self, steps: int = 1) -> None:
         """Turn the frame by so many time steps: by ω in each, which its own process then carries on exactly."""
         decay = np.exp(-self.timestep / self.memory)
         kick = 2.0 * np.pi / self.period * np.sqrt(1.0 - decay**2)
-        step, velocity = self.frame.step, np.array(self.frame.velocity)
-        rotation = Rotation.from_quat(self.frame.quaternion)
         for _ in range(steps):
-            rotation = Rotation.from_rotvec(self.timestep * velocity) * rotation
-            step += 1
-            velocity = decay * velocity + kick * self._noise(step)
-        self.frame = replace(self.frame, step=step, quaternion=_plain(rotation.as_quat()), velocity=_plain(velocity))
-
-    def _noise(self, step: int) -> np.ndarray:
-        # The word in between keeps these apart from the draws of the initial frame.
-        return np.random.default_rng(np.random.SeedSequence([self.seed, 1, step])).standard_normal(3)
+            frame = self.frame
+            velocity = np.array(frame.velocity)
+            # From the stored digits each time: many steps at once are the same steps, to the last bit.
+            rotation = Rotation.from_rotvec(self.timestep * velocity) * Rotation.from_quat(frame.quaternion)
+            velocity = decay * velocity + kick * _noise(frame.seed, frame.step + 1)
+            quaternion = _plain(rotation.as_quat())
+            self.frame = replace(frame, step=frame.step + 1, quaternion=quaternion, velocity=_plain(velocity))
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`: all copies in the frame of this moment, which does not advance."""
@@ -186,6 +205,8 @@ class Tumbling(Potential):
 
     def _torque(self, structure: Atoms, prediction: Prediction) -> np.ndarray | None:
         """dE/dθ of the frame, in its own axes; a pseudovector, so that the sign of the frame does not enter."""
+        if not self.conservative:
+            return None
         if self.virial == "full" and prediction.virials is not None:
             skew = prediction.virials[0]
             about = np.array([skew[1, 2] - skew[2, 1], skew[2, 0] - skew[0, 2], skew[0, 1] - skew[1, 0]])
@@ -212,6 +233,11 @@ class _Following(PotentialCalculator):
             self.potential.advance()
         self.begun = True
         return self.potential.follow(atoms)
+
+
+def _noise(seed: int, step: int) -> np.ndarray:
+    # The word in between keeps these apart from the draws of the initial frame.
+    return np.random.default_rng(np.random.SeedSequence([seed, 1, step])).standard_normal(3)
 
 
 def _plain(values: np.ndarray) -> tuple[float, ...]:

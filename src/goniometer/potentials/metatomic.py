@@ -223,14 +223,14 @@ class MetatomicPotential(Potential):
             strains = np.eye(3) + np.random.default_rng(0).normal(0.0, 0.02, (3, 3, 3))
             strained = structure.positions[None] @ strains.transpose(0, 2, 1)
             each = zip(strained, strains, strict=True)
-            alone = [self._batch(structure, x[None], strain[None], pairs, packed=False) for x, strain in each]
-            together = self._batch(structure, strained, strains, pairs, packed=True)
-            energies = np.concatenate([one.energies for one in alone])
-            forces = np.concatenate([one.forces for one in alone])
+            alone = [self._atoms_and_batch(structure, x[None], strain[None], pairs, packed=False) for x, strain in each]
+            by_atom, together = self._atoms_and_batch(structure, strained, strains, pairs, packed=True)
+            # Atom by atom: the rounding of a total grows with the structure, and would hide what one atom feels.
+            energies = np.concatenate([energies for energies, _ in alone])
+            forces = np.concatenate([one.forces for _, one in alone])
             eps = float(torch.finfo(_DTYPES[self.dtype]).eps)
-            scale = np.abs(energies - self._baseline_of(structure)).max() + 1.0
             self._packing[composition] = bool(
-                np.abs(together.energies - energies).max() < 64 * eps * scale
+                np.abs(by_atom - energies).max() < 64 * eps * max(np.abs(energies).max(), 1.0)
                 and np.abs(together.forces - forces).max() < 64 * eps * max(np.abs(forces).max(), 1.0)
             )
         return self._packing[composition]
@@ -242,6 +242,12 @@ class MetatomicPotential(Potential):
         self, structure: Atoms, turned: np.ndarray, matrices: np.ndarray, pairs: list[_Pairs], packed: bool
     ) -> Prediction:
         """Evaluate copies with positions ``turned`` (B, N, 3), cells and pairs turned by ``matrices`` (B, 3, 3)."""
+        return self._atoms_and_batch(structure, turned, matrices, pairs, packed)[1]
+
+    def _atoms_and_batch(
+        self, structure: Atoms, turned: np.ndarray, matrices: np.ndarray, pairs: list[_Pairs], packed: bool
+    ) -> tuple[np.ndarray, Prediction]:
+        """Energies of the atoms (B, N), or (B, 1) where the model has none, less the baseline; and the prediction."""
         copies = len(turned)
         cell = structure.cell.array * structure.pbc[:, None]
         positions = self._tensor(turned).requires_grad_(self.conservative)
@@ -266,20 +272,21 @@ class MetatomicPotential(Potential):
                     values.sum().backward()
         except Exception as error:
             raise PotentialError(f"{self.name} failed: {_first_line(error)}") from error
-        energies = values.detach().double().cpu().numpy().reshape(copies, -1).sum(axis=1) + self._baseline_of(structure)
+        by_atom = values.detach().double().cpu().numpy().reshape(copies, -1)
+        energies = by_atom.sum(axis=1) + self._baseline_of(structure)
         if self.conservative:
             gradient = _array(positions.grad, positions)
             centred = turned - turned.mean(axis=1, keepdims=True)
             virials = centred.transpose(0, 2, 1) @ gradient
             turned_cells = cell @ matrices.transpose(0, 2, 1)
             virials += turned_cells.transpose(0, 2, 1) @ _array(cells.grad, cells)
-            return Prediction(energies, -gradient, virials)
+            return by_atom, Prediction(energies, -gradient, virials)
         forces = self._in_order(outputs[self._outputs["forces"]].block(), systems, True)
         stress = None
         if "stress" in self._outputs and structure.pbc.all():
             ordered = self._in_order(outputs[self._outputs["stress"]].block(), systems, False)
             stress = _array(ordered, cells) * structure.get_volume()
-        return Prediction(energies, _array(forces, positions), stress)
+        return by_atom, Prediction(energies, _array(forces, positions), stress)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, dtype=_DTYPES[self.dtype], device=self.device)

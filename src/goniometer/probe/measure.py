@@ -119,6 +119,7 @@ def probe(
             peak_memory_bytes=peak_memory_bytes(),
             versions=_versions(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            tail_factor=plan.hidden,
         )
 
     try:

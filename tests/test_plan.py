@@ -1,8 +1,11 @@
 """The plan: the cheapest rule against brute force, its certificate and its refusals; tolerances as users write them."""
 
 import dataclasses
+import importlib.util
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -389,3 +392,21 @@ def test_a_looser_tolerance_never_costs_more(mixed_probe, value):
         return
     assert plan(mixed_probe, energy=1.5 * value, certify=False).n <= tight.n
     assert all(each["energy"] <= value for each in tight.predicted.values())
+
+
+SCRIPT = Path(__file__).parents[1] / "scripts/measure_certificates.py"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("trusting", [False, True])
+def test_certificates_are_hardly_ever_false(monkeypatch, trusting):
+    """The control trusts its reference: without the uncertainty, the same adversary is certified falsely."""
+    specification = importlib.util.spec_from_file_location("measure_certificates", SCRIPT)
+    certificates = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "measure_certificates", certificates)
+    specification.loader.exec_module(certificates)
+    if trusting:
+        monkeypatch.setattr("goniometer.probe.plan._left_by", lambda *_: 0.0)
+    count = sum((certificates.trial(seed, 2) for seed in range(150)), certificates.Count())
+    assert count.certified > 100
+    assert count.false >= 2 if trusting else count.false <= 1

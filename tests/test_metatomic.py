@@ -266,7 +266,8 @@ class EdgesOnly(MetatomicPotential):
         pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
         for matrix in matrices:
             prediction = self._batch(structure, structure.positions[None], matrix[None], pairs, packed=False)
-            yield Prediction(prediction.energies, prediction.forces @ matrix.T, matrix @ prediction.virials @ matrix.T)
+            forces, virials = prediction.forces @ matrix.T, matrix @ prediction.virials @ matrix.T
+            yield Prediction(prediction.energies, forces, virials, prediction.atomic)
 
 
 def test_a_wrapper_that_turns_edges_only_is_found_out() -> None:

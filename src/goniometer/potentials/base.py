@@ -110,6 +110,10 @@ class Potential(ABC):
         (prediction,) = self.turned(structure, np.eye(3)[None])
         return prediction
 
+    def follow(self, structure: Atoms) -> Prediction:
+        """Evaluate the next structure of a trajectory: :meth:`predict`, but for what depends on time and goes on."""
+        return self.predict(structure)
+
     @property
     def moment(self) -> Hashable:
         """What an answer depends on besides the structure, a step of time for instance; calculators heed it."""

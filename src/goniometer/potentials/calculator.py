@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from goniometer.potentials.base import Potential, Prediction, Spread
+from goniometer.potentials.base import Potential, Spread
 
 
 class PotentialCalculator(Calculator):
@@ -50,7 +50,7 @@ class PotentialCalculator(Calculator):
     ) -> None:
         """Evaluate the structure and fill ``results``."""
         super().calculate(atoms, properties, system_changes)
-        prediction = self.evaluated(self.atoms, system_changes)
+        prediction = self.potential.follow(self.atoms)
         self._moment = self.potential.moment
         self.spread = prediction.spread
         energy = float(prediction.energies[0])
@@ -60,7 +60,3 @@ class PotentialCalculator(Calculator):
         if prediction.virials is not None and self.atoms.pbc.all():
             # The conversion takes the mean of both off-diagonal elements.
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.virials[0] / self.atoms.get_volume())
-
-    def evaluated(self, atoms: Atoms, system_changes: list[str]) -> Prediction:
-        """The prediction of the structure as it stands."""
-        return self.potential.predict(atoms)

@@ -71,7 +71,7 @@ class RandomlyTurned(Potential):
     def _turn(self, structure: Atoms, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.key == "step":
             return random_turn(self.proper, self.seed, self.step)
-        return random_turn(self.proper, self.seed, *_words(structure, matrix))
+        return random_turn(self.proper, self.seed, *fingerprint(structure, matrix))
 
 
 def frozen(over: Rule, seed: int, proper: bool = False) -> Rule:
@@ -93,9 +93,14 @@ def random_turn(proper: bool, *key: int) -> tuple[np.ndarray, np.ndarray]:
     return sign * left, right
 
 
-def _words(structure: Atoms, matrix: np.ndarray) -> list[int]:
-    """A hash of the copy as four integers; zero has one sign and numbers one order of bytes, on every machine."""
-    content = np.concatenate([structure.positions, structure.cell.array]) @ matrix.T + 0.0
+def fingerprint(structure: Atoms, matrix: Float64[np.ndarray, "3 3"] | None = None) -> tuple[int, ...]:
+    """A hash of the structure, or of a turned copy, as four integers.
+
+    Of positions and cell in float64, species and periodicity. Zero has one sign, and numbers one order of bytes, on
+    every machine.
+    """
+    content = np.concatenate([structure.positions, structure.cell.array])
+    content = (content if matrix is None else content @ matrix.T) + 0.0
     digest = blake2b(content.astype("<f8").tobytes(), digest_size=16)
     digest.update(structure.numbers.astype("<i8").tobytes() + structure.pbc.tobytes())
-    return np.frombuffer(digest.digest(), dtype="<u4").tolist()
+    return tuple(np.frombuffer(digest.digest(), dtype="<u4").tolist())

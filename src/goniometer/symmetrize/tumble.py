@@ -13,10 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential, Prediction
-from goniometer.potentials.calculator import PotentialCalculator
 from goniometer.rotations import Rule
 from goniometer.symmetrize.average import averages, described, inherit
-from goniometer.symmetrize.random import random_turn
+from goniometer.symmetrize.random import fingerprint, random_turn
 
 #: Defaults in fs: the time of one turn at the rms angular velocity, and the time in which the velocity is forgotten.
 PERIOD, MEMORY = 1000.0, 2000.0
@@ -43,7 +42,9 @@ class Frame:
     torque
         dE/dθ at the last evaluation, in eV, the frame being turned to exp([θ]×) R; None before the first.
     evaluated
-        The quaternion at which that torque was found.
+        The quaternion at the last evaluation.
+    seen
+        The fingerprint of the structure that was evaluated last.
     """
 
     seed: int
@@ -54,6 +55,7 @@ class Frame:
     work: float | None = 0.0
     torque: tuple[float, ...] | None = None
     evaluated: tuple[float, ...] | None = None
+    seen: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.step < 0:
@@ -87,8 +89,8 @@ class Tumbling(Potential):
     Choose a period that none of the motions has that matter, in multiples up to the ℓ of the error: with the defaults,
     ω/2π is 33 cm⁻¹ in the rms per component, far below librations (400 cm⁻¹ and more in water) and stretches.
 
-    One step is one call of :meth:`advance`. The ASE calculator makes it itself whenever the positions have changed, so
-    that each step of an integrator that asks once for the forces is one step of the frame.
+    One step is one call of :meth:`advance`. Calculators and drivers evaluate by :meth:`follow`, which makes it itself
+    for each new structure, so that each step of an integrator that asks once for the forces is one step of the frame.
 
     Parameters
     ----------
@@ -188,11 +190,15 @@ class Tumbling(Potential):
         return averages(self.potential, structure, matrices, repeated, self.rule)
 
     def follow(self, structure: Atoms) -> Prediction:
-        """Evaluate a structure of the trajectory in the frame of this moment, and account for the work since the last.
+        """Evaluate the next structure of a trajectory, and account for the work that the frame has done since the last.
 
-        W grows by ½ (dE/dθ + dE/dθ')·θ, θ the rotation vector between the frames of the two evaluations: the
-        trapezoidal rule along one axis, as exact as the velocity Verlet algorithm.
+        A structure that is not the last one again is a step further in time, and so is the frame then, unless it was
+        advanced by hand since. W grows by ½ (dE/dθ + dE/dθ')·θ, θ the rotation vector between the frames of the two
+        evaluations: the trapezoidal rule along one axis, as exact as the velocity Verlet algorithm.
         """
+        seen = fingerprint(structure)
+        if self.frame.seen not in (None, seen) and self.frame.quaternion == self.frame.evaluated:
+            self.advance()
         prediction = self.predict(structure)
         torque, frame = self._torque(structure, prediction), self.frame
         work = frame.work if torque is not None else None
@@ -200,7 +206,7 @@ class Tumbling(Potential):
             turned = Rotation.from_quat(frame.quaternion) * Rotation.from_quat(frame.evaluated).inv()
             work += 0.5 * float((torque + np.array(frame.torque)) @ turned.as_rotvec())
         known = None if torque is None else _plain(torque)
-        self.frame = replace(frame, work=work, torque=known, evaluated=frame.quaternion)
+        self.frame = replace(frame, work=work, torque=known, evaluated=frame.quaternion, seen=seen)
         return prediction
 
     def _torque(self, structure: Atoms, prediction: Prediction) -> np.ndarray | None:
@@ -216,23 +222,6 @@ class Tumbling(Potential):
         else:
             return None
         return Rotation.from_quat(self.frame.quaternion).as_matrix() @ about
-
-    def calculator(self) -> PotentialCalculator:
-        """An ASE calculator whose every evaluation of changed positions is one time step; see :meth:`follow`."""
-        return _Following(self)
-
-
-class _Following(PotentialCalculator):
-    potential: Tumbling
-    begun = False
-
-    def evaluated(self, atoms: Atoms, system_changes: list[str]) -> Prediction:
-        # The first structure is where the frame is, also of a run that goes on; and whoever advances the frame does so.
-        driven = "moment" in system_changes
-        if self.begun and not driven and {"positions", "cell"} & set(system_changes):
-            self.potential.advance()
-        self.begun = True
-        return self.potential.follow(atoms)
 
 
 def _noise(seed: int, step: int) -> np.ndarray:

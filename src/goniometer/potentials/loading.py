@@ -65,8 +65,7 @@ def load(
         _check_choice("dtype", dtype, DTYPES)
     if isinstance(spec, str | Path) and not _is_factory(spec):
         _refuse({"options": options}, f"the model '{spec}'")
-        path = _model_path(spec)
-        _check_metatomic(path)
+        path = model_file(spec)
         from goniometer.potentials.metatomic import MetatomicPotential
 
         name = str(spec) if str(spec) in packaged_models() else path.name
@@ -152,6 +151,19 @@ def _described(made: object) -> str:
 
 
 # Model files
+
+
+def model_file(spec: str | Path) -> Path:
+    """The file of a metatomic model, given by its path or as a packaged one by name.
+
+    Raises :class:`InputError` if there is none, or if it is not one.
+    """
+    if not isinstance(spec, str | Path) or _is_factory(spec):
+        what = f"'{spec}' is a function" if isinstance(spec, str | Path) else _described(spec)
+        raise InputError(f"a metatomic model is needed, a packaged name or the path of a .pt file, and {what}")
+    path = _model_path(spec)
+    _check_metatomic(path)
+    return path
 
 
 def _model_path(spec: str | Path) -> Path:

@@ -1,0 +1,38 @@
+"""``goniometer export``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goniometer.cli.app import Dtype, app
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A packaged model (pet-water) or an exported metatomic model (model.pt).", show_default=False
+        ),
+    ],
+    rule: Annotated[str, typer.Option(metavar="NAME", help="What to average over; see `goniometer rules`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The model file to write.")],
+    inversion: Annotated[bool, typer.Option(help="Include inversion.")] = False,
+    dtype: Dtype = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Copies evaluated at a time; by default as many as hold 768 atoms together."),
+    ] = None,
+) -> None:
+    """Write a metatomic model whose energy is the average of another's over a rule; it needs no goniometer to run."""
+    from goniometer.symmetrize.export import export as write
+
+    done = write(model, rule, output, inversion=inversion, dtype=dtype, batch=batch)
+    elements = f"{len(done.rule)} elements{', inversion included' if done.rule.inversion else ''}"
+    print(f"{done.path}: {', '.join(done.kept)} averaged over {done.rule.name} ({elements})")
+    if done.dropped:
+        print(f"goniometer: outputs left out, for which no average is made: {', '.join(done.dropped)}", file=sys.stderr)

@@ -299,7 +299,7 @@ def test_a_held_structure_gains_the_work() -> None:
         (PeriodicToy(3, -1, 0.05), crystal()),
     ]
     for toy, structure in cases:
-        for seed in (1, 3):
+        for seed in (1, 5):
             misses = {}
             for timestep in (0.5, 0.25):
                 potential = tumbling(toy, timestep=timestep, seed=seed, memory=FOREVER)
@@ -312,7 +312,7 @@ def test_a_held_structure_gains_the_work() -> None:
             assert np.ptp(energies) > 1e-4
             assert misses[0.25] < 3e-3 * np.ptp(energies)
             assert misses[0.25] < 0.3 * misses[0.5]
-    signs = {np.sign(np.linalg.det(tumbling(seed=seed).matrix)) for seed in (1, 3)}
+    signs = {np.sign(np.linalg.det(tumbling(seed=seed).matrix)) for seed in (1, 5)}
     assert signs == {1.0, -1.0}
 
 

@@ -51,6 +51,7 @@ class RandomlyTurned(Potential):
     ) -> None:
         if key not in KEYS:
             raise InputError(f"the key of a random turn is {' or '.join(map(repr, KEYS))}, not {key!r}")
+        random_turn(proper, seed)  # a seed that cannot be used is refused now
         self.potential, self.rule, self.proper, self.seed, self.key = potential, over, proper, seed, key
         self.step = 0
         self.name = f"{potential.name} averaged over {described(over)}, turned at random"

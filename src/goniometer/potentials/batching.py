@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from goniometer.errors import InputError
 
+#: Atoms and pairs beyond which a batch leaves the caches of a CPU, and gains nothing by more copies.
+CPU_UNITS = 2**14
+
 #: Memory that the evaluation of one batch may take, unless told otherwise.
 MEMORY_LIMIT_BYTES = 4 * 2**30
 
@@ -48,7 +51,8 @@ class BatchSizes:
 
     Structures with the same key (kind of evaluation, about the same size) share what was learned. ``fixed``
     switches the measurement off: results are then the same from run to run to the last bit, since no size depends on a
-    clock. ``memory`` reads the high-water mark that the growth of a batch is judged by.
+    clock. ``memory`` reads the high-water mark that the growth of a batch is judged by. A batch of several copies holds
+    at most ``enough`` units.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class BatchSizes:
         memory_limit: int = MEMORY_LIMIT_BYTES,
         largest: int = 4096,
         memory: Callable[[], int] = peak_memory_bytes,
+        enough: int | None = None,
     ) -> None:
         if fixed is not None and fixed < 1:
             raise InputError(f"the batch size is {fixed}; it must be at least 1")
@@ -64,6 +69,7 @@ class BatchSizes:
         self.memory_limit = memory_limit
         self.largest = largest
         self.memory = memory
+        self.enough = enough
         self._ladders: dict[Hashable, _Ladder] = {}
         self._before: int | None = None
         self._peak = 0
@@ -103,7 +109,8 @@ class BatchSizes:
         else:
             ladder.disappointments += 1
         needed = 2 * size * units * self._per_unit
-        if ladder.disappointments == _PATIENCE or needed > self.memory_limit or 2 * size > self.largest:
+        full = 2 * size > self.largest or (self.enough is not None and 2 * size * units > self.enough)
+        if ladder.disappointments == _PATIENCE or needed > self.memory_limit or full:
             ladder.chosen = ladder.best
         else:
             ladder.size, ladder.runs, ladder.per_copy = 2 * size, 0, float("inf")

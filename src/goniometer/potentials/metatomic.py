@@ -32,7 +32,7 @@ from metatomic.torch import (
 
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, checked
-from goniometer.potentials.batching import MEMORY_LIMIT_BYTES, BatchSizes, peak_memory_bytes
+from goniometer.potentials.batching import CPU_UNITS, MEMORY_LIMIT_BYTES, BatchSizes, peak_memory_bytes
 from goniometer.potentials.pet import Layout, NotAPetError, Pet
 from goniometer.rotations import random_rotations
 
@@ -128,7 +128,8 @@ class MetatomicPotential(Potential):
         self._agreeing: dict[bytes, bool] = {}
         on_cuda = self.device.type == "cuda"
         memory = partial(torch.cuda.max_memory_allocated, self.device) if on_cuda else peak_memory_bytes
-        self._sizes = BatchSizes(fixed=batch, memory_limit=memory_limit, memory=memory)
+        enough = CPU_UNITS if self.device.type == "cpu" else None
+        self._sizes = BatchSizes(fixed=batch, memory_limit=memory_limit, memory=memory, enough=enough)
 
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> MetatomicPotential:

@@ -41,7 +41,7 @@ class Exported:
 
 
 def export(
-    model: str | Path,
+    model: Any,
     rule: str | Rule,
     path: str | Path,
     *,

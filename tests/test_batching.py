@@ -24,7 +24,7 @@ def climb(sizes: BatchSizes, machine: Machine, key: str, units: int, per_copy: f
     """Evaluate copies whose time per copy falls with the batch; the largest batch that was taken."""
     largest, left = 0, copies
     while left:
-        size = sizes.next(key, left)
+        size = sizes.next(key, left, units)
         machine.run(size, per_copy)
         sizes.record(key, size, 1.0 + 0.01 * size, units)
         largest, left = max(largest, size), left - size
@@ -55,12 +55,30 @@ def test_small_structures_are_not_held_back_by_large_ones() -> None:
     assert climb(sizes, machine, "small", 9, per_copy=9 * 5e4) > 64
 
 
+def trial(sizes: BatchSizes, seconds: dict[int, float], units: int = 5000) -> list[int]:
+    """The sizes that are tried in turn, each with the time that it takes."""
+    tried = []
+    for _ in range(20):
+        size = sizes.next("box", 480, units)
+        sizes.record("box", size, seconds[size], units)
+        tried.append(size)
+    return tried
+
+
 def test_it_stops_where_larger_batches_are_slower() -> None:
-    sizes = BatchSizes(memory=lambda: 0)
-    for size in (1, 1, 2, 2, 4, 4):
-        assert sizes.next("box", 480) == size
-        sizes.record("box", size, {1: 1.0, 2: 1.5, 4: 4.0}[size], 5000)
-    assert sizes.next("box", 480) == 2
+    tried = trial(BatchSizes(memory=lambda: 0), {1: 1.0, 2: 1.5, 4: 4.0, 8: 9.0})
+    assert tried[:8] == [1, 1, 2, 2, 4, 4, 8, 8]
+    assert set(tried[8:]) == {2}
+
+
+def test_one_size_that_is_slow_by_bad_luck_does_not_end_the_climb() -> None:
+    assert trial(BatchSizes(memory=lambda: 0), {1: 1.0, 2: 9.0, 4: 2.0, 8: 9.0, 16: 20.0})[-1] == 4
+
+
+def test_small_structures_begin_with_as_many_copies_as_are_small_together() -> None:
+    assert BatchSizes(memory=lambda: 0).next("molecule", 480, 9) == 128
+    assert BatchSizes(memory=lambda: 0).next("molecule", 48, 9) == 48
+    assert BatchSizes(memory=lambda: 0).next("box", 480, 5000) == 1
 
 
 @pytest.mark.parametrize("fixed", [0, -3])
@@ -72,4 +90,4 @@ def test_a_fixed_size_is_at_least_one(fixed: int) -> None:
 def test_a_fixed_size_is_kept() -> None:
     sizes = BatchSizes(fixed=8)
     sizes.record("box", 8, 1.0, 5000)
-    assert [sizes.next("box", left) for left in (480, 8, 3)] == [8, 8, 3]
+    assert [sizes.next("box", left, 5000) for left in (480, 8, 3)] == [8, 8, 3]

@@ -312,6 +312,8 @@ def test_one_bad_structure_among_others_is_reported_and_the_rest_is_kept(run):
     write("mixed.xyz", [molecule("CO"), Atoms("CO", positions=np.zeros((2, 3))), molecule("N2")])
     outcome = run("probe", "toys.py:toy", "mixed.xyz", "H2O.xyz", "--lmax", 1, "--json", "probe.json")
     assert_refused(outcome, "mixed.xyz#1", "coincide")
+    assert (outcome.err + outcome.out).count("coincide") == 1
+    assert "failed  mixed.xyz#1" in outcome.out
     result = read_probe("probe.json")
     assert [each.name for each in result.structures] == ["mixed.xyz#0", "mixed.xyz#2", "H2O.xyz"]
     assert [each.name for each in result.failures] == ["mixed.xyz#1"]
@@ -521,12 +523,27 @@ def test_a_plan_from_a_file_with_and_without_the_model(run):
     alone = run("plan", "probe.json", "--energy", "0.1meV", "--json", "alone.json")
     assert alone.code == 0
     assert "not measured" in alone.out
+    assert alone.out.split("CO.xyz")[-1].split("rms")[0].split()[-1] == "0.100"  # the tolerance, in the last column
     assert json.loads(Path("alone.json").read_text())["certified"] is None
     measured = run("plan", "probe.json", "--energy", "0.1meV", "--model", "toys.py:toy", "--json", "measured.json")
     assert measured.code == 0
     assert json.loads(Path("measured.json").read_text())["certified"] is True
     other = run("plan", "probe.json", "--energy", "0.1meV", "--model", "toys.py:toy", "-o", "strength=1.0")
     assert_refused(other, "cannot be certified with")
+
+
+def test_the_only_structure_that_fails_is_explained_once(run):
+    write("bad.xyz", Atoms("CO", positions=np.zeros((2, 3))))
+    for command in (("probe", "toys.py:toy", "bad.xyz"), (*PLAN[:2], "bad.xyz", "--energy", "0.1meV")):
+        outcome = run(*command)
+        assert_refused(outcome, "bad.xyz", "coincide")
+        assert (outcome.err + outcome.out).count("coincide") == 1
+
+
+def test_the_reason_of_a_failure_names_the_structure(run):
+    outcome = run("probe", "toys.py:nan_forces", "CO.xyz", "H2O.xyz", "--lmax", 1)
+    assert outcome.code == 2
+    assert [sentence.split(": ")[1] for sentence in outcome.sentences] == ["CO.xyz", "H2O.xyz"]
 
 
 def test_a_plan_says_what_it_leaves_out(run):

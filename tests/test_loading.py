@@ -159,15 +159,19 @@ def _truncated(folder: Path) -> str:
 BAD_MODELS = {
     "unknown name": (
         lambda _: "pet-ice",
-        r"there is no model 'pet-ice': did you mean 'pet-water'\? Write a packaged name",
+        r"there is no model 'pet-ice'; write a packaged name .*factory; did you mean 'pet-water'\?$",
     ),
     "far from any name": (
         lambda _: "zzz",
-        r"there is no model 'zzz': Write a packaged name \(pet-water.*package.module:fac",
+        r"there is no model 'zzz'; write a packaged name \(pet-water.*package.module:factory$",
     ),
     "no such file": (
         lambda folder: str(folder / "absent.pt"),
         "there is no model file '.*absent.pt'; the packaged models",
+    ),
+    "packaged name with a suffix": (
+        lambda _: "pet-watr.pt",
+        r"no model file 'pet-watr.pt'.*did you mean 'pet-water'\?$",
     ),
     "no such relative file": (lambda _: "models/x", "there is no model file 'models/x'"),
     "address": (lambda _: "https://example.org/model.pt", "there is no model file"),

@@ -183,7 +183,7 @@ def replica(repeat: tuple[int, int, int], orientations_: int) -> tuple[np.ndarra
     # The float64 evaluation is of the same model: the weights are float32 numbers in both.
     exact = symmetry_error(pet("float64", 1), structure, matrices)
     found = symmetry_error(pet("float32", 1), structure, matrices)
-    baseline = pet()._baseline_of(structure)
+    baseline = pet()._baseline_of(structure).sum()
     naive = np.array([np.float32(baseline) + np.float32(error) for error in exact], dtype=np.float32).astype(float)
     return found, exact, naive - naive.mean()
 
@@ -196,6 +196,40 @@ def test_symmetry_errors_of_a_box_are_those_of_float64() -> None:
     assert np.abs(found - exact).max() < 0.05 * exact.std()
     # Control: float32 totals at −60 000 eV step by 4 meV.
     assert np.abs(naive - exact).max() > 10.0 * np.abs(found - exact).max()
+
+
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+ELSEWHERE = [
+    pytest.param("molecule", "cpu", "float64"),
+    pytest.param("box", "cpu", "float64", marks=pytest.mark.nightly),
+    pytest.param("molecule", "cuda", "float32", marks=on_cuda),
+    pytest.param("box", "cuda", "float32", marks=on_cuda),
+]
+
+
+@pytest.mark.parametrize(("name", "device", "dtype"), ELSEWHERE)
+def test_a_probe_gives_the_same_on_another_device(name: str, device: str, dtype: str) -> None:
+    """Within the rounding of float32: of one evaluation for a mean or a single answer, and for an rms over it."""
+
+    def probed(device: str, dtype: str) -> goniometer.probe:
+        potential = goniometer.load("pet-water", device=device, dtype=dtype)
+        assert potential.device.type == device
+        return goniometer.probe(potential, name, lmax=1, measured=()).structures[0]
+
+    here, there = probed("cpu", "float32"), probed(device, dtype)
+    (structure,) = read_structures(name)
+    for quantity, size in (("energy", len(structure.atoms) ** 0.5), ("forces", 1.0), ("stress", 0.01)):
+        one, other = getattr(here, quantity), getattr(there, quantity)
+        if one is None:
+            assert other is None
+            continue
+        tolerance = 100.0 * EPS32 * size
+        for figure in ("mean", "rms", "as_given", "max"):
+            assert getattr(other, figure) == pytest.approx(getattr(one, figure), abs=tolerance), (quantity, figure)
+        parts = [np.array([each.spectrum.plus[1:], each.spectrum.minus[1:]]) for each in (one, other)]
+        roots = [np.sqrt(np.maximum(part, 0.0)) for part in parts]
+        np.testing.assert_allclose(*roots, atol=3.0 * tolerance, rtol=0.0)  # (2ℓ+1) for white noise
+        assert one.rms > 10.0 * tolerance  # there is something to compare
 
 
 @pytest.mark.nightly
@@ -232,7 +266,8 @@ class EdgesOnly(MetatomicPotential):
         pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
         for matrix in matrices:
             prediction = self._batch(structure, structure.positions[None], matrix[None], pairs, packed=False)
-            yield Prediction(prediction.energies, prediction.forces @ matrix.T, matrix @ prediction.virials @ matrix.T)
+            forces, virials = prediction.forces @ matrix.T, matrix @ prediction.virials @ matrix.T
+            yield Prediction(prediction.energies, forces, virials, prediction.atomic)
 
 
 def test_a_wrapper_that_turns_edges_only_is_found_out() -> None:
@@ -305,7 +340,8 @@ class Tiny(torch.nn.Module):
     """A smooth local pair energy of anisotropy ε P_2(cos θ), with one of several peculiarities.
 
     ``half``: it asks for a half list; ``pooled``: each energy depends on the mean over the system; ``all pairs``: every
-    atom of the system sees every other, from positions; ``nan``: the answer is not a number; ``raise``: it fails.
+    atom of the system sees every other, from positions; ``places``: an atom's energy depends on its place in the
+    system, that of a diatomic molecule does not; ``nan``: the answer is not a number; ``raise``: it fails.
     Energies are made from the pair vectors themselves.
     """
 
@@ -344,6 +380,10 @@ class Tiny(torch.nn.Module):
             if self.kind == "all pairs":
                 apart = system.positions[None] - system.positions[:, None]
                 local = local + torch.exp(-0.1 * (apart**2).sum(dim=2)).sum(dim=1)
+            if self.kind == "places":
+                # Of a diatomic copy the two places cancel, whichever copy it is.
+                place = torch.arange(len(system), device=term.device) % 4
+                local = local + 0.1 * torch.tensor([1.0, -1.0, 2.0, -2.0], dtype=term.dtype, device=term.device)[place]
             if self.kind == "nan":
                 local = local * torch.nan
             energies.append(local)
@@ -410,6 +450,16 @@ def test_a_model_whose_answer_changes_by_packing_is_not_packed(kind: str, tmp_pa
     potential = tiny(tmp_path, kind)
     assert not packs(potential, molecule())
     check_potential(potential, molecule()).raise_if_failed()
+
+
+def test_energies_are_compared_atom_by_atom(tmp_path: Path) -> None:
+    """Totals and forces of the packed copies are those of single ones, the energies of their atoms are not."""
+    diatomic, potential = molecule()[:2], tiny(tmp_path, "places")
+    assert not packs(potential, diatomic)
+    potential._packing = {diatomic.numbers.tobytes(): True}
+    single, packed = alone(potential, diatomic), collected(potential.turned(diatomic, np.stack([np.eye(3)] * 2)))
+    np.testing.assert_allclose(packed.energies, np.repeat(single.energies, 2), rtol=1e-14)
+    assert packs(tiny(tmp_path), diatomic)
 
 
 def test_what_a_single_atom_shows_does_not_decide_for_molecules(tmp_path: Path) -> None:

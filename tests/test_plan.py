@@ -1,8 +1,11 @@
 """The plan: the cheapest rule against brute force, its certificate and its refusals; tolerances as users write them."""
 
 import dataclasses
+import importlib.util
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 
 from goniometer.errors import InputError
 from goniometer.potentials import Potential
+from goniometer.probe.document import read_probe
 from goniometer.probe.gate import breaches
 from goniometer.probe.measure import probe
 from goniometer.probe.plan import ATTEMPTS, plan
@@ -329,6 +333,56 @@ def test_what_a_plan_cannot_be_made_of_is_refused(mixed_probe):
             plan(mixed_probe, energy=bad)
 
 
+def test_a_probe_has_its_own_structures(mixed_probe):
+    for structures in (tilted("HCN"), []):
+        with pytest.raises(InputError, match="leave structures out"):
+            plan(mixed_probe, structures, energy="1meV")
+
+
+@pytest.fixture(scope="module")
+def own_rule():
+    """A rule under a name of its own, which nobody can look up."""
+    return dataclasses.replace(rule("gauss:8"), name="mine")
+
+
+def test_a_probe_over_a_rule_of_ones_own_can_be_planned_for(own_rule, mixed_probe, tmp_path):
+    result = probe(mixed(), tilted(), rule=own_rule)
+    result.write(tmp_path / "probe.json")
+    for each in (result, read_probe(tmp_path / "probe.json")):
+        made = plan(each, energy="6meV", potential=mixed())
+        assert made.certified is True
+        assert made.rule == plan(mixed_probe, energy="6meV", certify=False).rule
+
+
+def test_a_document_without_the_tail_factor_is_looked_up(own_rule, mixed_probe):
+    """As they were written before it was recorded; of a rule of one's own it cannot be known then."""
+    older = dataclasses.replace(mixed_probe, tail_factor=None)
+    made, now = (plan(each, energy="6meV", potential=mixed()) for each in (older, mixed_probe))
+    assert [each.uncertainty for each in made.measurements] == pytest.approx([e.uncertainty for e in now.measurements])
+    mine = dataclasses.replace(probe(mixed(), tilted(), rule=own_rule), tail_factor=None)
+    with pytest.raises(InputError, match="unknown rule 'mine'"):
+        plan(mine, energy="6meV", potential=mixed())
+
+
+def test_a_plan_holds_the_limit_of_each_structure_measured_or_not():
+    result = probe(mixed(), [tilted("CO"), tilted("HCN")])
+    limits = {"CO#0": {"energy": 2e-3, "forces": 0.05}, "CHN#1": {"energy": 3e-3, "forces": 0.05}}
+    for potential in (None, mixed()):
+        made = plan(result, energy="1meV/atom", force="50meV/Å", potential=potential)
+        assert made.limits == {name: pytest.approx(of) for name, of in limits.items()}
+        for each in made.measurements:
+            assert each.limit == made.limits[each.structure][each.quantity]
+    assert len(made.measurements) == 4
+
+
+@pytest.mark.parametrize("inversion", [False, True])
+def test_a_plan_that_is_not_measured_warns_of_what_its_probe_cannot_see(inversion):
+    result = probe(SumOf([PeriodicToy(0, -1, 0.003), PeriodicToy(2, 1, 0.01)]), boxed(), inversion=inversion)
+    made = plan(result, energy="0.1meV", certify=False)
+    assert ("(odd, ℓ = 0): this rule would leave it" in made.reason) is not inversion
+    assert made.inversion is inversion  # seen, it takes inversion to remove
+
+
 @settings(max_examples=25, deadline=None)
 @given(value=st.floats(1e-7, 1.0))
 def test_a_looser_tolerance_never_costs_more(mixed_probe, value):
@@ -338,3 +392,21 @@ def test_a_looser_tolerance_never_costs_more(mixed_probe, value):
         return
     assert plan(mixed_probe, energy=1.5 * value, certify=False).n <= tight.n
     assert all(each["energy"] <= value for each in tight.predicted.values())
+
+
+SCRIPT = Path(__file__).parents[1] / "scripts/measure_certificates.py"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("trusting", [False, True])
+def test_certificates_are_hardly_ever_false(monkeypatch, trusting):
+    """The control trusts its reference: without the uncertainty, the same adversary is certified falsely."""
+    specification = importlib.util.spec_from_file_location("measure_certificates", SCRIPT)
+    certificates = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "measure_certificates", certificates)
+    specification.loader.exec_module(certificates)
+    if trusting:
+        monkeypatch.setattr("goniometer.probe.plan._left_by", lambda *_: 0.0)
+    count = sum((certificates.trial(seed, 2) for seed in range(150)), certificates.Count())
+    assert count.certified > 100
+    assert count.false >= 2 if trusting else count.false <= 1

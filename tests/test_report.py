@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from goniometer.errors import InputError
+from goniometer.probe.plan import plan
 from goniometer.probe.result import (
     Failure,
     Figure,
@@ -32,8 +33,21 @@ from goniometer.probe.result import (
     Torque,
 )
 from goniometer.report import check_writable, print_probe, render_page, verdict, write_page
+from goniometer.report.figures import errors_figure
+from goniometer.report.listings import print_plan, print_rules
 from goniometer.report.tables import error_tables, floor_table, rule_tables, spectrum_tables, telling_rules
-from goniometer.report.wording import FORCE, QUANTITIES, STRESS, number, percent, remarks, round_target, with_error
+from goniometer.report.wording import (
+    FORCE,
+    QUANTITIES,
+    SCALES,
+    STRESS,
+    number,
+    percent,
+    remarks,
+    round_target,
+    with_error,
+)
+from goniometer.rotations import catalogue
 
 # --- a probe that nobody made ---------------------------------------------------------------------------------------
 
@@ -227,7 +241,8 @@ def test_number(value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "error", "text"),
     [(15.234, 0.81, "15.2 ± 0.8"), (15.234, 0.21, "15.23 ± 0.21"), (1234.0, 56.0, "1234 ± 56"), (0.0, 0.5, "0.0 ± 0.5"),
-     (4.56e-9, 2.1e-10, "(4.56 ± 0.21)×10⁻⁹"), (0.3, 12.0, "0 ± 12")],
+     (4.56e-9, 2.1e-10, "(4.56 ± 0.21)×10⁻⁹"), (0.3, 12.0, "0 ± 12"),
+     (15.234, 1e-15, "15.2")],
 )  # fmt: skip
 def test_value_with_error_ends_at_the_digit_of_the_error(value: float, error: float, text: str) -> None:
     assert with_error(value, error) == text
@@ -295,9 +310,8 @@ def test_verdict_with_one_quantity_at_its_floor(broken: ProbeResult) -> None:
 
 
 def test_verdict_when_nothing_was_measured() -> None:
-    assert verdict(probe_result([], failures=[FAILURE])) == (
-        f"Nothing could be measured for pet-water: the only structure failed. {FAILURE.name}: {FAILURE.error}"
-    )
+    said = verdict(probe_result([], failures=[FAILURE]))
+    assert said == "Nothing could be measured for pet-water: the only structure failed."
     assert "all 2 structures failed" in verdict(probe_result([], failures=[FAILURE, FAILURE]))
     assert "no structure was finished" in verdict(probe_result([], complete=False))
 
@@ -317,7 +331,10 @@ def test_verdict_when_the_spectrum_holds_little_or_no_rule_is_enough(broken: Pro
 def test_verdict_without_inversion_says_nothing_of_parity() -> None:
     blind = probe_result([structure("drop", (2, 2, 2), 1e-3, 1e-2, None, 1e-4, False)], inversion=False)
     assert "under inversion" not in verdict(blind)
-    assert any("no inversion" in remark for remark in remarks(blind))
+    (warning,) = [remark for remark in remarks(blind) if "no inversion" in remark]
+    assert "(odd, ℓ = 0) is not seen at all" in warning
+    assert "(odd, ℓ = 0) is not seen at all" in " ".join(printed(blind).split())
+    assert warning in render_page(blind)
     assert "even √P" not in printed(blind)
     assert 'id="spectrum-forces"' in render_page(blind)
 
@@ -347,9 +364,67 @@ def test_terminal_tells_all_in_eighty_columns(broken: ProbeResult) -> None:
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def shrunk() -> ProbeResult:
+    """Errors and floors so small, and names so long, that every column is as wide as it gets."""
+    names = ["a structure of a long name", "another one, as long as it", "the third of them, no more"]
+    structures = [
+        structure(name, (2, 2, 2), 4.3e-9 * 7**place, 2.2e-10 * 3**place, 3.1e-13 * 2**place, 4e-10)
+        for place, name in enumerate(names)
+    ]
+    return probe_result(structures)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_no_cell_is_cut_however_wide_the_numbers(width: int) -> None:
+    small = shrunk()
+    assert any("±" in cell and "×10" in cell for table in error_tables(small) for row in table.rows for cell in row)
+    shown = printed(small, width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert "…" not in shown
+    for table in [*error_tables(small), *spectrum_tables(small), *rule_tables(small)]:
+        for cell in [cell for row in table.rows for cell in row[1:]]:
+            assert cell in shown, (table.title, cell)
+
+
+def test_a_table_is_parted_only_where_it_must_be(broken: ProbeResult) -> None:
+    assert "continued" not in printed(broken, 80)
+    small = printed(shrunk(), 80)
+    assert "continued" in small
+    assert small.count("another one, as long as it") > printed(shrunk(), 200).count("another one, as long as it")
+
+
+def test_nothing_is_cut_in_plans_and_lists_of_rules() -> None:
+    made = plan(shrunk(), force=3e-10, energy="1e-5meV", certify=False)
+    console = Console(file=io.StringIO(), width=80)
+    print_plan(made, console)
+    print_rules(catalogue(1000), 14, console)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in " ".join(shown.split()).replace(", …", "")  # residuals of a rule that are left out
+    assert "3.00×10⁻⁷" in shown  # the tolerance of the forces, in meV/Å, though nothing was measured
+    assert "1.00×10⁻⁵" in shown
+
+
+def test_the_error_as_given_is_the_mean_absolute_error_everywhere(broken: ProbeResult) -> None:
+    for table, quantity in zip(error_tables(broken), QUANTITIES, strict=False):
+        headings = [heading for heading, _ in table.columns]
+        assert "MAE as given" in headings
+        assert "mean absolute error" in table.note
+        found = getattr(broken.structures[1], quantity)
+        row = next(row for row in table.rows if row[0] == broken.structures[1].name)
+        assert row[headings.index("MAE as given")] == SCALES[quantity].number(found.mae_as_given)
+        diamonds = [line for line in errors_figure(broken, quantity).axes[0].lines if line.get_marker() == "D"]
+        shown = sorted(float(line.get_xdata()[0]) for line in diamonds)
+        figures = [(each.n_atoms, getattr(each, quantity)) for each in broken.structures]
+        factors = [SCALES[quantity].factor / (atoms if quantity == "energy" else 1) for atoms, _ in figures]
+        known = sorted(f * each.mae_as_given for f, (_, each) in zip(factors, figures, strict=True) if each is not None)
+        assert shown == pytest.approx(known)
+
+
 def test_figures_at_the_floor_are_not_given_as_numbers(sound: ProbeResult) -> None:
     forces = next(table for table in error_tables(sound) if table.title.startswith("Forces"))
-    assert forces.rows[0][1:] == ["at the floor", "–", "–", "–", "4.0×10⁻¹²", "–"]
+    assert forces.rows[0][1:] == ["at the floor", "–", "–", "4.0×10⁻¹²", "–"]
 
 
 def test_telling_rules_hold_the_papers_grids_and_what_was_measured(broken: ProbeResult) -> None:
@@ -407,7 +482,15 @@ def test_page_of_failures_alone_says_so() -> None:
     page = render_page(probe_result([], failures=[FAILURE]))
     assert "Could not be probed" in page
     assert "<figure" not in page
-    assert FAILURE.error in page
+    assert page.count(FAILURE.error) == 1
+
+
+def test_a_failure_is_told_by_name(broken: ProbeResult) -> None:
+    """Why is for the error stream and the page: here it would be said twice."""
+    assert f"failed  {FAILURE.name}\n" in printed(broken)
+    assert FAILURE.error not in printed(broken)
+    assert FAILURE.sentence == f"{FAILURE.name}: {FAILURE.error}"
+    assert Failure("a.xyz", "a.xyz: there are no atoms").sentence == "a.xyz: there are no atoms"
 
 
 def test_document_is_never_nan(broken: ProbeResult) -> None:

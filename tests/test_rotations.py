@@ -380,6 +380,10 @@ class TestNames:
             ("degree:40", False, "the highest degree is 39"),
             ("degree:32", True, "the highest degree is 31"),
             ("degree:999999999999999999", False, "the highest degree is 39"),
+            ("octohedral", False, "; did you mean 'octahedral'?"),
+            ("Octahedral", False, "; did you mean 'octahedral'?"),
+            ("lebedv:5", True, "; did you mean 'lebedev:5'?"),
+            ("legendr:3", False, "; did you mean 'legendre:3'?"),
         ],
     )
     def test_bad_names(self, name: str, inversion: bool, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,6 +394,12 @@ class TestNames:
         with pytest.raises(InputError) as caught:
             rule(name, inversion)
         assert message in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["", "cubic", "klein:1", "gauss", "gauss:3.5", "gaus", "lebedv:500"])
+    def test_nothing_is_meant_that_is_no_rule(self, name: str) -> None:
+        with pytest.raises(InputError) as caught:
+            rule(name)
+        assert "did you mean" not in str(caught.value)
 
     @settings(max_examples=150, deadline=None)
     @given(

@@ -240,8 +240,9 @@ TWO_FRAMES = b"1\n\nH 0 0 0\n1\n\nH 0 0 1\n"
 UNREADABLE = {
     "no such file": (
         lambda folder: str(folder / "absent.xyz"),
-        "there is no file '.*absent.xyz'; the packaged structures",
+        "there is no file '.*absent.xyz'; the packaged structures are [a-z, -]*$",
     ),
+    "nearly a packaged name": (lambda _: "molecul", r"there is no file 'molecul'; .*; did you mean 'molecule'\?$"),
     "no such file, with an index": (lambda folder: str(folder / "absent.xyz@3"), "there is no file '.*absent.xyz'"),
     "folder": (lambda folder: str(folder), "is a folder"),
     "empty": (_file("empty.xyz", b""), "empty.xyz' is empty"),

@@ -5,6 +5,7 @@
     probe(potential, structures)      the symmetry error, its spectrum and its noise floor
     plan(...)                         the cheapest rule of rotations that mends it
     rule(name)                        a quadrature rule of rotations
+    symmetrize(potential, rule)       a potential that prefers no direction
 
 Each is imported when it is first used: importing the package itself takes no time.
 """
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from goniometer.probe.measure import probe
     from goniometer.probe.plan import plan
     from goniometer.rotations import rule
+    from goniometer.symmetrized import symmetrize
 
     __version__: str
 
-__all__ = ["__version__", "load", "plan", "probe", "read_structures", "rule"]
+__all__ = ["__version__", "load", "plan", "probe", "read_structures", "rule", "symmetrize"]
 
 _HOMES = {
     "load": "goniometer.potentials.loading",
@@ -38,8 +40,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("goniometer")
-    if name == "probe":  # a package that answers to a call, see its __init__
-        return importlib.import_module("goniometer.probe")
+    if name in ("probe", "symmetrize"):  # packages that answer to a call, see their __init__
+        return importlib.import_module(f"goniometer.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'goniometer' has no attribute '{name}'")

@@ -1,5 +1,8 @@
 """The errors a user can cause, and can mend: one clear sentence each, exit code 2 at the command line."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class GoniometerError(Exception):
     """Base of every error raised on purpose. The message says what is wrong, where, and what would be right."""
@@ -11,3 +14,9 @@ class InputError(GoniometerError, ValueError):
 
 class PotentialError(GoniometerError, RuntimeError):
     """A model that failed, or answered with something that is not an energy or a force, on one structure."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence, ``; did you mean 'box'?``, if a known name comes close, and nothing if none does."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
 
 def main() -> None:
     """Run the command line. What a user can mend ends with one sentence and exit code 2, a stopped run with 130."""
+    # Threads that wait for work by spinning take minutes for what takes seconds where another program runs as well.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import typer
 
     from goniometer.cli.app import Stopped, app

@@ -97,7 +97,7 @@ def plan(
     if not result.complete:
         print(f"goniometer: {source} is unfinished; the plan holds for what is in it", file=sys.stderr)
     for failure in result.failures:
-        print(f"goniometer: left out of the plan: {failure.error}", file=sys.stderr)
+        print(f"goniometer: left out of the plan: {failure.sentence}", file=sys.stderr)
     if result.failures:
         raise typer.Exit(2)
     if made.certified is False:

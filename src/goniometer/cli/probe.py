@@ -106,7 +106,7 @@ def probe(
         how = f"; go on with the same command and --resume {kept}" if result.structures else ""
         raise Stopped(f"stopped after {len(result.structures)} of {len(sources)} structures{how}")
     for failure in result.failures:
-        print(f"goniometer: {failure.error}", file=sys.stderr)
+        print(f"goniometer: {failure.sentence}", file=sys.stderr)
     broken = breaches(result, limits)
     for line in broken:
         print(f"goniometer: {line}", file=sys.stderr)

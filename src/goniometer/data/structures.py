@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import KDTree
 
 from goniometer.data.packaged import packaged_files
-from goniometer.errors import InputError
+from goniometer.errors import InputError, did_you_mean
 
 #: Atoms closer than this, in Å, are taken for a mistake: the shortest bond, of H2, is 0.74 Å.
 COINCIDENT = 0.05
@@ -96,7 +96,10 @@ def _read(source: str, label: str) -> list[NamedStructure]:
         label = label.rpartition("@")[0]
         index = _selection(selection, source)
     if not Path(path).exists():
-        raise InputError(f"there is no file '{path}'; the packaged structures are {', '.join(packaged) or 'none'}")
+        hint = did_you_mean(Path(path).stem, packaged)
+        raise InputError(
+            f"there is no file '{path}'; the packaged structures are {', '.join(packaged) or 'none'}{hint}"
+        )
     if Path(path).is_dir():
         raise InputError(f"'{path}' is a folder; a structure file is needed")
     if Path(path).stat().st_size == 0:

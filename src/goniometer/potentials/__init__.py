@@ -1,7 +1,7 @@
 """Potentials: metatomic models natively, any ASE calculator, and the packaged models by name."""
 
 from goniometer.potentials.ase import AsePotential
-from goniometer.potentials.base import Potential, Prediction, VirialKind
+from goniometer.potentials.base import Potential, Prediction, Spread, VirialKind
 from goniometer.potentials.calculator import PotentialCalculator
 from goniometer.potentials.loading import load, packaged_models, parse_options
 
@@ -10,6 +10,7 @@ __all__ = [
     "Potential",
     "PotentialCalculator",
     "Prediction",
+    "Spread",
     "VirialKind",
     "load",
     "packaged_models",

@@ -61,6 +61,7 @@ class AsePotential(Potential):
             if needed not in implemented:
                 raise PotentialError(f"{self.name} does not compute {needed}, only {', '.join(sorted(implemented))}")
         self.virial = "symmetric" if "stress" in implemented else "none"
+        self.atomic = "energies" in implemented
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """Evaluate turned copies, one at a time; see :meth:`goniometer.potentials.Potential.turned`."""
@@ -73,8 +74,11 @@ class AsePotential(Potential):
         stress_wanted = self.virial != "none" and bool(structure.pbc.all())
         count = len(structure)
         # Calculators may wrap, sort or decorate what they are given.
-        results = self._results(structure.copy(), ["energy", "forces", *(["stress"] if stress_wanted else [])])
-        virials = None
+        wanted = ["energy", "forces", *(["stress"] if stress_wanted else []), *(["energies"] if self.atomic else [])]
+        results = self._results(structure.copy(), wanted)
+        virials = atomic = None
+        if results.get("energies") is not None:
+            atomic = self._array("energies", results["energies"], ((count,),))[None]
         if results.get("stress") is not None:
             stress = self._array("stress", results["stress"], ((6,), (3, 3)))
             full = voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else (stress + stress.T) / 2.0
@@ -83,6 +87,7 @@ class AsePotential(Potential):
             self._array("energy", results.get("energy"), ((), (1,))).reshape(1),
             self._array("forces", results.get("forces"), ((count, 3),))[None],
             virials,
+            atomic,
         )
         return checked(prediction, structure, self.name)
 
@@ -101,6 +106,7 @@ class AsePotential(Potential):
                 "energy": structure.get_potential_energy,
                 "forces": lambda: structure.get_forces(apply_constraint=False),
                 "stress": lambda: structure.get_stress(apply_constraint=False),
+                "energies": structure.get_potential_energies,
             }
             return {name: getters[name]() for name in properties}
         except GoniometerError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,25 @@ VirialKind = Literal["full", "symmetric", "none"]
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Standard deviation of the back-rotated response over the elements that an average was taken over.
+
+    Attributes
+    ----------
+    energies : (K,)
+        In eV.
+    forces : (K, N)
+        Of each atom, root mean square per component, in eV/Å.
+    virials : (K,) or None
+        Root mean square per component, in eV.
+    """
+
+    energies: Float64[np.ndarray, "K"]
+    forces: Float64[np.ndarray, "K N"]
+    virials: Float64[np.ndarray, "K"] | None = None
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a model says of K turned copies of one structure, each in the frame of its own copy.
 
@@ -33,11 +52,17 @@ class Prediction:
     virials : (K, 3, 3) or None
         W_ab = ∂E/∂ε_ab in eV under the strain x → x (1 + ε) of positions and cell (row vectors): the stress times the
         volume, with ASE's sign. Its antisymmetric part is the rotational gradient, dE/dω_c = Σ_ab ε_cab W_ab.
+    atomic : (K, N) or None
+        Energies of the atoms in eV, where the model has them; their sum is the total energy.
+    spread
+        Of an average over rotations: how much the terms differ.
     """
 
     energies: Float64[np.ndarray, "K"]
     forces: Float64[np.ndarray, "K N 3"]
     virials: Float64[np.ndarray, "K 3 3"] | None = None
+    atomic: Float64[np.ndarray, "K N"] | None = None
+    spread: Spread | None = None
 
     def __len__(self) -> int:
         return len(self.energies)
@@ -58,14 +83,17 @@ class Potential(ABC):
         ``"full"``, ``"symmetric"`` (its antisymmetric part is lost, as in a stress in Voigt order) or ``"none"``.
     conservative
         Whether the forces claim to be minus the gradient of the energy.
+    atomic
+        Whether predictions hold the energies of the atoms.
     stochastic
-        Whether two evaluations of the same structure may differ by intent.
+        Whether two evaluations of the same structure, or of the same to rounding, may differ by intent.
     """
 
     name: str
     dtype: Literal["float32", "float64"] = "float64"
     virial: VirialKind = "none"
     conservative: bool = True
+    atomic: bool = False
     stochastic: bool = False
 
     @abstractmethod
@@ -81,6 +109,15 @@ class Potential(ABC):
         """Evaluate the structure as it stands: a prediction of one copy."""
         (prediction,) = self.turned(structure, np.eye(3)[None])
         return prediction
+
+    def follow(self, structure: Atoms) -> Prediction:
+        """Evaluate the next structure of a trajectory: :meth:`predict`, but for what depends on time and goes on."""
+        return self.predict(structure)
+
+    @property
+    def moment(self) -> Hashable:
+        """What an answer depends on besides the structure, a step of time for instance; calculators heed it."""
+        return None
 
     def calculator(self) -> Calculator:
         """An ASE calculator of this potential."""
@@ -101,7 +138,13 @@ def checked(prediction: Prediction, structure: Atoms, potential: str) -> Predict
         "an energy that is": prediction.energies,
         "forces that are": prediction.forces,
         "a virial that is": prediction.virials,
+        "energies of atoms that are": prediction.atomic,
     }
+    if prediction.atomic is not None and prediction.atomic.shape != (copies, atoms):
+        raise PotentialError(
+            f"{potential} gave energies of atoms of shape {prediction.atomic.shape[1:]} for a structure of {atoms} "
+            f"atoms; they must be ({atoms},)"
+        )
     for part, values in parts.items():
         if values is not None and not np.isfinite(values).all():
             raise PotentialError(f"{potential} gave {part} not finite (NaN or infinity)")

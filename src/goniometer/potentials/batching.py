@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from goniometer.errors import InputError
 
@@ -14,6 +14,10 @@ MEMORY_LIMIT_BYTES = 4 * 2**30
 
 # A larger batch must be this much faster per copy to be preferred: small ones keep the cache and the memory free.
 _WORTH_IT = 0.97
+# Only so many sizes in a row that are not preferred end the climb: one may be bad luck on a busy machine.
+_PATIENCE = 2
+# Batches of fewer atoms and pairs take as long as the calls that start them; no clock is needed to see that.
+_SMALL = 2048
 # Each size is run twice; the first run pays for allocation and for the specialisation of compiled code.
 _RUNS = 2
 
@@ -26,18 +30,23 @@ def peak_memory_bytes() -> int:
 
 @dataclass
 class _Ladder:
-    """What is known of the batch sizes 1, 2, 4, … for one kind of structure."""
+    """What is known of the batch sizes for one kind of structure: the one on trial, and the best before it."""
 
-    size: int = 1
+    size: int
     runs: int = 0
-    seconds: dict[int, float] = field(default_factory=dict)
+    per_copy: float = float("inf")
+    best: int = 1
+    best_per_copy: float = float("inf")
+    disappointments: int = 0
     chosen: int | None = None
 
 
 class BatchSizes:
-    """Chooses batch sizes by climbing 1, 2, 4, … as long as the time per copy falls and the memory allows.
+    """Chooses batch sizes by climbing …, 2, 4, 8, … as long as the time per copy falls and the memory allows.
 
-    Structures with the same key (kind of evaluation, number of atoms and of pairs) share what was learned. ``fixed``
+    Small structures begin with as many copies as are small together.
+
+    Structures with the same key (kind of evaluation, about the same size) share what was learned. ``fixed``
     switches the measurement off: results are then the same from run to run to the last bit, since no size depends on a
     clock. ``memory`` reads the high-water mark that the growth of a batch is judged by.
     """
@@ -60,13 +69,16 @@ class BatchSizes:
         self._peak = 0
         self._per_unit = 0.0
 
-    def next(self, key: Hashable, remaining: int) -> int:
-        """The size of the next batch, at most ``remaining``."""
+    def next(self, key: Hashable, remaining: int, units: int) -> int:
+        """The size of the next batch, at most ``remaining``, of copies of so many ``units`` (atoms and pairs)."""
         if self.fixed is not None:
             return min(self.fixed, remaining)
         if self._before is None:
             self._before = self._peak = self.memory()
-        ladder = self._ladders.setdefault(key, _Ladder())
+        if key not in self._ladders:
+            small = 1 << max(0, (_SMALL // max(1, units)).bit_length() - 1)
+            self._ladders[key] = _Ladder(min(small, self.largest))
+        ladder = self._ladders[key]
         return min(ladder.chosen or ladder.size, remaining)
 
     def record(self, key: Hashable, size: int, seconds: float, units: int) -> None:
@@ -82,15 +94,16 @@ class BatchSizes:
         ladder = self._ladders.get(key)
         if self.fixed is not None or ladder is None or ladder.chosen is not None or size != ladder.size:
             return
-        per_copy = seconds / size
-        ladder.seconds[size] = min(per_copy, ladder.seconds.get(size, per_copy))
+        ladder.per_copy = min(seconds / size, ladder.per_copy)
         ladder.runs += 1
         if ladder.runs < _RUNS:
             return
-        best = min(ladder.seconds, key=lambda other: (ladder.seconds[other], other))
-        needed = 2 * size * units * self._per_unit
-        slower = ladder.seconds[size] > _WORTH_IT * ladder.seconds.get(size // 2, float("inf"))
-        if slower or needed > self.memory_limit or 2 * size > self.largest:
-            ladder.chosen = best
+        if ladder.per_copy < _WORTH_IT * ladder.best_per_copy:
+            ladder.best, ladder.best_per_copy, ladder.disappointments = size, ladder.per_copy, 0
         else:
-            ladder.size, ladder.runs = 2 * size, 0
+            ladder.disappointments += 1
+        needed = 2 * size * units * self._per_unit
+        if ladder.disappointments == _PATIENCE or needed > self.memory_limit or 2 * size > self.largest:
+            ladder.chosen = ladder.best
+        else:
+            ladder.size, ladder.runs, ladder.per_copy = 2 * size, 0, float("inf")

@@ -7,14 +7,13 @@ import importlib.util
 import sys
 import zipfile
 from collections.abc import Callable
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from goniometer.data import packaged_files
-from goniometer.errors import InputError
+from goniometer.errors import InputError, did_you_mean
 from goniometer.potentials.ase import AsePotential, is_calculator, made_by, sentence
 from goniometer.potentials.base import Potential
 
@@ -180,13 +179,12 @@ def _model_path(spec: str | Path) -> Path:
         raise InputError(
             f"'{path}' is a Python file: name the function in it that makes the calculator, {path}:FUNCTION"
         )
+    hint = did_you_mean(path.stem, packaged)
     if path.suffix or len(path.parts) > 1:
-        raise InputError(f"there is no model file '{path}'; the packaged models are {', '.join(packaged)}")
-    close = get_close_matches(str(spec), packaged, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+        raise InputError(f"there is no model file '{path}'; the packaged models are {', '.join(packaged)}{hint}")
     raise InputError(
-        f"there is no model '{spec}': {hint}Write a packaged name ({', '.join(packaged)}), the path of a .pt file, or "
-        "package.module:factory"
+        f"there is no model '{spec}'; write a packaged name ({', '.join(packaged)}), the path of a .pt file, or "
+        f"package.module:factory{hint}"
     )
 
 
@@ -261,9 +259,7 @@ def _factory(module: ModuleType, source: str, attribute: str) -> Callable[..., A
     factory = getattr(module, attribute, None)
     if factory is None:
         public = [name for name in vars(module) if callable(getattr(module, name)) and not name.startswith("_")]
-        close = get_close_matches(attribute, public, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise InputError(f"'{source}' has no '{attribute}'{hint}")
+        raise InputError(f"'{source}' has no '{attribute}'{did_you_mean(attribute, public)}")
     if not callable(factory):
         raise InputError(
             f"'{attribute}' in '{source}' is {_described(factory)}, not a function that returns a calculator"

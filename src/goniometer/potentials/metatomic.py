@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,8 @@ from metatomic.torch import (
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, checked
 from goniometer.potentials.batching import MEMORY_LIMIT_BYTES, BatchSizes, peak_memory_bytes
+from goniometer.potentials.pet import Layout, NotAPetError, Pet
+from goniometer.rotations import random_rotations
 
 Forces = Literal["conservative", "non-conservative"]
 
@@ -44,6 +46,8 @@ _PairOptions: TypeAlias = Any
 _Output: TypeAlias = Any
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# Two ways of evaluation agree if they differ by fewer roundings: sums of some hundred terms that nearly cancel.
+_ROUNDINGS = 512
 _SAMPLE_NAMES = ["first_atom", "second_atom", "cell_shift_a", "cell_shift_b", "cell_shift_c"]
 
 
@@ -84,6 +88,9 @@ class MetatomicPotential(Potential):
         A fixed number of copies per batch.
     memory_limit
         Bytes that one batch may take.
+    specialised
+        Evaluate a PET by code made for many copies of one structure, :mod:`goniometer.potentials.pet`, where that was
+        seen to give what the model gives.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class MetatomicPotential(Potential):
         forces: Forces = "conservative",
         batch: int | None = None,
         memory_limit: int = MEMORY_LIMIT_BYTES,
+        specialised: bool = True,
     ) -> None:
         capabilities = model.capabilities()
         self.name = name
@@ -111,12 +119,13 @@ class MetatomicPotential(Potential):
         self._outputs = self._chosen_outputs(capabilities.outputs, forces)
         self.virial = "full" if self.conservative or "stress" in self._outputs else "none"
         self._species = set(capabilities.atomic_types)
-        self._per_atom = capabilities.outputs[self._outputs["energy"]].sample_kind == "atom"
+        self._per_atom = self.atomic = capabilities.outputs[self._outputs["energy"]].sample_kind == "atom"
         model = copy.deepcopy(model)  # its dtype changes, and the baseline is taken out
         self._baseline = _take_baseline(model, self._outputs["energy"])
         self._model = model.to(device=self.device, dtype=_DTYPES[self.dtype])
         self._neighbor_lists = model.requested_neighbor_lists()
-        self._packing: dict[bytes, bool] = {}
+        self._pet = self._as_pet() if specialised else None
+        self._agreeing: dict[bytes, bool] = {}
         on_cuda = self.device.type == "cuda"
         memory = partial(torch.cuda.max_memory_allocated, self.device) if on_cuda else peak_memory_bytes
         self._sizes = BatchSizes(fixed=batch, memory_limit=memory_limit, memory=memory)
@@ -173,25 +182,83 @@ class MetatomicPotential(Potential):
             raise InputError(f"{self.name} has no non-conservative forces; it offers {', '.join(outputs)}")
         return chosen
 
+    def _as_pet(self) -> Pet | None:
+        lists = self._neighbor_lists
+        if not (self.conservative and self._per_atom and len(lists) == 1 and lists[0].full_list):
+            return None
+        try:
+            return Pet(self._model.module, self._outputs["energy"])
+        except NotAPetError:
+            return None
+
     # ---- evaluation ------------------------------------------------------------------------------------------------
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`."""
         self._check_species(structure)
         pairs = [self._pairs(structure, options) for options in self._neighbor_lists]
-        packed = not structure.pbc.any() and self._can_pack(structure, pairs)
+        way, evaluate = self._way(structure, pairs)
         units = len(structure) + sum(len(each.vectors) for each in pairs)
-        key = (packed, len(structure), units)
+        # Structures of a trajectory differ by some pairs, and need not be measured anew.
+        key = (way, len(structure), round(4.0 * np.log2(units)))
         done = 0
         while done < len(matrices):
-            part = matrices[done : done + self._sizes.next(key, len(matrices) - done)]
+            part = matrices[done : done + self._sizes.next(key, len(matrices) - done, units)]
             start = time.perf_counter()
-            prediction = self._batch(
-                structure, structure.positions[None] @ part.transpose(0, 2, 1), part, pairs, packed
-            )
+            prediction = evaluate(part)
             self._sizes.record(key, len(part), time.perf_counter() - start, units)
             yield checked(prediction, structure, self.name)
             done += len(part)
+
+    def _way(self, structure: Atoms, pairs: list[_Pairs]) -> tuple[str, Callable[[np.ndarray], Prediction]]:
+        """How copies of this structure are evaluated, and the function that evaluates a batch of them."""
+        if self._pet is not None and self._pet_agrees(structure, pairs[0]):
+            layout = self._pet.layout(structure.numbers, pairs[0].samples.numpy())
+            return "pet", partial(self._pet_batch, self._pet, structure, pairs[0], layout)
+        packed = not structure.pbc.any() and self._can_pack(structure, pairs)
+        return "packed" if packed else "systems", partial(self._turned_batch, structure, pairs, packed)
+
+    def _turned_batch(self, structure: Atoms, pairs: list[_Pairs], packed: bool, matrices: np.ndarray) -> Prediction:
+        return self._batch(structure, structure.positions[None] @ matrices.transpose(0, 2, 1), matrices, pairs, packed)
+
+    def _pet_batch(self, pet: Pet, structure: Atoms, pairs: _Pairs, layout: Layout, matrices: np.ndarray) -> Prediction:
+        """Forces and virials of copies from derivatives by the edge vectors d: F = C G, W = Σ dᵀ G."""
+        vectors = pairs.vectors @ matrices.transpose(0, 2, 1)
+        try:
+            energies, slopes = (_array(each, each) for each in pet(layout, self._tensor(vectors)))
+        except Exception as error:
+            raise PotentialError(f"{self.name} failed: {_first_line(error)}") from error
+        forces = layout.ends @ slopes.transpose(1, 0, 2).reshape(slopes.shape[1], 3 * len(matrices))
+        return Prediction(
+            energies.sum(axis=1) + self._baseline_of(structure).sum(),
+            np.ascontiguousarray(forces.reshape(len(structure), len(matrices), 3).transpose(1, 0, 2)),
+            vectors.transpose(0, 2, 1) @ slopes,
+            energies + self._baseline_of(structure),
+        )
+
+    def _pet_agrees(self, structure: Atoms, pairs: _Pairs) -> bool:
+        """Whether the evaluation made for PET gives what the model gives, on one turned copy for every composition."""
+        assert self._pet is not None  # the caller has seen to it
+        kind = b"pet" + structure.pbc.tobytes() + structure.numbers.tobytes()
+        if kind not in self._agreeing:
+            turn = random_rotations(1, np.random.default_rng(0))
+            own = self._turned_batch(structure, [pairs], False, turn)
+            layout = self._pet.layout(structure.numbers, pairs.samples.numpy())
+            self._agreeing[kind] = self._agree(
+                self._pet_batch(self._pet, structure, pairs, layout, turn), own, structure
+            )
+        return self._agreeing[kind]
+
+    def _agree(self, one: Prediction, other: Prediction, structure: Atoms) -> bool:
+        """Whether two ways of evaluation differ by rounding only, atom by atom."""
+        assert one.atomic is not None  # neither way is taken for models without
+        assert other.atomic is not None
+        rounding = _ROUNDINGS * float(torch.finfo(_DTYPES[self.dtype]).eps)
+        energies = np.abs(other.atomic - self._baseline_of(structure)).max(initial=1.0)
+        return bool(
+            np.abs(one.atomic - other.atomic).max(initial=0.0) < rounding * energies
+            and np.abs(one.forces - other.forces).max(initial=0.0) < rounding * np.abs(other.forces).max(initial=1.0)
+        )
 
     def _check_species(self, structure: Atoms) -> None:
         unknown = sorted(set(structure.numbers.tolist()) - self._species)
@@ -218,25 +285,18 @@ class MetatomicPotential(Potential):
         """
         if not self._per_atom:
             return False
-        composition = structure.numbers.tobytes()
-        if composition not in self._packing:
+        kind = b"packed" + structure.numbers.tobytes()
+        if kind not in self._agreeing:
             strains = np.eye(3) + np.random.default_rng(0).normal(0.0, 0.02, (3, 3, 3))
             strained = structure.positions[None] @ strains.transpose(0, 2, 1)
             each = zip(strained, strains, strict=True)
             alone = [self._batch(structure, x[None], strain[None], pairs, packed=False) for x, strain in each]
             together = self._batch(structure, strained, strains, pairs, packed=True)
-            energies = np.concatenate([one.energies for one in alone])
-            forces = np.concatenate([one.forces for one in alone])
-            eps = float(torch.finfo(_DTYPES[self.dtype]).eps)
-            scale = np.abs(energies - self._baseline_of(structure)).max() + 1.0
-            self._packing[composition] = bool(
-                np.abs(together.energies - energies).max() < 64 * eps * scale
-                and np.abs(together.forces - forces).max() < 64 * eps * max(np.abs(forces).max(), 1.0)
-            )
-        return self._packing[composition]
+            self._agreeing[kind] = self._agree(together, _joined(alone), structure)
+        return self._agreeing[kind]
 
-    def _baseline_of(self, structure: Atoms) -> float:
-        return float(sum(self._baseline.get(int(number), 0.0) for number in structure.numbers))
+    def _baseline_of(self, structure: Atoms) -> Float64[np.ndarray, "N"]:
+        return np.array([self._baseline.get(int(number), 0.0) for number in structure.numbers])
 
     def _batch(
         self, structure: Atoms, turned: np.ndarray, matrices: np.ndarray, pairs: list[_Pairs], packed: bool
@@ -266,20 +326,22 @@ class MetatomicPotential(Potential):
                     values.sum().backward()
         except Exception as error:
             raise PotentialError(f"{self.name} failed: {_first_line(error)}") from error
-        energies = values.detach().double().cpu().numpy().reshape(copies, -1).sum(axis=1) + self._baseline_of(structure)
+        parts = values.detach().double().cpu().numpy().reshape(copies, -1)
+        energies = parts.sum(axis=1) + self._baseline_of(structure).sum()
+        atomic = parts + self._baseline_of(structure) if self._per_atom else None
         if self.conservative:
             gradient = _array(positions.grad, positions)
             centred = turned - turned.mean(axis=1, keepdims=True)
             virials = centred.transpose(0, 2, 1) @ gradient
             turned_cells = cell @ matrices.transpose(0, 2, 1)
             virials += turned_cells.transpose(0, 2, 1) @ _array(cells.grad, cells)
-            return Prediction(energies, -gradient, virials)
+            return Prediction(energies, -gradient, virials, atomic)
         forces = self._in_order(outputs[self._outputs["forces"]].block(), systems, True)
         stress = None
         if "stress" in self._outputs and structure.pbc.all():
             ordered = self._in_order(outputs[self._outputs["stress"]].block(), systems, False)
             stress = _array(ordered, cells) * structure.get_volume()
-        return Prediction(energies, _array(forces, positions), stress)
+        return Prediction(energies, _array(forces, positions), stress, atomic)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, dtype=_DTYPES[self.dtype], device=self.device)
@@ -337,6 +399,15 @@ def _array(values: torch.Tensor | None, like: torch.Tensor) -> np.ndarray:
     if values is None:
         return np.zeros(tuple(like.shape))
     return values.detach().double().cpu().numpy().reshape(tuple(like.shape))
+
+
+def _joined(parts: list[Prediction]) -> Prediction:
+    atomic = [each.atomic for each in parts if each.atomic is not None]
+    return Prediction(
+        np.concatenate([each.energies for each in parts]),
+        np.concatenate([each.forces for each in parts]),
+        atomic=np.concatenate(atomic) if len(atomic) == len(parts) else None,
+    )
 
 
 def _take_baseline(model: AtomisticModel, energy: str) -> dict[int, float]:

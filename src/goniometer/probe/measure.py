@@ -86,8 +86,8 @@ def probe(
     InputError
         If the potential, the rule or the source of the structures cannot be used.
 
-    Memory: that of one batch of the model (4 GiB at most), 48 K N bytes for K nodes and N atoms of one structure, and
-    64 K² bytes.
+    Memory: that of one batch of the model (4 GiB at most, or one copy of the structure where that takes more), and
+    72 K N + 32 K² + 65536 K bytes for K nodes and N atoms of one structure.
     """
     start = time.perf_counter()
     potential = potential if isinstance(potential, Potential) else load(potential)
@@ -119,6 +119,7 @@ def probe(
             peak_memory_bytes=peak_memory_bytes(),
             versions=_versions(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            tail_factor=plan.hidden,
         )
 
     try:

@@ -55,6 +55,8 @@ class RulePlan:
 
     ``certified`` is True if every measurement holds, False if it was refused or failed, None if it was not asked for;
     ``reason`` says which. ``n`` is the number of evaluations of the potential that one symmetrized evaluation takes.
+    ``limits`` holds, for each structure and quantity, the tolerance in eV, eV/Å or eV/Å³, and ``predicted`` what is
+    expected.
     """
 
     rule: str
@@ -62,6 +64,7 @@ class RulePlan:
     n: int
     degree: int
     tolerances: list[str]
+    limits: dict[str, dict[Quantity, float]]
     predicted: dict[str, dict[Quantity, float]]
     certified: bool | None
     reason: str
@@ -100,7 +103,7 @@ def plan(
     source
         A :class:`ProbeResult`, or a potential (or what :func:`goniometer.load` takes) that is then probed.
     structures
-        For the probe; see :func:`goniometer.probe`.
+        For the probe; see :func:`goniometer.probe`. None if ``source`` is a result, which has its own.
     force, energy, stress
         Tolerances: ``"0.1meV/Å"``, ``"1meV"`` per structure or ``"0.1meV/atom"``, ``"1MPa"``; a number is in eV/Å, eV
         per structure and eV/Å³. Root mean square per component. At least one.
@@ -114,10 +117,15 @@ def plan(
     Raises
     ------
     InputError
-        If no tolerance is given or none of the known rules is predicted to meet them.
+        If no tolerance is given, if none of the known rules is predicted to meet them, or if ``structures`` are given
+        beside a result.
     """
     tolerances = _tolerances(force=force, energy=energy, stress=stress)
     if isinstance(source, ProbeResult):
+        if structures is not None:
+            raise InputError(
+                "a plan from a probe is for the structures of the probe: leave structures out, or probe anew"
+            )
         result = source
         certifier = None if potential is None else load(potential)
     else:
@@ -126,7 +134,7 @@ def plan(
         if not result.complete:
             raise KeyboardInterrupt
     if not result.structures:
-        reasons = "; ".join(f"{each.name}: {each.error}" for each in result.failures) or "it holds none"
+        reasons = "; ".join(each.sentence for each in result.failures) or "it holds none"
         raise InputError(f"the probe has no structure to plan for ({reasons})")
     _check_quantities(result, tolerances)
     if certifier is not None:
@@ -136,7 +144,7 @@ def plan(
     if not meeting:
         raise InputError(refusal or _nothing_meets(result, tolerances))
     if not certify or certifier is None:
-        return _made(result, meeting[0], tolerances, None, "not measured", None, [], [])
+        return _made(result, meeting[0], tolerances, None, _unmeasured(result, meeting[0]), None, [], [])
     if refusal is not None:
         return _made(result, meeting[0], tolerances, False, refusal, None, [], [])
     return _certified(certifier, result, meeting[:ATTEMPTS], tolerances, seed, progress)
@@ -229,6 +237,15 @@ def _nothing_meets(result: ProbeResult, tolerances: Sequence[Tolerance]) -> str:
     return f"no known rule meets the tolerance: {'; '.join(texts) or 'each fails on some structure'}{hint}"
 
 
+def _unmeasured(result: ProbeResult, name: tuple[str, bool]) -> str:
+    if result.rule.inversion or name[1]:
+        return "not measured"
+    return (
+        "not measured, and the probe, without inversion itself, saw nothing of a part that only changes sign under "
+        "inversion (odd, ℓ = 0): this rule would leave it"
+    )
+
+
 def _refusal(result: ProbeResult, tolerances: Sequence[Tolerance]) -> str | None:
     """Why a tolerance cannot be certified, if it lies below the noise of the model."""
     for structure in result.structures:
@@ -269,8 +286,7 @@ def _certified(
             found.append(_means(response(potential, structure, over.matrices, tick), over, structure))
         return found
 
-    nodes = rule(result.rule.name, result.rule.inversion)
-    hidden = tail_factor(nodes, result.lmax, result.lmax + TAIL)
+    hidden = _hidden(result)
     # Never the turn of the probe itself, whose nodes the prediction rests on.
     turn = int(np.random.SeedSequence([result.rule.seed or 0, seed, 1]).generate_state(1)[0])
     last: RulePlan | None = None
@@ -295,6 +311,13 @@ def _certified(
         failed.append(f"{chosen.name}{' with inversion' if chosen.inversion else ''}: {reason}")
     assert last is not None  # names is not empty
     return last
+
+
+def _hidden(result: ProbeResult) -> float:
+    """The tail factor of the probe's nodes; a document that lacks it names a rule that can be made again."""
+    if result.tail_factor is not None:
+        return result.tail_factor
+    return tail_factor(rule(result.rule.name, result.rule.inversion), result.lmax, result.lmax + TAIL)
 
 
 def _why_not(worst: Measurement) -> str:
@@ -362,21 +385,23 @@ def _made(
     failed: list[str],
 ) -> RulePlan:
     row = _row(result.structures[0], name)
-    expectations: dict[str, dict[Quantity, float]] = {
-        structure.name: {
-            tolerance.quantity: predicted(residual)
-            for tolerance in tolerances
-            if (residual := tolerance.residual(_row(structure, name))) is not None
-        }
-        for structure in result.structures
-    }
+    limits: dict[str, dict[Quantity, float]] = {}
+    expected: dict[str, dict[Quantity, float]] = {}
+    for structure in result.structures:
+        limits[structure.name], expected[structure.name] = {}, {}
+        for tolerance in tolerances:
+            residual = tolerance.residual(_row(structure, name))
+            if residual is not None:
+                limits[structure.name][tolerance.quantity] = tolerance.limit(structure.n_atoms)
+                expected[structure.name][tolerance.quantity] = predicted(residual)
     return RulePlan(
         rule=row.name,
         inversion=row.inversion,
         n=row.n,
         degree=row.degree,
         tolerances=[f"{each.quantity} {each.text}" for each in tolerances],
-        predicted=expectations,
+        limits=limits,
+        predicted=expected,
         certified=certified,
         reason=reason,
         reference=reference,

@@ -167,6 +167,11 @@ class Failure:
     name: str
     error: str
 
+    @property
+    def sentence(self) -> str:
+        """The error with the name of the structure in front."""
+        return self.error if self.error.startswith(f"{self.name}:") else f"{self.name}: {self.error}"
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -204,7 +209,11 @@ class RuleInfo:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The whole document."""
+    """The whole document.
+
+    ``tail_factor`` is the most that the variance beyond lmax may be, as a multiple of what the spectra leave
+    unresolved: a property of the rule. None in documents that were written before it was recorded.
+    """
 
     model: ModelInfo
     rule: RuleInfo
@@ -217,6 +226,7 @@ class ProbeResult:
     peak_memory_bytes: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
+    tail_factor: float | None = None
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class _Measured:
 def probe_structure(
     potential: Potential, name: str, structure: Atoms, plan: Plan, progress: Tick | None = None
 ) -> StructureResult:
-    """Probe one structure. Memory: the potential's own, 48 K N bytes for K nodes and N atoms, and 64 K² bytes."""
+    """Probe one structure. Memory: the potential's own, and 72 K N + 32 K² + 65536 K bytes, see `probe`."""
     start = time.perf_counter()
     rng = np.random.default_rng(plan.seed)
     matrices = np.concatenate([np.eye(3)[None], plan.nodes.matrices])

@@ -81,8 +81,9 @@ def errors_figure(result: ProbeResult, quantity: Quantity, limit: int = 16) -> m
         figure: Figure | None = getattr(structure, quantity)
         if figure is not None:
             atoms = structure.n_atoms if quantity == "energy" else 1
-            mean = figure.as_given if figure.mae_as_given is None else figure.mae_as_given
-            values = {"rms": figure.rms, "as given": abs(mean), "largest": figure.max, "floor": figure.floor}
+            values = {"rms": figure.rms, "largest": figure.max, "floor": figure.floor}
+            if figure.mae_as_given is not None:
+                values["MAE as given"] = figure.mae_as_given
             rows.append((structure.name, {key: value * scale.factor / atoms for key, value in values.items()}))
     rows = _loudest(rows, "rms", limit)
     pooled: Figure | None = getattr(result.pooled, quantity)
@@ -101,11 +102,11 @@ def torque_figure(result: ProbeResult, limit: int = 16) -> matplotlib.figure.Fig
     rows = []
     for structure in result.structures:
         torque = structure.torque
-        values = {"as given": torque.norm, "from spectrum": torque.expected, "floor": torque.floor}
+        values = {"length": torque.norm, "from spectrum": torque.expected, "floor": torque.floor}
         if torque.rms is not None:
             values["rms"] = torque.rms
         rows.append((structure.name, {key: value * TORQUE.factor for key, value in values.items()}))
-    rows = _loudest(rows, "as given", limit)
+    rows = _loudest(rows, "length", limit)
     return _lollipops(rows, f"rotational gradient dE/dω [{TORQUE.unit}]")
 
 
@@ -118,16 +119,18 @@ def _loudest(rows: list[_Row], key: str, limit: int) -> list[_Row]:
     return [rows[place] for place in sorted(kept)]
 
 
+_DIAMOND: dict[str, Any] = {
+    "marker": "D",
+    "color": VERMILLION,
+    "markersize": 6,
+    "markerfacecolor": "none",
+    "markeredgewidth": 1.3,
+    "zorder": 5,
+}
 _MARKS: dict[str, dict[str, Any]] = {
     "largest": {"marker": "|", "color": INK, "markersize": 8, "markeredgewidth": 1.2},
-    "as given": {
-        "marker": "D",
-        "color": VERMILLION,
-        "markersize": 6,
-        "markerfacecolor": "none",
-        "markeredgewidth": 1.3,
-        "zorder": 5,
-    },
+    "MAE as given": _DIAMOND,
+    "length": _DIAMOND,
     "from spectrum": {
         "marker": "s",
         "color": GREEN,
@@ -156,7 +159,7 @@ def _lollipops(rows: list[_Row], label: str) -> matplotlib.figure.Figure:
                 hatch="/////",
                 linewidth=0.6,
             )
-        start, end = max(values["floor"], low), values.get("rms", values.get("as given", 0.0))
+        start, end = max(values["floor"], low), values.get("rms", values.get("length", 0.0))
         if end > start:
             colour = BLUE if "rms" in values else VERMILLION
             axes.plot([start, end], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=2)

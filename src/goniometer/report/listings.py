@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from goniometer.report.tables import Table, terminal_table
+from goniometer.report.tables import Table, print_table
 from goniometer.report.wording import SCALES, plural, rule_label
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def print_plan(plan: RulePlan, console: Console) -> None:
     if not rows:
         for structure, expected in plan.predicted.items():
             for quantity, value in expected.items():
-                scale = SCALES[quantity]
-                rows.append([structure, quantity, scale.unit, scale.number(value), "–", "–", "–"])
+                scale, limit = SCALES[quantity], plan.limits[structure][quantity]
+                rows.append([structure, quantity, scale.unit, scale.number(value), "–", "–", scale.number(limit)])
     headings = ("structure", "", "unit", "predicted", "measured", "uncertainty", "tolerance")
     note = "rms per component. Predicted: the most that the rule is expected to leave. Uncertainty: of the reference."
-    console.print(terminal_table(Table("What the rule leaves", [(each, "") for each in headings], rows, note)))
+    print_table(Table("What the rule leaves", [(each, "") for each in headings], rows, note), console)
 
 
 def print_rules(rules: list[Rule], lmax: int, console: Console) -> None:
@@ -53,4 +53,4 @@ def print_rules(rules: list[Rule], lmax: int, console: Console) -> None:
         rows.append([rule_label(each.name, each.inversion), str(len(each)), str(each.degree), shown])
     columns = [(each, "") for each in ("rule", "n", "degree", "what it leaves, ℓ: ρ_ℓ")]
     note = "ρ_ℓ is the share of the variance at ℓ that stays in the mean over the rule, turned at random."
-    console.print(terminal_table(Table("Rules of rotations", columns, rows, note), wrapped=3))
+    print_table(Table("Rules of rotations", columns, rows, note), console, wrapped=3)

@@ -150,7 +150,9 @@ def _keys(result: ProbeResult, pooled: Pooled) -> list[Key]:
     if torque.at_floor:
         keys.append(Key(name, "at the floor", "", f"of {TORQUE.noise(torque.floor)}"))
     else:
-        keys.append(Key(name, TORQUE.number(torque.norm), TORQUE.unit, f"as given; floor {TORQUE.noise(torque.floor)}"))
+        keys.append(
+            Key(name, TORQUE.number(torque.norm), TORQUE.unit, f"length as given; floor {TORQUE.noise(torque.floor)}")
+        )
     if pooled.forces.spectrum.resolved is not None and not pooled.forces.at_floor:
         share = percent(pooled.forces.spectrum.resolved)
         keys.append(Key("Resolved", share, "", f"of the force variance, at ℓ ≤ {result.lmax}"))
@@ -191,19 +193,13 @@ def _error_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
 
     titles = {"energy": "Energy, per atom", "forces": "Forces, per component", "stress": "Stress, per component"}
     floor = "Stroke: largest deviation seen. Hatched: what noise alone would give; a dot inside it says nothing."
-    given = {"energy": "the structure as given"}
-    caption = "Dot: rms over all orientations. Diamond: {}. " + floor
+    caption = f"Dot: rms over all orientations. Diamond: mean absolute error (MAE) of the structure as given. {floor}"
     panels = [
-        _panel(
-            f"errors-{quantity}",
-            titles[quantity],
-            errors_figure(result, quantity),
-            caption.format(given.get(quantity, "mean absolute error as given")),
-        )
+        _panel(f"errors-{quantity}", titles[quantity], errors_figure(result, quantity), caption)
         for quantity in _quantities(pooled)
     ]
     torque = (
-        "dE/dω, zero if symmetric. Diamond: as given. Dot: rms over orientations, where the model gives it. "
+        "dE/dω, zero if symmetric. Diamond: length, as given. Dot: rms over orientations, where the model gives it. "
         "Square: what the energy spectrum implies, √Σ ℓ(ℓ+1) P; it meets the dot where the spectrum holds everything."
     )
     return [*panels, _panel("torque", "Rotational gradient", torque_figure(result), torque)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -37,6 +38,8 @@ POOLED = "all structures"
 NONE = "–"
 # A reconstructed residual that is smaller than this share of the error is rounding.
 _ROUNDING = 1e-9
+# On the terminal longer names are shortened, and so many spaces lie between two columns.
+_NAME, _GAP = 26, 2
 
 
 @dataclass(frozen=True)
@@ -138,33 +141,34 @@ def _energies(result: ProbeResult) -> Table:
     for structure, name, figure in _figures(result, "energy"):
         per_atom = NONE if figure.at_floor else ENERGY_PER_ATOM.number(figure.rms_per_atom, figure.error_per_atom)
         atoms = str(structure.n_atoms) if structure else ""
-        rows.append([name, atoms, per_atom, *_errors(figure, ENERGY, figure.as_given, figure.max)])
+        rows.append([name, atoms, per_atom, *_errors(figure, ENERGY, figure.mae_as_given, figure.max)])
     columns = [("structure", ""), ("atoms", ""), ("rms", "meV/atom"), *((h, "meV") for h in _HEADINGS)]
-    return Table(
-        "Energy: how much it changes when the structure is turned", columns, rows, emphasis=_last(rows, result)
-    )
+    title = "Energy: how much it changes when the structure is turned"
+    return Table(title, columns, rows, _AS_GIVEN, _last(rows, result))
 
 
-_HEADINGS = ("rms", "as given", "largest", "floor")
+_HEADINGS = ("rms", "MAE as given", "largest", "floor")
+_AS_GIVEN = "MAE as given: mean absolute error, in the orientation of the file."
 
 
 def _forces(result: ProbeResult) -> Table:
     rows = []
     for _, name, figure in _figures(result, "forces"):
         resolved = NONE if figure.spectrum.resolved is None or figure.at_floor else percent(figure.spectrum.resolved)
-        rows.append([name, *_errors(figure, FORCE, figure.as_given, figure.mae_as_given, figure.max), resolved])
-    columns = [("structure", ""), *((h, FORCE.unit) for h in ("rms", "as given", "MAE", "largest", "floor"))]
+        rows.append([name, *_errors(figure, FORCE, figure.mae_as_given, figure.max), resolved])
+    columns = [("structure", ""), *((heading, FORCE.unit) for heading in _HEADINGS)]
     columns.append(("resolved", f"ℓ ≤ {result.lmax}"))
-    note = "MAE: mean absolute error as given. Resolved: share of the variance that the spectrum holds."
+    note = f"{_AS_GIVEN} Resolved: share of the variance that the spectrum holds."
     return Table("Forces, per component", columns, rows, note, _last(rows, result))
 
 
 def _stresses(result: ProbeResult) -> Table:
     rows = [
-        [name, *_errors(figure, STRESS, figure.as_given, figure.max)] for _, name, figure in _figures(result, "stress")
+        [name, *_errors(figure, STRESS, figure.mae_as_given, figure.max)]
+        for _, name, figure in _figures(result, "stress")
     ]
     columns = [("structure", ""), *((heading, STRESS.unit) for heading in _HEADINGS)]
-    return Table("Stress, per component", columns, rows, emphasis=_last(rows, result))
+    return Table("Stress, per component", columns, rows, _AS_GIVEN, _last(rows, result))
 
 
 def _torques(result: ProbeResult) -> Table:
@@ -177,13 +181,11 @@ def _torques(result: ProbeResult) -> Table:
         if not torque.at_floor:
             errors = [TORQUE.number(value) for value in (torque.norm, torque.rms, torque.expected)]
         rows.append([name, *errors, number(torque.floor * TORQUE.factor, 2), net])
-    headings = ("as given", "rms", "from spectrum", "floor")
+    headings = ("length", "rms", "from spectrum", "floor")
     columns = [("structure", ""), *((heading, TORQUE.unit) for heading in headings), ("net force", FORCE.unit)]
-    note = (
-        f"{NONE} in 'rms': only finite rotations could give it."
-        if any(row[2] == NONE != row[3] for row in rows)
-        else ""
-    )
+    note = "Length and net force: in the orientation of the file."
+    if any(row[2] == NONE != row[3] for row in rows):
+        note += f" {NONE} in 'rms': only finite rotations could give it."
     return Table("Rotational gradient (torque) and net force", columns, rows, note, _last(rows, result))
 
 
@@ -250,18 +252,66 @@ def print_probe(result: ProbeResult, console: Console) -> None:
     for remark in remarks(result):
         console.print(Text(remark, style="yellow"))
     for failure in result.failures:
-        console.print(Text.assemble(("failed  ", "bold red"), f"{failure.name}: {failure.error}"))
+        # Why is said once, on the error stream.
+        console.print(Text.assemble(("failed  ", "bold red"), failure.name))
     console.print()
-    spectra = Columns([terminal_table(table) for table in spectrum_tables(result)], padding=(0, 3))
-    for part in [*map(terminal_table, error_tables(result)), spectra, *map(terminal_table, rule_tables(result))]:
-        console.print(part)
+    for table in error_tables(result):
+        print_table(table, console)
+    spectra = [part for table in spectrum_tables(result) for part in _fitted(table, console.width)]
+    console.print(Columns([terminal_table(part) for part in spectra], padding=(0, 3, 1, 0)))
+    for table in rule_tables(result):
+        print_table(table, console)
+
+
+def print_table(table: Table, console: Console, wrapped: int | None = None) -> None:
+    """Print a table so that no cell is cut: one that is too wide in several parts, one below the other.
+
+    The column ``wrapped`` may take several lines.
+    """
+    parts = [table] if wrapped is not None else _fitted(table, console.width)
+    for part in parts:
+        console.print(terminal_table(part, wrapped))
         console.print()
+
+
+def _fitted(table: Table, width: int) -> list[Table]:
+    """The table in parts of whole columns that are at most so wide, each with the names of the rows."""
+    widths = [
+        max(map(cell_len, [*heading, *(_printed(row, index) for row in table.rows)]))
+        for index, heading in enumerate(table.columns)
+    ]
+    parts: list[list[int]] = [[]]
+    for index in range(1, len(widths)):
+        together = [0, *parts[-1], index]
+        if parts[-1] and sum(widths[each] + _GAP for each in together) - _GAP > width:
+            parts.append([])
+        parts[-1].append(index)
+    return [
+        Table(
+            table.title if number == 0 else f"{table.title}, continued",
+            [table.columns[index] for index in [0, *part]],
+            [[row[index] for index in [0, *part]] for row in table.rows],
+            table.note if number == len(parts) - 1 else "",
+            table.emphasis,
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+def _printed(row: list[str], index: int) -> str:
+    return shorten(row[0], _NAME) if index == 0 else row[index]
 
 
 def terminal_table(table: Table, wrapped: int | None = None) -> RichTable:
     """The table as rich prints it; the column ``wrapped`` may take several lines."""
     made = RichTable(
-        title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        title=Text(table.title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, _GAP - 1, 0, 0),  # beside the column that the box draws
     )
     made.caption = Text(table.note) if table.note else None
     made.caption_justify = "left"
@@ -272,5 +322,7 @@ def terminal_table(table: Table, wrapped: int | None = None) -> RichTable:
             no_wrap=index != wrapped,
         )
     for place, row in enumerate(table.rows):
-        made.add_row(Text(shorten(row[0], 26)), *map(Text, row[1:]), style="bold" if place == table.emphasis else None)
+        made.add_row(
+            Text(shorten(row[0], _NAME)), *map(Text, row[1:]), style="bold" if place == table.emphasis else None
+        )
     return made

@@ -72,7 +72,12 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def with_error(value: float, error: float) -> str:
-    """A value and its error, both to the last digit that the error leaves meaningful: ``15.2 ± 0.8``."""
+    """A value and its error, both to the last digit that the error leaves meaningful: ``15.2 ± 0.8``.
+
+    An error below a millionth of the value is rounding, and left out.
+    """
+    if error < 1e-6 * abs(value):
+        return number(value)
     leading = math.floor(math.log10(error))
     decimals = -leading + (1 if error / 10.0**leading < 3.0 else 0)
     if -3 <= leading < 5:
@@ -226,13 +231,20 @@ def _intact(pooled: Pooled) -> list[str]:
     return found
 
 
+_NO_INVERSION = (
+    "The rule holds no inversion, so parts even and odd under it are not told apart, and a part that inversion changes "
+    "but no rotation does (odd, ℓ = 0) is not seen at all: no figure here holds it, and no mean over rotations alone "
+    "removes it."
+)
+
+
 def remarks(result: ProbeResult) -> list[str]:
     """What else must be said before the figures are believed."""
     done = plural(len(result.structures), "structure")
     notes = {
         f"The probe was stopped early: {done} finished, the rest is missing.": not result.complete,
         "One structure only, so there is no error bar over structures.": len(result.structures) == 1,
-        "The rule holds no inversion, so parts even and odd under it are not told apart.": not result.rule.inversion,
+        _NO_INVERSION: not result.rule.inversion,
         "The forces are not the gradient of the energy (non-conservative outputs).": not result.model.conservative,
         "The potential is stochastic: its own scatter is part of the floor.": result.model.stochastic,
     }
@@ -242,9 +254,9 @@ def remarks(result: ProbeResult) -> list[str]:
 def _nothing(result: ProbeResult) -> str:
     if not result.failures:
         return f"Nothing was measured for {result.model.name}: no structure was finished."
-    first, count = result.failures[0], len(result.failures)
+    count = len(result.failures)
     who = "the only structure" if count == 1 else f"all {count} structures"
-    return f"Nothing could be measured for {result.model.name}: {who} failed. {first.name}: {first.error}"
+    return f"Nothing could be measured for {result.model.name}: {who} failed."
 
 
 def _at_floor(result: ProbeResult, pooled: Pooled) -> list[str]:

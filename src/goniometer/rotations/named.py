@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -146,7 +147,7 @@ def _parse(name: str) -> _Which:
             raise InputError(f"rule '{name}': the number of rotations must be at least 1")
         return _Which(family, (*numbers, 0)[:2])
     if family not in _FIRST or len(numbers) != 1:
-        raise InputError(f"unknown rule '{name}': the rules are {_KNOWN}")
+        raise InputError(f"unknown rule '{name}'; the rules are {_KNOWN}{_meant(name)}")
     number, first = numbers[0], _FIRST[family]
     if number < first:
         raise InputError(f"there is no rule '{name}': {family} starts at {family}:{first}")
@@ -155,6 +156,20 @@ def _parse(name: str) -> _Which:
         hint = f"; beyond it there is lebedev:{number}" if number <= _MAX_LEBEDEV else ""
         raise InputError(f"there is no rule '{name}': {family} ends at {family}:{last}{hint}")
     return _Which(family, numbers)
+
+
+def _meant(name: str) -> str:
+    """The family that comes close, with the numbers that were given, if that is a rule."""
+    family, colon, numbers = name.partition(":")
+    close = get_close_matches(family.lower(), [*families.GROUPS, *_FIRST, "random"], n=1)
+    meant = f"{close[0]}{colon}{numbers}" if close else name
+    if meant == name:
+        return ""
+    try:
+        _parse(meant)
+    except InputError:
+        return ""
+    return f"; did you mean '{meant}'?"
 
 
 @lru_cache(maxsize=128)

@@ -67,7 +67,7 @@ def check_potential(potential: Potential, structures: Sequence[Atoms] | Atoms, *
 
     ====================  =======================================================================================
     input                 structure and matrices are not changed by an evaluation
-    predictions           as many as matrices; shapes, float64, finite; virials as claimed
+    predictions           as many as matrices; shapes, float64, finite; virials and energies of atoms as claimed
     order                 the k-th prediction is that of the k-th matrix
     batched = single      many matrices at once give what each gives alone (packed = single for isolated molecules)
     turned copies         ``turned`` agrees with whole structures turned, positions and cell, and predicted as they are
@@ -176,6 +176,8 @@ def _malformed(prediction: Prediction, subject: Subject) -> str | None:
     }
     if virials is not None:
         expected["virials"] = (virials, (copies, 3, 3))
+    if prediction.atomic is not None:
+        expected["energies of atoms"] = (prediction.atomic, (copies, atoms))
     for name, (values, shape) in expected.items():
         if not isinstance(values, np.ndarray) or values.dtype != np.float64:
             return f"{name} are {getattr(values, 'dtype', type(values).__name__)}, they must be a float64 array"
@@ -183,6 +185,12 @@ def _malformed(prediction: Prediction, subject: Subject) -> str | None:
             return f"{name} have the shape {values.shape}, they must have {shape}"
         if not np.isfinite(values).all():
             return f"{name} are not finite"
+    if prediction.atomic is None and subject.potential.atomic:
+        return "no energies of atoms are given, but the potential claims to have them"
+    if prediction.atomic is not None and not np.allclose(
+        prediction.atomic.sum(axis=1), prediction.energies, rtol=subject.eps * atoms, atol=subject.eps * atoms
+    ):
+        return "the energies of atoms do not sum to the energy"
     if kind == "none" and virials is not None:
         return "virials are given, but the potential claims to have none"
     if kind != "none" and virials is None and subject.structure.pbc.all():

@@ -1,0 +1,197 @@
+"""The average of a potential over a rule: forces are the gradient of the averaged energy, memory does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64
+
+from goniometer.errors import GoniometerError, PotentialError
+from goniometer.potentials.base import Potential, Prediction, Spread, checked
+from goniometer.rotations import Rule
+
+# After a batch has failed, so many of its copies are evaluated one by one to find the one at fault.
+_SEARCHED = 64
+
+
+class Averaged(Potential):
+    """A potential averaged over a rule of rotations.
+
+        E(x) = Σ_k w_k E(g_k·x)        F(x) = Σ_k w_k F(g_k·x) R_k        W(x) = Σ_k w_k R_kᵀ W(g_k·x) R_k
+
+    with the sums running over the response of :mod:`goniometer.symmetrize.response`. The forces are the gradient of the
+    averaged energy. Of the variance of the response, a rule of degree N leaves nothing at 1 ≤ ℓ ≤ N; one that holds
+    inversion leaves nothing that is odd. Predictions carry the spread over the orbit: the rms symmetry error of the
+    potential that is averaged, for this structure.
+
+    Copies are evaluated as the potential does it, in its own batches, and added up as they come: memory does not grow
+    with the number of rotations.
+
+    Parameters
+    ----------
+    potential
+        What is averaged.
+    over
+        The rule.
+    """
+
+    def __init__(self, potential: Potential, over: Rule) -> None:
+        self.potential, self.rule = potential, over
+        self.name = f"{potential.name} averaged over {described(over)}"
+        inherit(self, potential)
+
+    def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
+        """See :meth:`Potential.turned`: one prediction a copy, each the average over the whole rule."""
+        elements = np.broadcast_to(self.rule.matrices, (len(matrices), *self.rule.matrices.shape))
+        return averages(self.potential, structure, matrices, elements, self.rule)
+
+
+def described(over: Rule) -> str:
+    """``octahedral with inversion (48)``."""
+    return f"{over.name}{' with inversion' if over.inversion else ''} ({len(over)})"
+
+
+def inherit(symmetrized: Potential, potential: Potential) -> None:
+    """A symmetrized potential knows what the potential within knows."""
+    for attribute in ("dtype", "virial", "conservative", "atomic", "stochastic"):
+        setattr(symmetrized, attribute, getattr(potential, attribute))
+
+
+def averages(
+    potential: Potential,
+    structure: Atoms,
+    matrices: Float64[np.ndarray, "M 3 3"],
+    elements: Float64[np.ndarray, "M K 3 3"],
+    over: Rule,
+) -> Iterator[Prediction]:
+    """For every copy R_m·x of a structure, the average over its own elements g_mk with the weights of a rule.
+
+    Raises :class:`PotentialError`, with the element at fault, if the model fails.
+    """
+    count = len(over)
+    turns = elements.reshape(-1, 3, 3)
+    copies = (elements @ matrices[:, None]).reshape(-1, 3, 3)
+    mean = _Mean()
+    for first, prediction in _evaluated(potential, structure, copies, over):
+        start, end = first, first + len(prediction)
+        while start < end:
+            # A batch may hold the last elements of one copy and the first of the next.
+            stop = min(end, start - start % count + count)
+            part = slice(start - first, stop - first)
+            weights = over.weights[start % count :][: stop - start]
+            mean.add(weights, turns[start:stop], prediction, part)
+            start = stop
+            if start % count == 0:
+                yield mean.prediction()
+                mean = _Mean()
+
+
+def _evaluated(
+    potential: Potential, structure: Atoms, copies: np.ndarray, over: Rule
+) -> Iterator[tuple[int, Prediction]]:
+    """Predictions with the number of their first copy."""
+    done = 0
+    try:
+        for prediction in potential.turned(structure, copies):
+            if done + len(prediction) > len(copies):
+                raise PotentialError(f"{potential.name} gave more predictions than there are copies ({len(copies)})")
+            yield done, checked(prediction, structure, potential.name)
+            done += len(prediction)
+        if done < len(copies):
+            raise PotentialError(f"{potential.name} gave {done} predictions for {len(copies)} copies")
+    except PotentialError as error:
+        raise PotentialError(_located(error, potential, structure, copies, done, over)) from error
+    except GoniometerError:
+        raise
+    except Exception as error:  # a fault of the adapter, whose traceback is wanted as it is
+        error.add_note(f"{potential.name}, {_somewhere(done, over)} of {_what(over, structure)}")
+        raise
+
+
+def _located(
+    error: PotentialError, potential: Potential, structure: Atoms, copies: np.ndarray, done: int, over: Rule
+) -> str:
+    """The sentence of an error, with the structure and the element of the rule that it is about."""
+    where = _somewhere(done, over)
+    for index in range(done, min(done + _SEARCHED, len(copies))):
+        try:
+            for prediction in potential.turned(structure, copies[index][None]):
+                checked(prediction, structure, potential.name)
+        except PotentialError:
+            where = f"at element {index % len(over)}"
+            break
+    return f"{error} ({where} of {_what(over, structure)})"
+
+
+def _somewhere(done: int, over: Rule) -> str:
+    return f"from element {done % len(over)} on"
+
+
+def _what(over: Rule, structure: Atoms) -> str:
+    return f"{described(over)}, counted from 0, on {structure.get_chemical_formula()}"
+
+
+class _Mean:
+    """Weighted sums of a response, and of its squares, relative to its first value: energies are large and alike."""
+
+    def __init__(self) -> None:
+        self._origin: tuple[float, np.ndarray, np.ndarray | None, np.ndarray | None] | None = None
+
+    def add(self, weights: np.ndarray, turns: np.ndarray, prediction: Prediction, part: slice) -> None:
+        """Take a part of a prediction into the mean, turned back."""
+        energies, forces = prediction.energies[part], prediction.forces[part] @ turns
+        virials = prediction.virials
+        if virials is not None:
+            virials = turns.transpose(0, 2, 1) @ virials[part] @ turns
+        atomic = None if prediction.atomic is None else prediction.atomic[part]
+        if self._origin is None:
+            self._origin = (
+                float(energies[0]),
+                forces[0],
+                None if virials is None else virials[0],
+                None if atomic is None else atomic[0],
+            )
+            self._energy, self._force, self._virial, self._atomic = (_Moments() for _ in range(4))
+        origin = self._origin
+        self._energy.add(weights, energies - origin[0])
+        self._force.add(weights, forces - origin[1], (2,))
+        if virials is not None and origin[2] is not None:
+            self._virial.add(weights, virials - origin[2], (1, 2))
+        if atomic is not None and origin[3] is not None:
+            self._atomic.add(weights, atomic - origin[3])
+
+    def prediction(self) -> Prediction:
+        """The mean as a prediction of one copy."""
+        assert self._origin is not None  # a rule has one element or more
+        energy, force, virial, atomic = self._origin
+        return Prediction(
+            energies=np.asarray(energy + self._energy.mean)[None],
+            forces=(force + self._force.mean)[None],
+            virials=None if virial is None else (virial + self._virial.mean)[None],
+            atomic=None if atomic is None else (atomic + self._atomic.mean)[None],
+            spread=Spread(
+                self._energy.deviation()[None],
+                self._force.deviation()[None],
+                None if virial is None else self._virial.deviation()[None],
+            ),
+        )
+
+
+class _Moments:
+    """Σ w d and Σ w d², the latter in the mean over some axes."""
+
+    def __init__(self) -> None:
+        self.mean: np.ndarray | float = 0.0
+        self._square: np.ndarray | float = 0.0
+        self._axes: tuple[int, ...] = ()
+
+    def add(self, weights: np.ndarray, values: np.ndarray, axes: tuple[int, ...] = ()) -> None:
+        self._axes = tuple(axis - 1 for axis in axes)
+        self.mean = self.mean + np.tensordot(weights, values, 1)
+        self._square = self._square + np.tensordot(weights, np.mean(values**2, axis=axes), 1)
+
+    def deviation(self) -> np.ndarray:
+        variance = self._square - np.mean(np.square(self.mean), axis=self._axes)
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)))

@@ -1,0 +1,206 @@
+"""From a potential to one that prefers no direction: an average over a rule, a random turn, a frame that tumbles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64
+
+from goniometer.data import read_structures
+from goniometer.errors import InputError, PotentialError
+from goniometer.potentials.base import Potential, Prediction
+from goniometer.potentials.loading import load
+from goniometer.probe.plan import RulePlan, plan
+from goniometer.rotations import Rule
+from goniometer.rotations import rule as named_rule
+from goniometer.symmetrize.average import Averaged, inherit
+from goniometer.symmetrize.crystal import CrystalAveraged
+from goniometer.symmetrize.random import Key, RandomlyTurned, frozen
+from goniometer.symmetrize.tumble import MEMORY, PERIOD, Tumbling
+
+Strategy = Literal["average", "random", "frozen", "tumble"]
+STRATEGIES = ("average", "random", "frozen", "tumble")
+#: The word for a rule that a plan chooses.
+PLAN = "plan"
+
+
+def symmetrize(
+    potential: Any,
+    rule: str | Rule = "octahedral",
+    *,
+    inversion: bool | None = None,
+    strategy: str = "average",
+    seed: int = 0,
+    proper: bool = False,
+    key: str = "positions",
+    timestep: float | None = None,
+    period: float = PERIOD,
+    memory: float = MEMORY,
+    space_group: Atoms | None = None,
+    force_tolerance: str | float | None = None,
+    energy_tolerance: str | float | None = None,
+    stress_tolerance: str | float | None = None,
+    structures: Any = None,
+) -> Potential:
+    """Make a potential that prefers no direction, or less so; it is a potential like any other.
+
+    Parameters
+    ----------
+    potential
+        A potential, or what :func:`goniometer.load` makes one from.
+    rule
+        The name of a rule, a :class:`goniometer.rotations.Rule`, or ``"plan"``: the cheapest one that is certified for
+        the tolerances on the structures, or on the first structure that is evaluated if none are given. It is then
+        kept for the life of the potential.
+    inversion
+        Whether a rule that is given by name includes inversion; by default it does. A Rule object says so itself.
+    strategy
+        ============  ====================================================================================  ===========
+        ``average``   the average over the rule: :class:`goniometer.symmetrize.Averaged`                    K a step
+        ``random``    the rule turned at random for every evaluation: exact in the mean, the rest is noise  K a step
+        ``frozen``    the rule turned at random once: one smooth surface                                    K a step
+        ``tumble``    a frame that turns with the time of a simulation, the rule within it                  K a step
+        ============  ====================================================================================  ===========
+
+        The last three make sense with small rules, ``rule="identity", inversion=False`` being the smallest.
+    seed
+        Of every random turn.
+    proper
+        Turn by proper rotations only (``random``, ``frozen``, ``tumble``).
+    key
+        What the turns of ``random`` are made from: ``"positions"`` or ``"step"``.
+    timestep, period, memory
+        Of ``tumble``, in fs: see :class:`goniometer.symmetrize.Tumbling`. The time step has to be given.
+    space_group
+        With ``average``: a reference crystal whose symmetry all structures keep, so that fewer elements are
+        evaluated; see :class:`goniometer.symmetrize.CrystalAveraged`.
+    force_tolerance, energy_tolerance, stress_tolerance, structures
+        With ``rule="plan"``: as for :func:`goniometer.plan`.
+
+    Raises :class:`InputError` for an unknown rule or strategy, and for an argument that does not go with the strategy.
+    """
+    if strategy not in STRATEGIES:
+        raise InputError(f"the strategy is {', '.join(map(repr, STRATEGIES[:-1]))} or 'tumble', not {strategy!r}")
+    tolerances = {"force": force_tolerance, "energy": energy_tolerance, "stress": stress_tolerance}
+    tolerances = {name: tolerance for name, tolerance in tolerances.items() if tolerance is not None}
+    _check(
+        strategy,
+        rule,
+        tolerances,
+        inversion=inversion,
+        proper=proper or None,
+        key=None if key == "positions" else key,
+        timestep=timestep,
+        period=None if period == PERIOD else period,
+        memory=None if memory == MEMORY else memory,
+        space_group=space_group,
+        structures=structures,
+    )
+    inner = load(potential)
+    if rule == PLAN:
+        return Planned(inner, tolerances, structures)
+    over = _rule(rule, inversion)
+    if strategy == "random":
+        return RandomlyTurned(inner, over, proper=proper, seed=seed, key=_key(key))
+    if strategy == "tumble":
+        assert timestep is not None  # checked above
+        return Tumbling(inner, over, timestep=timestep, period=period, memory=memory, proper=proper, seed=seed)
+    if strategy == "frozen":
+        return Averaged(inner, frozen(over, seed, proper))
+    return Averaged(inner, over) if space_group is None else CrystalAveraged(inner, over, space_group)
+
+
+def _check(strategy: str, rule: str | Rule, tolerances: dict[str, Any], **given: Any) -> None:
+    """Refuse arguments that would be ignored."""
+    if strategy == "tumble" and given["timestep"] is None:
+        raise InputError("a tumbling potential needs the time step of the simulation: timestep=0.5, in fs")
+    tumbles = strategy == "tumble"
+    belongs = {
+        "inversion": rule != PLAN,
+        "proper": strategy != "average",
+        "key": strategy == "random",
+        "timestep": tumbles,
+        "period": tumbles,
+        "memory": tumbles,
+        "space_group": strategy == "average" and rule != PLAN,
+        "structures": rule == PLAN,
+    }
+    for name, fits in belongs.items():
+        if given[name] is not None and not fits:
+            raise InputError(f"{name} does not go with strategy {strategy!r} and rule {_called(rule)!r}")
+    if (rule == PLAN) != bool(tolerances):
+        raise InputError(
+            "a planned rule needs a tolerance, force_tolerance='0.1meV/Å' for instance"
+            if rule == PLAN
+            else f"a tolerance goes with rule='plan', not with {_called(rule)!r}"
+        )
+    if rule == PLAN and strategy != "average":
+        raise InputError(f"a planned rule goes with strategy 'average', not {strategy!r}")
+
+
+def _called(rule: str | Rule) -> str:
+    return rule.name if isinstance(rule, Rule) else rule
+
+
+def _rule(rule: str | Rule, inversion: bool | None) -> Rule:
+    if isinstance(rule, Rule):
+        if inversion is not None and inversion != rule.inversion:
+            raise InputError(f"the rule {rule.name} comes {'with' if rule.inversion else 'without'} inversion as it is")
+        return rule
+    if not isinstance(rule, str):
+        raise InputError(f"a rule is given by its name or as a Rule, not as {type(rule).__name__}")
+    return named_rule(rule, inversion=True if inversion is None else inversion)
+
+
+def _key(key: str) -> Key:
+    if key == "step":
+        return "step"
+    if key == "positions":
+        return "positions"
+    raise InputError(f"the key of a random turn is 'positions' or 'step', not {key!r}")
+
+
+class Planned(Potential):
+    """A potential averaged over the cheapest rule that is certified to meet tolerances.
+
+    Parameters
+    ----------
+    potential
+        What is averaged.
+    tolerances
+        ``force``, ``energy`` and ``stress``, as for :func:`goniometer.plan`.
+    structures
+        What to probe and certify on; None for the first structure that is evaluated.
+
+    Attributes
+    ----------
+    plan
+        The :class:`goniometer.probe.plan.RulePlan`; None until it was made.
+    """
+
+    def __init__(self, potential: Potential, tolerances: dict[str, Any], structures: Any = None) -> None:
+        self.potential, self.tolerances = potential, tolerances
+        self.plan: RulePlan | None = None
+        self._averaged: Averaged | None = None
+        self.name = f"{potential.name} averaged to {', '.join(f'{k} {v}' for k, v in tolerances.items())}"
+        inherit(self, potential)
+        if structures is not None:
+            self._settle(structures)
+
+    def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
+        """See :meth:`Potential.turned`. Raises :class:`PotentialError` if the rule was not certified."""
+        averaged = self._averaged or self._settle(read_structures(structure))
+        return averaged.turned(structure, matrices)
+
+    def _settle(self, structures: Any) -> Averaged:
+        made = plan(self.potential, structures, **self.tolerances)
+        if not made.certified:
+            raise PotentialError(
+                f"{self.potential.name} is not certified to {', '.join(made.tolerances)} with {made.rule} ({made.n} "
+                f"evaluations): {made.reason}"
+            )
+        self.plan, self._averaged = made, Averaged(self.potential, named_rule(made.rule, made.inversion))
+        return self._averaged

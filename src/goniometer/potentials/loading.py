@@ -153,7 +153,7 @@ def _described(made: object) -> str:
 # Model files
 
 
-def model_file(spec: str | Path) -> Path:
+def model_file(spec: Any) -> Path:
     """The file of a metatomic model, given by its path or as a packaged one by name.
 
     Raises :class:`InputError` if there is none, or if it is not one.

@@ -184,7 +184,7 @@ def _of_copies(atoms: torch.Tensor, copies: int) -> Labels:
 
 @no_type_check
 def _within_cutoff(system: System) -> System:
-    """The system without the pairs that an engine may add beyond the cutoff: they would be turned for nothing, K times."""
+    """The system without the pairs that an engine may add beyond the cutoff: they would be turned for nothing."""
     trimmed = System(system.types, system.positions, system.cell, system.pbc)
     for options in system.known_neighbor_lists():
         pairs = system.get_neighbor_list(options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -41,7 +42,7 @@ class Exported:
 
 
 def export(
-    model: str | Path,
+    model: Any,
     rule: str | Rule,
     path: str | Path,
     *,
@@ -97,7 +98,8 @@ def export(
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return Exported(target, chosen, *written)
 
 

@@ -388,8 +388,8 @@ def test_the_rotations_of_a_lone_molecule_lose_their_frequencies() -> None:
     assert raw[6] > 1500.0
     low = {name: np.sort(np.abs(modes[:6])) for name, modes in found.items()}
     assert max(low["raw"][2], low["averaged"][2]) < 0.1
-    assert low["raw"][3] > 30.0
-    assert low["averaged"][5] < 0.1 * low["raw"][5]
+    np.testing.assert_allclose(low["raw"][3:], [50.0, 80.0, 152.0], rtol=0.02)
+    assert low["averaged"][5] < 6.0
     shrunk = (np.mean(low["averaged"][3:] ** 4) / np.mean(low["raw"][3:] ** 4)) ** 0.25
     # One orientation is not the mean over all, and the minimum of the raw surface is where it curves most.
     assert predicted / 3.0 < shrunk < 3.0 * predicted

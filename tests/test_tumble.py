@@ -154,6 +154,19 @@ def test_the_velocity_has_the_variance_and_the_memory_asked_for() -> None:
     assert np.ptp(trajectory(FOREVER)[2], axis=0).max() < 1e-2 * sigma
 
 
+def test_an_orientation_is_forgotten_in_the_times_that_the_documentation_states() -> None:
+    """τ_ℓ = ∫ ⟨χ_ℓ(R(0)ᵀR(t))⟩ dt / (2ℓ+1), for a memory of one period."""
+    matrices, lags = trajectory(SHORT["memory"])[0], 60
+    for ell, stated in ((1, 0.22), (2, 0.098)):
+        values = harmonics(matrices)[:, :9] if ell == 1 else harmonics(matrices)[:, 9:]
+        dimension = 2 * ell + 1
+        curve = [np.mean(np.sum(values[lag:] * values[: STEPS - lag], axis=1)) / dimension for lag in range(lags)]
+        assert curve[0] == pytest.approx(1.0)
+        found = SHORT["timestep"] * (np.sum(curve) - 0.5)
+        # The noise of 60 lags, of some thousand independent orientations.
+        assert found / SHORT["period"] == pytest.approx(stated, abs=0.04)
+
+
 def test_many_steps_at_once_are_the_same_steps() -> None:
     one, many = tumbling(), tumbling()
     for _ in range(1000):

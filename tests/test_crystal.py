@@ -355,23 +355,24 @@ def test_splittings_above_the_degree_are_the_predicted_ones() -> None:
     even, _ = OCTAHEDRAL.residuals(4)
     assert even[4] == pytest.approx(1 / 9)
     raw, left = [], []
-    for seed in range(80):
+    for seed in range(50):
         raw.append(np.sum(anisotropy(Averaged(toy, rule("identity").turned_at_random(seed))) ** 2))
         left.append(np.sum(anisotropy(Averaged(toy, rule("octahedral").turned_at_random(seed))) ** 2))
     shares = np.mean(left) / np.mean(raw)
-    error = shares * np.hypot(*(np.std(each, ddof=1) / np.mean(each) / np.sqrt(80) for each in (raw, left)))
+    error = shares * np.hypot(*(np.std(each, ddof=1) / np.mean(each) / np.sqrt(50) for each in (raw, left)))
     assert shares == pytest.approx(even[4], abs=4.0 * error)
-    assert error < 0.25 * even[4]
+    assert error < 0.3 * even[4]
     # Along the axes of the crystal, what is left has the symmetry of the crystal, and splits nothing.
     assert np.abs(anisotropy(Averaged(toy, rule("octahedral")))).max() < 1e-9
 
 
+@pytest.mark.nightly
 def test_the_rotations_of_a_lone_molecule_lose_their_frequencies() -> None:
     """The squares ω² of rigid rotations are curvatures ℓ(ℓ+1) of the symmetry error: the rule leaves √ρ_ℓ of them."""
     potential = goniometer.load("pet-water", dtype="float64", batch=48)
-    seen = goniometer.probe(potential, "molecule", lmax=6).structures[0].energy.spectrum
-    casimir = np.array([ell * (ell + 1.0) for ell in range(7)])
-    even, odd = OCTAHEDRAL.residuals(6)
+    seen = goniometer.probe(potential, "molecule", lmax=4).structures[0].energy.spectrum
+    casimir = np.array([ell * (ell + 1.0) for ell in range(5)])
+    even, odd = OCTAHEDRAL.residuals(4)
     plus, minus = np.maximum(seen.plus, 0.0), np.maximum(seen.minus, 0.0)
     before = casimir**2 @ (plus + minus)
     after = casimir**2 @ (plus * even + minus * odd)
@@ -388,8 +389,8 @@ def test_the_rotations_of_a_lone_molecule_lose_their_frequencies() -> None:
     assert raw[6] > 1500.0
     low = {name: np.sort(np.abs(modes[:6])) for name, modes in found.items()}
     assert max(low["raw"][2], low["averaged"][2]) < 0.1
-    assert low["raw"][3] > 30.0
-    assert low["averaged"][5] < 0.1 * low["raw"][5]
+    np.testing.assert_allclose(low["raw"][3:], [50.0, 80.0, 152.0], rtol=0.02)
+    assert low["averaged"][5] < 6.0
     shrunk = (np.mean(low["averaged"][3:] ** 4) / np.mean(low["raw"][3:] ** 4)) ** 0.25
     # One orientation is not the mean over all, and the minimum of the raw surface is where it curves most.
     assert predicted / 3.0 < shrunk < 3.0 * predicted

@@ -154,6 +154,19 @@ def test_the_velocity_has_the_variance_and_the_memory_asked_for() -> None:
     assert np.ptp(trajectory(FOREVER)[2], axis=0).max() < 1e-2 * sigma
 
 
+def test_an_orientation_is_forgotten_in_the_times_that_the_documentation_states() -> None:
+    """τ_ℓ = ∫ ⟨χ_ℓ(R(0)ᵀR(t))⟩ dt / (2ℓ+1), for a memory of one period."""
+    matrices, lags = trajectory(SHORT["memory"])[0], 60
+    for ell, stated in ((1, 0.22), (2, 0.098)):
+        values = harmonics(matrices)[:, :9] if ell == 1 else harmonics(matrices)[:, 9:]
+        dimension = 2 * ell + 1
+        curve = [np.mean(np.sum(values[lag:] * values[: STEPS - lag], axis=1)) / dimension for lag in range(lags)]
+        assert curve[0] == pytest.approx(1.0)
+        found = SHORT["timestep"] * (np.sum(curve) - 0.5)
+        # The noise of 60 lags, of some thousand independent orientations.
+        assert found / SHORT["period"] == pytest.approx(stated, abs=0.04)
+
+
 def test_many_steps_at_once_are_the_same_steps() -> None:
     one, many = tumbling(), tumbling()
     for _ in range(1000):
@@ -211,10 +224,10 @@ def test_the_mean_over_a_run_is_the_average() -> None:
     """Of a molecule that is held: ⟨E⟩ = E_avg within its error."""
     potential, exact = tumbling(**SHORT), PairToy().predict(water()).energies[0]
     energies = []
-    for _ in range(700):
-        potential.advance(3)
+    for _ in range(400):
+        potential.advance(5)
         energies.append(potential.predict(water()).energies[0] - exact)
-    blocks = np.reshape(energies, (-1, 20)).mean(axis=1)
+    blocks = np.reshape(energies, (-1, 10)).mean(axis=1)
     error = blocks.std(ddof=1) / np.sqrt(len(blocks))
     assert abs(blocks.mean()) < 4.0 * error
     assert error < 0.1 * np.std(energies)
@@ -264,7 +277,7 @@ def test_whoever_advances_the_frame_does_so_alone() -> None:
     assert potential.frame.step == 5
 
 
-def conservation(timestep: float, memory: float, time: float = 100.0) -> tuple[float, float]:
+def conservation(timestep: float, memory: float, time: float = 60.0) -> tuple[float, float]:
     """Peak to peak of H and of H − W over a run."""
     potential = tumbling(timestep=timestep, memory=memory)
     atoms, dynamics = start(potential, timestep)
@@ -281,7 +294,7 @@ def test_energy_less_work_is_conserved_to_second_order_and_energy_is_not() -> No
     coarse, fine = conservation(0.5, FOREVER), conservation(0.25, FOREVER)
     assert coarse[1] / fine[1] == pytest.approx(4.0, rel=0.15)
     assert fine[1] < 0.2 * fine[0]
-    assert coarse[0] / fine[0] == pytest.approx(1.0, rel=0.15)  # the control does not get better
+    assert coarse[0] / fine[0] == pytest.approx(1.0, rel=0.3)  # the control does not get better
 
 
 def test_energy_less_work_is_conserved_while_the_velocity_wanders() -> None:
@@ -469,10 +482,10 @@ def test_a_fast_frame_shows_the_average_and_a_slow_one_the_free_energy() -> None
     boltzmann = weights * np.exp(-2.0 * second)
     slow = float(boltzmann @ second / boltzmann.sum())
     # Rotors relax within 1/6D: 20 steps of a frame that stands; 10⁴ steps of one that turns within 10.
-    found, error = mean_of_second_legendre(1e8, 1e8, 1.0 / 1200.0, 500, 100)
+    found, error = mean_of_second_legendre(1e8, 1e8, 1.0 / 1200.0, 300, 100)
     # The Euler step is of first order in 6 D dt = 1/20.
     assert found == pytest.approx(slow, abs=4.0 * error + 0.05 * abs(slow))
     assert error < 0.1 * abs(slow)
-    fast, error = mean_of_second_legendre(100.0, 100.0, 1.0 / 6e5, 500, 0)
+    fast, error = mean_of_second_legendre(100.0, 100.0, 1.0 / 6e5, 300, 0)
     assert abs(fast) < 4.0 * error + 0.02 * abs(slow)
     assert error < 0.1 * abs(slow)

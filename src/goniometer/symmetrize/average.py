@@ -49,8 +49,9 @@ class Averaged(Potential):
 
 
 def described(over: Rule) -> str:
-    """``octahedral with inversion (48)``."""
-    return f"{over.name}{' with inversion' if over.inversion else ''} ({len(over)})"
+    """``octahedral with inversion (48)``, and how it is turned if it is."""
+    turned = "" if over.seed is None else f", turned by seed {over.seed}"
+    return f"{over.name}{' with inversion' if over.inversion else ''} ({len(over)}){turned}"
 
 
 def inherit(symmetrized: Potential, potential: Potential) -> None:

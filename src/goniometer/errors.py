@@ -11,3 +11,7 @@ class InputError(GoniometerError, ValueError):
 
 class PotentialError(GoniometerError, RuntimeError):
     """A model that failed, or answered with something that is not an energy or a force, on one structure."""
+
+
+class ServerError(GoniometerError, RuntimeError):
+    """A server that cannot be reached, goes away, or does not speak the protocol."""

@@ -25,6 +25,7 @@ PREFIX = "/tmp/ipi_"
 _WORD = 12
 _RETRY_SECONDS = 0.1
 _INET_SECONDS = 5.0
+_MOST_ATOMS = 10**8
 
 
 @dataclass(frozen=True)
@@ -103,27 +104,29 @@ def serve(pes: PotentialPES, server: socket.socket, address: Address) -> int:
     Raises :class:`ServerError` if the server goes away without a word or says what is not understood, and what ``pes``
     raises: the connection should then be closed, and the server will give the structure to another driver.
     """
-    ready, answer, count = False, b"", 0
+    ready, structure, answer, count = False, None, b"", 0
     try:
         while True:
             word = _received(server, _WORD).decode("latin-1").rstrip()
+            # Not before the next word is read: i-PI 3.3 sends GETFORCE together with the positions, and a connection
+            # that breaks with something unread is reset, which ends i-PI's polling thread and so hangs its run.
+            if structure is not None and word in ("STATUS", "GETFORCE"):
+                answer = _packed(pes.evaluate(*structure))
+                structure, count = None, count + 1
             if word == "STATUS":
                 server.sendall(_message("HAVEDATA" if answer else "READY" if ready else "NEEDINIT"))
             elif word == "INIT":
                 _check_init(server, address)
                 ready = True
             elif word == "POSDATA":
-                answer = _packed(pes.evaluate(*_structure(pes, server, address)))
-                count += 1
+                structure = _structure(server, address)
             elif word == "GETFORCE" and answer:
                 server.sendall(answer)
                 answer = b""
             elif word == "EXIT":
                 return count
             else:
-                raise ServerError(
-                    f"the server at {address} says {word!r}, which is not of i-PI's protocol at this point"
-                )
+                raise ServerError(f"the server at {address} says {word!r}, which is not of i-PI's protocol")
     except (ConnectionError, EOFError) as error:
         raise ServerError(f"the server at {address} is gone, without an EXIT, after {count} structures") from error
 
@@ -158,7 +161,7 @@ def _check_init(server: socket.socket, address: Address) -> None:
         raise ServerError(f"the server at {address} sends {batch[1]} structures at a time; set its <batch_size> to 1")
 
 
-def _structure(pes: PotentialPES, server: socket.socket, address: Address) -> tuple[np.ndarray, np.ndarray]:
+def _structure(server: socket.socket, address: Address) -> tuple[np.ndarray, np.ndarray]:
     """Cell h (3, 3) and positions (N, 3)."""
     cell, inverse = _numbers(server, 9).reshape(3, 3), _numbers(server, 9).reshape(3, 3)
     if np.isfinite(inverse).all() and not np.allclose(cell @ inverse, np.eye(3), atol=1e-6):
@@ -167,7 +170,8 @@ def _structure(pes: PotentialPES, server: socket.socket, address: Address) -> tu
             "understood are unix and inet"
         )
     count = _integer(server)
-    pes.check_count(count)
+    if not 0 <= count <= _MOST_ATOMS:
+        raise ServerError(f"the server at {address} sends {count} atoms")
     return cell, _numbers(server, 3 * count).reshape(count, 3)
 
 

@@ -85,17 +85,13 @@ class PotentialPES:
         )
 
     def _received(self, cell: Float64[np.ndarray, "3 3"], positions: np.ndarray) -> Atoms:
-        self.check_count(positions.size // 3)
         atoms = self.structure.copy()
+        if positions.size != 3 * len(atoms):
+            raise InputError(f"i-PI sends {positions.size // 3} atoms, but {self.name} has {len(atoms)}")
         atoms.positions = positions.reshape(-1, 3) / ANGSTROM
         atoms.cell = np.where(atoms.pbc[:, None], cell.T / ANGSTROM, atoms.cell.array)
         check_structure(atoms, "the structure that i-PI sends")
         return atoms
-
-    def check_count(self, atoms: int) -> None:
-        """Raise :class:`InputError` if the structure has another number of atoms."""
-        if atoms != len(self.structure):
-            raise InputError(f"i-PI sends {atoms} atoms, but {self.name} has {len(self.structure)}")
 
 
 def pes(

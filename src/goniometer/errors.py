@@ -20,3 +20,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence, ``; did you mean 'box'?``, if a known name comes close, and nothing if none does."""
     close = get_close_matches(name, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+class ServerError(GoniometerError, RuntimeError):
+    """A server that cannot be reached, goes away, or does not speak the protocol."""

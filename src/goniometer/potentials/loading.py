@@ -63,7 +63,7 @@ def load(
     _check_choice("forces", forces, FORCES)
     if dtype is not None:
         _check_choice("dtype", dtype, DTYPES)
-    if isinstance(spec, str | Path) and not _is_factory(spec):
+    if isinstance(spec, str | Path) and not is_factory(spec):
         _refuse({"options": options}, f"the model '{spec}'")
         path = model_file(spec)
         from goniometer.potentials.metatomic import MetatomicPotential
@@ -211,7 +211,7 @@ def _check_metatomic(path: Path) -> None:
 # Factories
 
 
-def _is_factory(spec: str | Path) -> bool:
+def is_factory(spec: str | Path) -> bool:
     """Whether it reads ``something:name``, and is not simply a file with a colon in its name."""
     _, colon, attribute = str(spec).rpartition(":")
     return bool(colon) and "/" not in attribute and not Path(spec).exists()

@@ -1,0 +1,876 @@
+"""i-PI's faces: units and transposes, in process and over sockets, a driver that dies, and every refusal."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.io import write
+from ase.md.verlet import VelocityVerlet
+from ipi.utils.units import Constants
+
+import goniometer
+from goniometer.cli import main
+from goniometer.cli.app import app
+from goniometer.errors import InputError, ServerError
+from goniometer.potentials import Potential, Prediction, load
+from goniometer.symmetrize import ipi_pes
+from goniometer.symmetrize.driver import Address, connected, inet_address, serve, unix_address
+from goniometer.symmetrize.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
+from goniometer.symmetrize.named import symmetrized
+from goniometer.testing import MolecularToy, PairToy, PeriodicToy
+
+TOYS = """
+import os
+import time
+from pathlib import Path
+import numpy as np
+from goniometer.potentials import Potential, Prediction, load
+
+AXIS = np.array([0.3, -0.5, 0.8])
+
+class Springs(Potential):
+    '''Springs between all atoms, and a pull along an axis of the laboratory. It may write which process evaluates.'''
+
+    name, virial = "springs", "full"
+
+    def __init__(self, pull=0.3):
+        self.pull = pull
+
+    def turned(self, structure, matrices):
+        for matrix in matrices:
+            if "CALLS" in os.environ:
+                with open(os.environ["CALLS"], "a") as log:
+                    print(os.getpid(), file=log)
+                time.sleep(0.001)
+            yield self.evaluated(structure.positions @ matrix.T)
+
+    def evaluated(self, positions):
+        first, second = np.triu_indices(len(positions), 1)
+        d = positions[second] - positions[first]
+        r = np.linalg.norm(d, axis=1)
+        along = d @ AXIS
+        energy = (5.0 * (r - 1.3) ** 2 + self.pull * along**2).sum()
+        slope = 10.0 * (1.0 - 1.3 / r)[:, None] * d + 2.0 * self.pull * along[:, None] * AXIS
+        forces = np.zeros_like(positions)
+        np.add.at(forces, first, slope)
+        np.add.at(forces, second, -slope)
+        return Prediction(np.array([energy]), forces[None], (d.T @ slope)[None])
+
+def springs(pull=0.3):
+    if "LOADED" in os.environ:
+        with open(os.environ["LOADED"], "a") as log:
+            print(os.getpid(), file=log)
+        # Who has loaded sooner shall not have done the work before the other is there.
+        while not Path(os.environ["SERVER"]).exists():
+            time.sleep(0.002)
+    return Springs(pull)
+
+def crystal():
+    from goniometer.testing import PeriodicToy
+    return PeriodicToy(2, 1, 0.1, 4.0, AXIS)
+
+def broken():
+    raise RuntimeError("no weights")
+"""
+BIN = Path(sys.executable).parent
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "ipi.md"
+EPS = np.finfo(float).eps
+AXIS = (0.3, -0.5, 0.8)
+
+
+def skewed() -> Atoms:
+    """A crystal of eight atoms in a triclinic cell, as i-PI holds it: a along x, b in the plane of x and y."""
+    atoms = bulk("NaCl", "rocksalt", 5.4, cubic=True)
+    strain = np.array([[0.02, 0.0, 0.0], [0.05, -0.03, 0.0], [-0.04, 0.06, 0.01]])
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    atoms.rattle(0.1, seed=3)
+    return atoms
+
+
+def columns(atoms: Atoms) -> np.ndarray:
+    return ANGSTROM * atoms.cell.array.T
+
+
+def listed(values: np.ndarray) -> str:
+    return "[" + ", ".join(f"{value:.17e}" for value in np.ravel(values)) + "]"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("ipi")
+    (made / "toys.py").write_text(TOYS, encoding="utf-8")
+    write(made / "ammonia.xyz", molecule("NH3"))
+    write(made / "crystal.xyz", skewed())
+    return made
+
+
+def simulation(field: str, system: str, steps: int, outputs: str, timestep: str) -> str:
+    """An input of i-PI, NVE with all digits."""
+    name = re.search('name="([^"]*)"', field)[1]
+    return f"""<simulation verbosity="quiet" floatformat="%24.16e">
+      <output prefix="run"><properties filename="out" stride="1">[{outputs}]</properties></output>
+      <total_steps>{steps}</total_steps><prng><seed>7</seed></prng>{field}
+      <system>{system}<forces><force forcefield="{name}"/></forces>
+        <ensemble><temperature units="kelvin">300</temperature></ensemble>
+        <motion mode="dynamics"><fixcom>False</fixcom><dynamics mode="nve">{timestep}</dynamics></motion>
+      </system></simulation>"""
+
+
+def started(command: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def start_ipi(cwd: Path, text: str, **environment: str) -> subprocess.Popen[str]:
+    (cwd / "input.xml").write_text(text, encoding="utf-8")
+    return started([sys.executable, str(BIN / "i-pi"), "input.xml"], cwd, **environment)
+
+
+def finished(process: subprocess.Popen[str], seconds: float = 20.0) -> str:
+    """What a process said; it must have ended well."""
+    try:
+        said, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"still there after {seconds} seconds: {process.communicate()[0]}") from None
+    assert process.returncode == 0, said
+    return said
+
+
+def final_state(cwd: Path) -> list[str]:
+    """Positions and momenta of all beads, all digits, as the checkpoint at the end has them."""
+    text = (cwd / "RESTART").read_text(encoding="utf-8")
+    return [re.search(rf"<{tag} [^>]*>(.*?)</{tag}>", text, flags=re.DOTALL)[1] for tag in ("q", "p")]
+
+
+# Units, signs and transposes
+
+
+def strained(face: PotentialPES, cell: np.ndarray, positions: np.ndarray, i: int, j: int, step: float) -> float:
+    """The energy under x → (1 + ε) x of columns, with one component of ε."""
+    strain = np.eye(3)
+    strain[i, j] += step
+    return face.evaluate(strain @ cell, positions @ strain.T)[0]
+
+
+def test_virial_is_minus_the_gradient_by_the_strains_that_keep_the_cell_triangular() -> None:
+    atoms = skewed()
+    toy = PeriodicToy(2, 1, 0.1, 4.0, AXIS)
+    face = PotentialPES(toy, atoms)
+    cell, positions = columns(atoms), ANGSTROM * atoms.positions
+    energy, _, virial, _ = face(cell, positions)
+    step = 1e-5
+    # The error of central differences: step² times the third derivative, and rounding over the step.
+    tolerance = 100.0 * (step**2 + EPS / step) * abs(energy)
+    upper = [(i, j) for i in range(3) for j in range(i, 3)]
+    measured = np.array(
+        [(strained(face, cell, positions, *at, -step) - strained(face, cell, positions, *at, step)) / 2 for at in upper]
+    )
+    measured /= step
+    theirs = np.array([virial[at] for at in upper])
+    assert np.abs(measured - theirs).max() < tolerance
+    # Controls: the virial of row vectors, and the symmetric part alone.
+    for wrong in (virial.T, (virial + virial.T) / 2):
+        assert np.abs(measured - [wrong[at] for at in upper]).max() > 100 * tolerance
+
+
+def test_forces_are_minus_the_gradient_in_their_units() -> None:
+    atoms = skewed()
+    face = PotentialPES(PeriodicToy(2, 1, 0.1, 4.0, AXIS), atoms)
+    cell, positions = columns(atoms), ANGSTROM * atoms.positions
+    energy, forces, _, _ = face(cell, positions)
+    assert forces.dtype == np.float64
+    step = 1e-4
+    moved = np.zeros_like(positions)
+    moved[2, 1] = step
+    slope = (face(cell, positions - moved)[0] - face(cell, positions + moved)[0]) / (2 * step)
+    assert abs(slope - forces[2, 1]) < 100.0 * (step**2 + EPS / step) * abs(energy)
+
+
+def test_numbers_are_those_of_the_potential_in_the_units_of_ipi() -> None:
+    atoms = skewed()
+    toy = PeriodicToy(2, 1, 0.1, 4.0, AXIS)
+    energy, forces, virial, _ = PotentialPES(toy, atoms)(columns(atoms), ANGSTROM * atoms.positions)
+    expected = toy.predict(atoms)
+    # i-PI writes its constants with eight digits, of which the last is not always right.
+    assert energy == pytest.approx(float(expected.energies[0]) / units.Hartree, rel=2e-7)
+    assert forces == pytest.approx(expected.forces[0] / (units.Hartree / units.Bohr), rel=2e-7, abs=1e-12)
+    assert virial == pytest.approx(-expected.virials[0].T / units.Hartree, rel=2e-7, abs=1e-12)
+
+
+def test_lists_of_structures_are_evaluated_one_by_one() -> None:
+    atoms = skewed()
+    face = PotentialPES(PairToy(), atoms)
+    cell, positions = columns(atoms), ANGSTROM * atoms.positions
+    both = face([cell, cell], [positions, 1.01 * positions])
+    assert [each[0] for each in both] == [face(cell, positions)[0], face(cell, 1.01 * positions)[0]]
+    assert both[0][0] != both[1][0]
+
+
+def test_a_potential_without_a_virial_gives_none_rather_than_zero() -> None:
+    class Bare(PairToy):
+        def turned(self, structure: Atoms, matrices: np.ndarray) -> Iterator[Prediction]:
+            for part in super().turned(structure, matrices):
+                yield Prediction(part.energies, part.forces)
+
+    atoms = skewed()
+    assert np.isnan(PotentialPES(Bare(), atoms)(columns(atoms), ANGSTROM * atoms.positions)[2]).all()
+
+
+def test_directions_that_are_not_periodic_keep_the_cell_of_the_structure() -> None:
+    seen: list[Atoms] = []
+
+    class Seeing(PairToy):
+        def turned(self, structure: Atoms, matrices: np.ndarray) -> Iterator[Prediction]:
+            seen.append(structure.copy())
+            yield from super().turned(structure, matrices)
+
+    slab = skewed()
+    slab.pbc = (True, True, False)
+    PotentialPES(Seeing(), slab)(1.1 * columns(slab), ANGSTROM * slab.positions)
+    assert np.allclose(seen[0].cell[:2], 1.1 * slab.cell[:2], rtol=1e-15)
+    assert (seen[0].cell[2] == slab.cell[2]).all()
+    lone = molecule("NH3")
+    PotentialPES(Seeing(), lone)(40.0 * np.eye(3), ANGSTROM * lone.positions)
+    assert not seen[1].cell.array.any()
+    assert not seen[1].pbc.any()
+
+
+# In process
+
+
+def test_trajectory_in_process_is_that_of_ase(folder: Path, tmp_path: Path) -> None:
+    atoms, steps = skewed(), 20
+    rng = np.random.default_rng(5)
+    timestep, velocities = 1.0 * units.fs, 0.02 * rng.standard_normal((8, 3))
+    toy = PeriodicToy(2, 1, 0.1, 4.0, AXIS)
+    # i-PI's atomic unit of time, from its own constants.
+    second = np.sqrt(Constants.amu / ELECTRONVOLT)
+    system = f"""<initialize nbeads="1"><file mode="ase" units="angstrom">{folder}/crystal.xyz</file>
+      <cell mode="manual">{listed(columns(atoms))}</cell>
+      <masses mode="manual" units="dalton">{listed(atoms.get_masses())}</masses>
+      <positions mode="manual">{listed(ANGSTROM * atoms.positions)}</positions>
+      <velocities mode="manual">{listed(velocities / second)}</velocities></initialize>"""
+    field = forcefield(f"{folder}/toys.py:crystal", f"{folder}/crystal.xyz")
+    places = ", ".join(f"atom_x(atom={index})" for index in range(8))
+    step = f"<timestep>{timestep * ANGSTROM * second:.17e}</timestep>"
+    text = simulation(field, system, steps, f"potential, virial_md, {places}", step)
+    finished(start_ipi(tmp_path, text))
+    table = np.loadtxt(tmp_path / "run.out")
+    assert len(table) == steps + 1
+
+    def with_ase(timestep: float) -> list[Atoms]:
+        moving = atoms.copy()
+        moving.calc = toy.calculator()
+        moving.set_velocities(velocities)
+        frames = [moving.copy()]
+        dynamics = VelocityVerlet(moving, timestep)
+        for _ in range(steps):
+            dynamics.run(1)
+            frames.append(moving.copy())
+        return frames
+
+    def apart(frames: list[Atoms]) -> float:
+        theirs = table[:, 7:].reshape(-1, 8, 3) / ANGSTROM
+        return max(np.abs(frame.positions - each).max() for frame, each in zip(frames, theirs, strict=True))
+
+    frames = with_ase(timestep)
+    size = np.abs(atoms.positions).max()
+    tolerance = 50.0 * steps * EPS * size  # each step rounds the positions, and forces grow what was rounded before
+    assert apart(frames) < tolerance
+    assert apart(with_ase(timestep * (1.0 + 1e-8))) > tolerance
+    # The file of the structure has eight digits; the numbers of the simulation come from the input.
+    for frame, row in zip(frames, table, strict=True):
+        expected = toy.predict(frame)
+        assert row[0] / ELECTRONVOLT == pytest.approx(float(expected.energies[0]), abs=1e-10)
+        stress = -expected.virials[0].T / frame.get_volume() * ELECTRONVOLT / ANGSTROM**3
+        order = ([0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2])
+        assert row[1:7] == pytest.approx(stress[order], rel=1e-9, abs=1e-14)
+
+
+BEADS = """<initialize nbeads="4"><file mode="ase" units="angstrom">ammonia.xyz</file>
+  <cell mode="manual" units="angstrom">[20, 0, 0, 0, 20, 0, 0, 0, 20]</cell>
+  <velocities mode="thermal" units="kelvin">300</velocities></initialize>"""
+STEP = '<timestep units="femtosecond">0.5</timestep>'
+OUTPUTS = "step, conserved, potential, atom_x(atom=1;bead=2)"
+MODEL = ("toys.py:springs", "ammonia.xyz")
+CHOSEN = {"rule": "klein", "inversion": True}
+
+
+def place(tmp_path: Path, folder: Path) -> Path:
+    for name in ("toys.py", "ammonia.xyz"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def in_process(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four beads, every force of which is an average over the Klein group with inversion."""
+    cwd = place(tmp_path_factory.mktemp("in_process"), folder)
+    finished(start_ipi(cwd, simulation(forcefield(*MODEL, **CHOSEN), BEADS, 30, OUTPUTS, STEP)))
+    return cwd
+
+
+# Over a socket
+
+
+@contextmanager
+def unix_name() -> Iterator[str]:
+    """The name of a socket that nobody else has; i-PI leaves its file behind where it is killed."""
+    name = f"goniometer_{os.getpid()}_{time.monotonic_ns()}"
+    try:
+        yield name
+    finally:
+        Path(f"/tmp/ipi_{name}").unlink(missing_ok=True)
+
+
+def socket_field(name: str) -> str:
+    return f'<ffsocket name="g" mode="unix"><address>{name}</address><latency>1e-3</latency></ffsocket>'
+
+
+def driver_command(name: str) -> list[str]:
+    module = [sys.executable, "-m", "goniometer.cli", "driver"]
+    return [*module, *MODEL, "--rule", "klein", "--inversion", "--unix", name, "--wait", "60"]
+
+
+def their_driver_command(name: str) -> list[str]:
+    parameters = "model={},structure={},rule=klein,inversion=true".format(*MODEL)
+    script = [sys.executable, str(BIN / "i-pi-driver-py"), "-u", "-a", name, "-m", "custom"]
+    return [*script, "-P", str(Path(ipi_pes.__file__)), "-o", parameters]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.002)
+
+
+def lines(log: Path) -> Counter[int]:
+    """How often each process has written its number."""
+    return Counter(int(line) for line in log.read_text().split()) if log.exists() else Counter()
+
+
+@contextmanager
+def served(cwd: Path, commands: list[Callable[[str], list[str]]]) -> Iterator[tuple]:
+    """i-PI and its drivers, all of which are there from the first step on; and the counts of their evaluations."""
+    with unix_name() as name:
+        path = f"/tmp/ipi_{name}"
+        environment = {"CALLS": str(cwd / "calls"), "LOADED": str(cwd / "loaded"), "SERVER": path}
+        drivers = [started(make(name), cwd, **environment) for make in commands]
+        wait_for(lambda: len(lines(cwd / "loaded")) == len(drivers), 120)
+        server = start_ipi(cwd, simulation(socket_field(name), BEADS, 30, OUTPUTS, STEP))
+        try:
+            yield server, drivers, lambda: lines(cwd / "calls")
+        finally:
+            for process in (server, *drivers):
+                process.kill()
+                process.communicate()
+
+
+def same_trajectory(one: Path, other: Path) -> bool:
+    outs = [(cwd / "run.out").read_text(encoding="utf-8") for cwd in (one, other)]
+    return final_state(one) == final_state(other) and outs[0] == outs[1]
+
+
+def test_two_drivers_give_the_trajectory_in_process_to_the_last_bit(
+    folder: Path, in_process: Path, tmp_path: Path
+) -> None:
+    cwd = place(tmp_path, folder)
+    with served(cwd, [driver_command, their_driver_command]) as (server, drivers, evaluations):
+        finished(server)
+        said = [finished(driver) for driver in drivers]
+    done = evaluations()
+    assert set(done) == {driver.pid for driver in drivers}
+    assert min(done.values()) > 0.2 * max(done.values()), done
+    assert "is done" in said[0]
+    assert same_trajectory(cwd, in_process)
+
+
+def test_one_digit_tells_two_trajectories_apart(in_process: Path, tmp_path: Path) -> None:
+    for name in ("RESTART", "run.out"):
+        (tmp_path / name).write_bytes((in_process / name).read_bytes())
+    assert same_trajectory(tmp_path, in_process)
+    text = (tmp_path / "RESTART").read_text(encoding="utf-8")
+    last = re.search(r"<p .*(\d)e[+-]\d\d\D*</p>", text, flags=re.DOTALL).start(1)
+    changed = str((int(text[last]) + 1) % 10)
+    (tmp_path / "RESTART").write_text(text[:last] + changed + text[last + 1 :], encoding="utf-8")
+    assert not same_trajectory(tmp_path, in_process)
+
+
+def test_a_driver_that_is_killed_in_mid_run_loses_nothing(folder: Path, in_process: Path, tmp_path: Path) -> None:
+    cwd = place(tmp_path, folder)
+    with served(cwd, [driver_command, driver_command]) as (server, drivers, evaluations):
+        victim, survivor = drivers
+        # Of about 500 evaluations; eight make an average, in the midst of which it is killed.
+        wait_for(lambda: evaluations()[victim.pid] >= 100)
+        victim.send_signal(signal.SIGKILL)
+        lost = evaluations()[victim.pid]
+        finished(server)
+        assert "is done" in finished(survivor)
+        victim.communicate(timeout=10)
+    assert victim.returncode == -signal.SIGKILL
+    done = evaluations()
+    assert done[victim.pid] <= lost + 8
+    assert done[survivor.pid] > done[victim.pid]
+    assert same_trajectory(cwd, in_process)
+
+
+# The protocol, without i-PI
+
+
+WHERE = Address("/tmp/ipi_test")
+LONE = molecule("NH3")
+CELL = 40.0 * np.eye(3)
+
+
+def word(text: str) -> bytes:
+    return text.ljust(12).encode()
+
+
+def init(text: str = "") -> bytes:
+    return word("INIT") + np.int32([0, len(text)]).tobytes() + text.encode()
+
+
+def posdata(positions: np.ndarray, cell: np.ndarray = CELL, inverse: np.ndarray | None = None) -> bytes:
+    inverse = np.linalg.inv(CELL) if inverse is None else inverse
+    return word("POSDATA") + b"".join(
+        part.tobytes() for part in (cell, inverse, np.int32(len(positions)), np.ascontiguousarray(positions))
+    )
+
+
+def exchanged(face: PotentialPES, sent: bytes) -> tuple[int, bytes]:
+    """How many structures were evaluated, and what was answered to a server that has said all it will say."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+        count = serve(face, ours, WHERE)
+        ours.shutdown(socket.SHUT_WR)
+        answers = bytearray()
+        while part := theirs.recv(4096):
+            answers += part
+        return count, bytes(answers)
+
+
+@pytest.fixture
+def face() -> PotentialPES:
+    return PotentialPES(MolecularToy(2, 1, 0.3, AXIS), LONE, "ammonia")
+
+
+def test_nothing_is_left_unread_while_a_structure_is_evaluated() -> None:
+    """Else a connection that breaks there is reset, and i-PI 3.3.1 does not survive that."""
+    ours, theirs = socket.socketpair()
+    unread: list[bytes] = []
+
+    class Peeking(PairToy):
+        def turned(self, structure: Atoms, matrices: np.ndarray) -> Iterator[Prediction]:
+            unread.append(ours.recv(1, socket.MSG_PEEK))
+            yield from super().turned(structure, matrices)
+
+    with ours, theirs:
+        theirs.sendall(init() + posdata(ANGSTROM * LONE.positions) + word("GETFORCE"))
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(ServerError, match="after 1 structures"):
+            serve(PotentialPES(Peeking(), LONE), ours, WHERE)
+    assert unread == [b""]
+
+
+def test_answers_are_those_of_the_protocol(face: PotentialPES) -> None:
+    positions = ANGSTROM * LONE.positions
+    status = word("STATUS")
+    sent = status + init("temperature : 3") + status + posdata(positions) + status + word("GETFORCE") + status
+    count, answers = exchanged(face, sent + word("EXIT"))
+    assert count == 1
+    energy, forces, virial, _ = face(CELL, positions)
+    expected = word("NEEDINIT") + word("READY") + word("HAVEDATA") + word("FORCEREADY")
+    expected += np.float64(energy).tobytes() + np.int32(4).tobytes() + forces.tobytes() + virial.tobytes()
+    assert answers == expected + np.int32(0).tobytes() + word("READY")
+
+
+BAD = ANGSTROM * LONE.positions.copy()
+BAD[2, 0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("sent", "error", "message"),
+    [
+        (b"", ServerError, "is gone, without an EXIT, after 0 structures"),
+        (word("STATUS"), ServerError, "is gone, without an EXIT"),
+        (posdata(ANGSTROM * LONE.positions)[:-5], ServerError, "is gone, without an EXIT"),
+        (b"HTTP/1.1 400 Bad Request\r\n", ServerError, "says 'HTTP/1.1 400', which is not of i-PI's protocol"),
+        (word("GETFORCE"), ServerError, "says 'GETFORCE'"),
+        (init("x : 1 , batch_size:8"), ServerError, "sends 8 structures at a time; set its <batch_size> to 1"),
+        (posdata(np.zeros((5, 3))) + word("GETFORCE"), InputError, "i-PI sends 5 atoms, but ammonia has 4"),
+        (posdata(BAD) + word("STATUS"), InputError, "the structure that i-PI sends: the position of atom 2 .* is NaN"),
+        (posdata(np.zeros((4, 3))) + word("STATUS"), InputError, "atoms 0 and 1 .* coincide"),
+        (posdata(BAD, inverse=np.eye(3)), ServerError, "a cell whose inverse is another's"),
+    ],
+)
+def test_what_a_server_cannot_say_is_refused(
+    face: PotentialPES, sent: bytes, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        exchanged(face, sent)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (np.full((3, 3), np.nan), "the cell has a component that is NaN"),
+        (np.diag([10.0, 10.0, 0.0]), "periodic along c, but cell vector c is zero"),
+        (np.array([[9.0, 9.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 9.0]]), "not independent"),
+    ],
+)
+def test_a_cell_that_cannot_be_taken_is_refused(cell: np.ndarray, message: str) -> None:
+    atoms = skewed()
+    sent = posdata(ANGSTROM * atoms.positions, cell, np.full((3, 3), np.inf)) + word("GETFORCE")
+    with pytest.raises(InputError, match=message):
+        exchanged(PotentialPES(PairToy(), atoms), sent)
+
+
+# The command line
+
+
+@pytest.fixture
+def run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["goniometer", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def refused(outcome: tuple[int, str, str], message: str) -> None:
+    code, _, err = outcome
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert re.search(message, err), err
+
+
+@contextmanager
+def listening(sent: bytes = b"", backlog: int = 1) -> Iterator[str]:
+    """A server that says one thing to whoever comes first, and leaves."""
+    with unix_name() as name, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"/tmp/ipi_{name}")
+        server.listen(backlog)
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                client.sendall(sent)
+
+        if sent:
+            threading.Thread(target=answer, daemon=True).start()
+        yield name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["toys.py:broken", "ammonia.xyz"], "no weights"),
+        (["nothing.pt", "ammonia.xyz"], "there is no model file 'nothing.pt'"),
+        (["toys.py:springs", "nothing.xyz"], "there is no file 'nothing.xyz'"),
+        (["toys.py:springs", "ammonia.xyz", "--rule", "octohedral"], "unknown rule 'octohedral'"),
+        (["toys.py:springs", "ammonia.xyz", "--strategy", "mean"], "there is no strategy 'mean'"),
+        (["toys.py:springs", "ammonia.xyz"], "nobody listens at /tmp/ipi_nobody: start i-PI first"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anybody_is_asked(run: Callable, arguments: list[str], message: str) -> None:
+    refused(run("driver", *arguments, "--unix", "nobody", "--wait", "0"), message)
+
+
+def test_a_driver_needs_one_address(run: Callable) -> None:
+    refused(run("driver", *MODEL), "a driver needs one address")
+    refused(run("driver", *MODEL, "--unix", "a", "--address", "31415"), "a driver needs one address")
+    refused(run("driver", *MODEL, "--address", "host"), "not of the form HOST:PORT")
+    refused(run("driver", *MODEL, "--unix", ""), "the name of a unix socket is empty")
+
+
+def test_addresses_are_on_this_machine_unless_another_is_named() -> None:
+    assert inet_address("31415").target == inet_address(":31415").target == ("localhost", 31415)
+    assert inet_address("[::1]:31415").target == ("::1", 31415)
+    assert inet_address("node7:31415").target == ("node7", 31415)
+    assert str(unix_address("water")) == "/tmp/ipi_water"
+    assert str(unix_address("./water")) == "./water"
+
+
+def test_a_port_where_nobody_listens(run: Callable) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    refused(run("driver", *MODEL, "--address", str(port), "--wait", "0"), f"nobody listens at localhost:{port}")
+
+
+def test_a_socket_file_that_was_left_behind(run: Callable) -> None:
+    with unix_name() as name:
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.bind(f"/tmp/ipi_{name}")
+        refused(run("driver", *MODEL, "--unix", name, "--wait", "0"), "nobody listens")
+
+
+def test_an_address_that_is_full(run: Callable) -> None:
+    with listening(backlog=0) as name, connected(unix_address(name)):
+        refused(run("driver", *MODEL, "--unix", name, "--wait", "0.2"), "is full: as many drivers wait there")
+
+
+def test_a_structure_from_the_server_that_cannot_be_taken(run: Callable) -> None:
+    with listening(posdata(np.zeros((192, 3))) + word("GETFORCE")) as name:
+        refused(run("driver", *MODEL, "--unix", name), "i-PI sends 192 atoms, but ammonia.xyz has 4")
+    with listening(posdata(BAD) + word("GETFORCE")) as name:
+        refused(run("driver", *MODEL, "--unix", name), "the position of atom 2")
+
+
+def test_a_server_that_leaves_with_and_without_a_word(run: Callable) -> None:
+    with listening(word("EXIT")) as name:
+        code, out, err = run("driver", *MODEL, "--unix", name)
+        assert (code, err) == (0, "")
+        assert "is done: 0 structures" in out
+    with listening(word("STATUS")) as name:
+        refused(run("driver", *MODEL, "--unix", name), "is gone, without an EXIT")
+
+
+def test_control_c_ends_a_driver_that_waits(folder: Path) -> None:
+    with unix_name() as name, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"/tmp/ipi_{name}")
+        server.listen(1)
+        server.settimeout(30)
+        driver = started(driver_command(name), folder)
+        client, _ = server.accept()
+        with client:
+            client.sendall(word("STATUS"))
+            assert client.recv(12) == word("NEEDINIT")
+            driver.send_signal(signal.SIGINT)
+            said, _ = driver.communicate(timeout=30)
+            assert client.recv(1) == b""
+    assert driver.returncode == 130
+    assert said.splitlines()[-1] == "goniometer: stopped"
+
+
+def test_a_driver_waits_for_its_server(folder: Path) -> None:
+    with unix_name() as name, socket.socket(socket.AF_UNIX) as server:
+        late = threading.Timer(0.3, lambda: (server.bind(f"/tmp/ipi_{name}"), server.listen(1)))
+        late.start()
+        with connected(unix_address(name), wait=20.0):
+            pass
+        late.join()
+
+
+# The line of i-PI's input
+
+
+def read_by_ipi(line: str) -> dict[str, object]:
+    """The parameters as i-PI understands them."""
+    from ipi.utils.io.inputs.io_xml import read_dict
+
+    return read_dict(re.search("<parameters>(.*)</parameters>", line)[1])
+
+
+def test_the_line_says_what_was_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    line = forcefield("toys.py:springs", "ammonia.xyz", rule="lebedev:3", inversion=False, options=["pull=0.5"], seed=0)
+    parameters = read_by_ipi(line)
+    assert parameters == {
+        "model": "toys.py:springs",
+        "structure": "ammonia.xyz",
+        "rule": "lebedev:3",
+        "inversion": False,
+        "options": "pull=0.5",
+    }
+    face = pes_from_input(**parameters, verbosity=True)
+    same = symmetrized(load("toys.py:springs", pull=0.5), "lebedev:3", False).predict(LONE)
+    positions = ANGSTROM * LONE.positions
+    # The file of the structure plays no part in the positions, only their conversion does.
+    assert face(CELL, positions)[0] / ELECTRONVOLT == pytest.approx(float(same.energies[0]), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"inverison": True}, "there is no parameter 'inverison'; the parameters are model, structure, rule"),
+        ({"structure": "box@:"}, None),
+        ({"model": None}, "lack the model"),
+        ({"inversion": "maybe"}, "'inversion' is 'maybe'; it must be of type bool"),
+        ({"seed": 1.5}, "'seed' is '1.5'; it must be of type int"),
+    ],
+)
+def test_parameters_that_make_no_sense(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, parameters: dict, message: str | None
+) -> None:
+    monkeypatch.chdir(folder)
+    given = {"model": "toys.py:springs", "structure": "ammonia.xyz", **parameters}
+    given = {key: value for key, value in given.items() if value is not None}
+    if message is None:
+        write("two.xyz", [LONE, LONE])
+        given["structure"], message = "two.xyz", "'two.xyz' holds 2 structures; one is needed: write two.xyz@0"
+    with pytest.raises(InputError, match=message):
+        pes_from_input(**given)
+
+
+def test_a_value_that_the_input_cannot_hold() -> None:
+    with pytest.raises(InputError, match=r"cannot hold the model .*: a comma"):
+        forcefield("a,b.pt", "molecule")
+
+
+def test_the_command_prints_the_line_and_tries_the_model(run: Callable) -> None:
+    code, out, err = run("ipi", *MODEL, "--rule", "klein")
+    assert (code, err) == (0, "")
+    assert out.strip() == forcefield(*MODEL, rule="klein")
+    refused(run("ipi", "toys.py:broken", "ammonia.xyz"), "no weights")
+    refused(run("ipi", *MODEL, "--option", "pull=1", "--option", "x=1"), "unexpected keyword argument")
+
+
+def test_averages_are_over_the_rule_that_is_named() -> None:
+    toy = MolecularToy(2, 1, 0.3, AXIS)
+    averaged = symmetrized(toy, "octahedral")
+    base = float(PairToy().predict(LONE).energies[0])
+    assert float(averaged.predict(LONE).energies[0]) == pytest.approx(base, abs=1e-12)
+    assert abs(float(toy.predict(LONE).energies[0]) - base) > 0.01
+    assert symmetrized(toy) is toy
+
+
+def test_batches_do_not_depend_on_a_clock() -> None:
+    assert pes("pet-water", "molecule").potential._sizes.fixed == 256
+    assert pes("pet-water", "box").potential._sizes.fixed == 4
+    assert pes("pet-water", "box", batch=2).potential._sizes.fixed == 2
+
+
+# The page
+
+
+def page_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = (block for block in page_blocks("python") if "input.xml" in block)
+    exec(compile(example, PAGE.name, "exec"), {"__name__": "documentation"})
+    finished(started([sys.executable, str(BIN / "i-pi"), "input.xml"], tmp_path))
+    table = np.loadtxt(tmp_path / "simulation.out")
+    assert len(table) == 6
+    # Energy is conserved: with these steps by some meV, where the potential alone changes by more.
+    assert np.ptp(table[:, 1]) < 0.02
+    assert np.ptp(table[:, 2]) > 0.02
+
+
+def test_the_commands_of_the_page_parse() -> None:
+    group = typer.main.get_command(app)
+    lines = [line for block in page_blocks("text") for line in block.splitlines() if line.startswith("goniometer ")]
+    assert lines
+    for line in lines:
+        _, name, *rest = shlex.split(line, comments=True)
+        group.commands[name].make_context(name, [each for each in rest if each != "&"])
+
+
+@pytest.mark.nightly
+def test_metatomic_model_over_two_drivers_is_that_in_process(tmp_path: Path) -> None:
+    """The packaged model, averaged, in float64: two drivers and one process, to the last bit."""
+    model = ("pet-water", "molecule")
+    chosen = {"rule": "octahedral", "dtype": "float64"}
+    atoms = goniometer.read_structures("molecule")[0].atoms
+    write(tmp_path / "molecule.xyz", atoms)
+    beads = BEADS.replace("ammonia.xyz", str(tmp_path / "molecule.xyz"))
+    ours, theirs = tmp_path / "in_process", tmp_path / "sockets"
+    ours.mkdir()
+    theirs.mkdir()
+    finished(start_ipi(ours, simulation(forcefield(*model, **chosen), beads, 20, OUTPUTS, STEP)), 300)
+    command = [sys.executable, "-m", "goniometer.cli", "driver", *model, "--rule", "octahedral", "--dtype", "float64"]
+    with unix_name() as name:
+        server = start_ipi(theirs, simulation(socket_field(name), beads, 20, OUTPUTS, STEP))
+        drivers = [started([*command, "--unix", name, "--wait", "60"], theirs) for _ in range(2)]
+        finished(server, 300)
+        counts = [int(re.search(r"(\d+) structures", finished(driver))[1]) for driver in drivers]
+    assert min(counts) > 0
+    assert same_trajectory(ours, theirs)
+
+
+def flexible(field: str, atoms: Atoms, folder: Path) -> str:
+    """Constant stress with a cell of any shape, started in motion and barely thermostatted."""
+    velocities = (
+        0.01 * np.random.default_rng(2).standard_normal((len(atoms), 3)) * np.sqrt(ELECTRONVOLT / Constants.amu)
+    )
+    system = f"""<initialize nbeads="1"><file mode="ase" units="angstrom">{folder}/crystal.xyz</file>
+      <cell mode="manual">{listed(columns(atoms))}</cell>
+      <positions mode="manual">{listed(ANGSTROM * atoms.positions)}</positions>
+      <velocities mode="manual">{listed(velocities)}</velocities></initialize>"""
+    text = simulation(field, system, 400, "step, conserved{electronvolt}", '<timestep units="femtosecond">1</timestep>')
+    bath = '<thermostat mode="langevin"><tau units="picosecond">1e6</tau></thermostat>'
+    barostat = f"""<barostat mode="flexible"><tau units="femtosecond">100</tau>{bath}
+      <h0>{listed(columns(atoms))}</h0></barostat>{bath}"""
+    text = text.replace('mode="nve">', f'mode="nst">{barostat}')
+    return text.replace("</temperature>", '</temperature><stress units="megapascal">[0,0,0,0,0,0,0,0,0]</stress>')
+
+
+TRANSPOSED = """
+from goniometer.symmetrize.ipi import pes_from_input
+__DRIVER_NAME__, __DRIVER_CLASS__ = "transposed", "made"
+
+def made(**parameters):
+    face = pes_from_input(**parameters)
+
+    def evaluate(cell, positions):
+        energy, forces, virial, text = face(cell, positions)
+        return energy, forces, (virial + virial.T) / 2, text
+
+    return evaluate
+"""
+
+
+@pytest.mark.nightly
+def test_a_flexible_cell_conserves_with_this_virial_and_not_with_its_symmetric_part(
+    folder: Path, tmp_path: Path
+) -> None:
+    atoms = skewed()
+    (tmp_path / "transposed.py").write_text(TRANSPOSED, encoding="utf-8")
+    right = forcefield(f"{folder}/toys.py:crystal", f"{folder}/crystal.xyz")
+    wrong = re.sub("<pes_path>.*</pes_path>", f"<pes_path>{tmp_path}/transposed.py</pes_path>", right)
+    drifts = []
+    for number, field in enumerate((right, wrong)):
+        cwd = tmp_path / str(number)
+        cwd.mkdir()
+        finished(start_ipi(cwd, flexible(field, atoms, folder)), 120)
+        drifts.append(np.ptp(np.loadtxt(cwd / "run.out")[:, 1]))
+    assert drifts[0] < 0.1 * drifts[1], drifts
+
+
+def test_only_a_potential_is_needed() -> None:
+    class Mine(Potential):
+        name = "mine"
+
+        def turned(self, structure: Atoms, matrices: np.ndarray) -> Iterator[Prediction]:
+            for _ in matrices:
+                yield Prediction(np.ones(1), np.zeros((1, len(structure), 3)))
+
+    energy, forces, _, text = PotentialPES(Mine(), LONE)(CELL, ANGSTROM * LONE.positions)
+    assert (energy, np.abs(forces).max(), text) == (ELECTRONVOLT, 0.0, "")

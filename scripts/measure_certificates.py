@@ -67,7 +67,7 @@ class Toy:
 
     def potential(self) -> SumOf:
         """The toys of the package that have this energy, and forces with it."""
-        return SumOf([MolecularToy(ell, (-1) ** ell, strength, axis) for ell, strength, axis in self.parts])
+        return SumOf([MolecularToy(ell, (-1) ** ell, strength, axis.tolist()) for ell, strength, axis in self.parts])
 
     def left(self, name: str, inversion: bool) -> float:
         """What the rule leaves of the energy, in eV: its mean over O(3) is zero, by the formula."""

@@ -31,7 +31,7 @@ from goniometer.cli.app import app
 from goniometer.errors import InputError, ServerError
 from goniometer.potentials import Potential, Prediction, load
 from goniometer.symmetrize import ipi_pes
-from goniometer.symmetrize.driver import Address, connected, inet_address, serve, unix_address
+from goniometer.symmetrize.driver import PREFIX, Address, connected, inet_address, serve, unix_address
 from goniometer.symmetrize.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
 from goniometer.symmetrize.named import symmetrized
 from goniometer.testing import MolecularToy, PairToy, PeriodicToy
@@ -149,7 +149,7 @@ def start_ipi(cwd: Path, text: str, **environment: str) -> subprocess.Popen[str]
     return started([sys.executable, str(BIN / "i-pi"), "input.xml"], cwd, **environment)
 
 
-def finished(process: subprocess.Popen[str], seconds: float = 20.0) -> str:
+def finished(process: subprocess.Popen[str], seconds: float = 60.0) -> str:
     """What a process said; it must have ended well."""
     try:
         said, _ = process.communicate(timeout=seconds)
@@ -344,7 +344,7 @@ def unix_name() -> Iterator[str]:
     try:
         yield name
     finally:
-        Path(f"/tmp/ipi_{name}").unlink(missing_ok=True)
+        Path(f"{PREFIX}{name}").unlink(missing_ok=True)
 
 
 def socket_field(name: str) -> str:
@@ -378,7 +378,7 @@ def lines(log: Path) -> Counter[int]:
 def served(cwd: Path, commands: list[Callable[[str], list[str]]]) -> Iterator[tuple]:
     """i-PI and its drivers, all of which are there from the first step on; and the counts of their evaluations."""
     with unix_name() as name:
-        path = f"/tmp/ipi_{name}"
+        path = f"{PREFIX}{name}"
         environment = {"CALLS": str(cwd / "calls"), "LOADED": str(cwd / "loaded"), "SERVER": path}
         drivers = [started(make(name), cwd, **environment) for make in commands]
         wait_for(lambda: len(lines(cwd / "loaded")) == len(drivers), 120)
@@ -442,7 +442,7 @@ def test_a_driver_that_is_killed_in_mid_run_loses_nothing(folder: Path, in_proce
 # The protocol, without i-PI
 
 
-WHERE = Address("/tmp/ipi_test")
+WHERE = Address("test")
 LONE = molecule("NH3")
 CELL = 40.0 * np.eye(3)
 
@@ -582,7 +582,7 @@ def refused(outcome: tuple[int, str, str], message: str) -> None:
 def listening(sent: bytes = b"", backlog: int = 1) -> Iterator[str]:
     """A server that says one thing to whoever comes first, and leaves."""
     with unix_name() as name, socket.socket(socket.AF_UNIX) as server:
-        server.bind(f"/tmp/ipi_{name}")
+        server.bind(f"{PREFIX}{name}")
         server.listen(backlog)
 
         def answer() -> None:
@@ -603,7 +603,7 @@ def listening(sent: bytes = b"", backlog: int = 1) -> Iterator[str]:
         (["toys.py:springs", "nothing.xyz"], "there is no file 'nothing.xyz'"),
         (["toys.py:springs", "ammonia.xyz", "--rule", "octohedral"], "unknown rule 'octohedral'"),
         (["toys.py:springs", "ammonia.xyz", "--strategy", "mean"], "there is no strategy 'mean'"),
-        (["toys.py:springs", "ammonia.xyz"], "nobody listens at /tmp/ipi_nobody: start i-PI first"),
+        (["toys.py:springs", "ammonia.xyz"], "nobody listens at .*ipi_nobody: start i-PI first"),
     ],
 )
 def test_what_cannot_be_used_is_said_before_anybody_is_asked(run: Callable, arguments: list[str], message: str) -> None:
@@ -621,7 +621,7 @@ def test_addresses_are_on_this_machine_unless_another_is_named() -> None:
     assert inet_address("31415").target == inet_address(":31415").target == ("localhost", 31415)
     assert inet_address("[::1]:31415").target == ("::1", 31415)
     assert inet_address("node7:31415").target == ("node7", 31415)
-    assert str(unix_address("water")) == "/tmp/ipi_water"
+    assert str(unix_address("water")) == f"{PREFIX}water"
     assert str(unix_address("./water")) == "./water"
 
 
@@ -635,7 +635,7 @@ def test_a_port_where_nobody_listens(run: Callable) -> None:
 def test_a_socket_file_that_was_left_behind(run: Callable) -> None:
     with unix_name() as name:
         with socket.socket(socket.AF_UNIX) as gone:
-            gone.bind(f"/tmp/ipi_{name}")
+            gone.bind(f"{PREFIX}{name}")
         refused(run("driver", *MODEL, "--unix", name, "--wait", "0"), "nobody listens")
 
 
@@ -662,7 +662,7 @@ def test_a_server_that_leaves_with_and_without_a_word(run: Callable) -> None:
 
 def test_control_c_ends_a_driver_that_waits(folder: Path) -> None:
     with unix_name() as name, socket.socket(socket.AF_UNIX) as server:
-        server.bind(f"/tmp/ipi_{name}")
+        server.bind(f"{PREFIX}{name}")
         server.listen(1)
         server.settimeout(30)
         driver = started(driver_command(name), folder)
@@ -679,7 +679,7 @@ def test_control_c_ends_a_driver_that_waits(folder: Path) -> None:
 
 def test_a_driver_waits_for_its_server(folder: Path) -> None:
     with unix_name() as name, socket.socket(socket.AF_UNIX) as server:
-        late = threading.Timer(0.3, lambda: (server.bind(f"/tmp/ipi_{name}"), server.listen(1)))
+        late = threading.Timer(0.3, lambda: (server.bind(f"{PREFIX}{name}"), server.listen(1)))
         late.start()
         with connected(unix_address(name), wait=20.0):
             pass
@@ -813,55 +813,6 @@ def test_metatomic_model_over_two_drivers_is_that_in_process(tmp_path: Path) -> 
         counts = [int(re.search(r"(\d+) structures", finished(driver))[1]) for driver in drivers]
     assert min(counts) > 0
     assert same_trajectory(ours, theirs)
-
-
-def flexible(field: str, atoms: Atoms, folder: Path) -> str:
-    """Constant stress with a cell of any shape, started in motion and barely thermostatted."""
-    velocities = (
-        0.01 * np.random.default_rng(2).standard_normal((len(atoms), 3)) * np.sqrt(ELECTRONVOLT / Constants.amu)
-    )
-    system = f"""<initialize nbeads="1"><file mode="ase" units="angstrom">{folder}/crystal.xyz</file>
-      <cell mode="manual">{listed(columns(atoms))}</cell>
-      <positions mode="manual">{listed(ANGSTROM * atoms.positions)}</positions>
-      <velocities mode="manual">{listed(velocities)}</velocities></initialize>"""
-    text = simulation(field, system, 400, "step, conserved{electronvolt}", '<timestep units="femtosecond">1</timestep>')
-    bath = '<thermostat mode="langevin"><tau units="picosecond">1e6</tau></thermostat>'
-    barostat = f"""<barostat mode="flexible"><tau units="femtosecond">100</tau>{bath}
-      <h0>{listed(columns(atoms))}</h0></barostat>{bath}"""
-    text = text.replace('mode="nve">', f'mode="nst">{barostat}')
-    return text.replace("</temperature>", '</temperature><stress units="megapascal">[0,0,0,0,0,0,0,0,0]</stress>')
-
-
-TRANSPOSED = """
-from goniometer.symmetrize.ipi import pes_from_input
-__DRIVER_NAME__, __DRIVER_CLASS__ = "transposed", "made"
-
-def made(**parameters):
-    face = pes_from_input(**parameters)
-
-    def evaluate(cell, positions):
-        energy, forces, virial, text = face(cell, positions)
-        return energy, forces, (virial + virial.T) / 2, text
-
-    return evaluate
-"""
-
-
-@pytest.mark.nightly
-def test_a_flexible_cell_conserves_with_this_virial_and_not_with_its_symmetric_part(
-    folder: Path, tmp_path: Path
-) -> None:
-    atoms = skewed()
-    (tmp_path / "transposed.py").write_text(TRANSPOSED, encoding="utf-8")
-    right = forcefield(f"{folder}/toys.py:crystal", f"{folder}/crystal.xyz")
-    wrong = re.sub("<pes_path>.*</pes_path>", f"<pes_path>{tmp_path}/transposed.py</pes_path>", right)
-    drifts = []
-    for number, field in enumerate((right, wrong)):
-        cwd = tmp_path / str(number)
-        cwd.mkdir()
-        finished(start_ipi(cwd, flexible(field, atoms, folder)), 120)
-        drifts.append(np.ptp(np.loadtxt(cwd / "run.out")[:, 1]))
-    assert drifts[0] < 0.1 * drifts[1], drifts
 
 
 def test_only_a_potential_is_needed() -> None:

@@ -61,7 +61,10 @@ def driver(
     model: Model,
     structure: Structure,
     unix: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The unix socket /tmp/ipi_NAME, or a path with a slash in it.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The <address> of a unix socket in i-PI's input, or a path with a slash in it."
+        ),
     ] = None,
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A port; without a host, of this machine.")

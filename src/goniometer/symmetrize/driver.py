@@ -7,6 +7,7 @@ Numbers are little-endian float64 and int32, in i-PI's units.
 
 from __future__ import annotations
 
+import inspect
 import re
 import socket
 import time
@@ -15,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from ipi.interfaces.sockets import InterfaceSocket
 
 from goniometer.errors import InputError, ServerError
 from goniometer.symmetrize.ipi import Answer, PotentialPES
 
-#: i-PI's own prefix of the paths of its unix sockets.
-PREFIX = "/tmp/ipi_"
+#: i-PI's own prefix of the paths of its unix sockets: ``ipi_`` in the system's folder of temporary files.
+PREFIX: str = inspect.signature(InterfaceSocket).parameters["sockets_prefix"].default
 
 _WORD = 12
 _RETRY_SECONDS = 0.1
@@ -39,7 +41,7 @@ class Address:
 
 
 def unix_address(name: str) -> Address:
-    """What i-PI calls the address of a unix socket: ``/tmp/ipi_NAME``, or a path if there is a slash in it."""
+    """What i-PI calls the address of a unix socket, ``PREFIX`` put before it; or a path, if there is a slash in it."""
     if not name:
         raise InputError("the name of a unix socket is empty; it must be the <address> of i-PI's input")
     return Address(name if "/" in name else PREFIX + name)

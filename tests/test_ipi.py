@@ -28,13 +28,12 @@ from ipi.utils.units import Constants
 import goniometer
 from goniometer.cli import main
 from goniometer.cli.app import app
+from goniometer.engines import ipi_pes
+from goniometer.engines.driver import PREFIX, Address, connected, inet_address, serve, unix_address
+from goniometer.engines.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
 from goniometer.errors import InputError, ServerError
 from goniometer.potentials import Potential, Prediction, load
-from goniometer.symmetrize import ipi_pes
-from goniometer.symmetrize.driver import PREFIX, Address, connected, inet_address, serve, unix_address
-from goniometer.symmetrize.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
-from goniometer.symmetrize.named import symmetrized
-from goniometer.testing import MolecularToy, PairToy, PeriodicToy
+from goniometer.testing import PairToy, PeriodicToy
 
 TOYS = """
 import os
@@ -83,7 +82,7 @@ def springs(pull=0.3):
     return Springs(pull)
 
 def crystal():
-    from goniometer.testing import PeriodicToy
+    from goniometer.testing import PairToy, PeriodicToy
     return PeriodicToy(2, 1, 0.1, 4.0, AXIS)
 
 def broken():
@@ -602,7 +601,8 @@ def listening(sent: bytes = b"", backlog: int = 1) -> Iterator[str]:
         (["nothing.pt", "ammonia.xyz"], "there is no model file 'nothing.pt'"),
         (["toys.py:springs", "nothing.xyz"], "there is no file 'nothing.xyz'"),
         (["toys.py:springs", "ammonia.xyz", "--rule", "octohedral"], "unknown rule 'octohedral'"),
-        (["toys.py:springs", "ammonia.xyz", "--strategy", "mean"], "there is no strategy 'mean'"),
+        (["toys.py:springs", "ammonia.xyz", "--strategy", "mean"], "the strategy is 'average'.*not 'mean'"),
+        (["toys.py:springs", "ammonia.xyz", "--strategy", "tumble"], "i-PI tells its drivers no time"),
         (["toys.py:springs", "ammonia.xyz"], "nobody listens at .*ipi_nobody: start i-PI first"),
     ],
 )
@@ -708,7 +708,7 @@ def test_the_line_says_what_was_asked_for(folder: Path, monkeypatch: pytest.Monk
         "options": "pull=0.5",
     }
     face = pes_from_input(**parameters, verbosity=True)
-    same = symmetrized(load("toys.py:springs", pull=0.5), "lebedev:3", False).predict(LONE)
+    same = goniometer.symmetrize(load("toys.py:springs", pull=0.5), "lebedev:3", inversion=False).predict(LONE)
     positions = ANGSTROM * LONE.positions
     # The file of the structure plays no part in the positions, only their conversion does.
     assert face(CELL, positions)[0] / ELECTRONVOLT == pytest.approx(float(same.energies[0]), abs=1e-12)
@@ -750,13 +750,32 @@ def test_the_command_prints_the_line_and_tries_the_model(run: Callable) -> None:
     refused(run("ipi", *MODEL, "--option", "pull=1", "--option", "x=1"), "unexpected keyword argument")
 
 
-def test_averages_are_over_the_rule_that_is_named() -> None:
-    toy = MolecularToy(2, 1, 0.3, AXIS)
-    averaged = symmetrized(toy, "octahedral")
-    base = float(PairToy().predict(LONE).energies[0])
-    assert float(averaged.predict(LONE).energies[0]) == pytest.approx(base, abs=1e-12)
-    assert abs(float(toy.predict(LONE).energies[0]) - base) > 0.01
-    assert symmetrized(toy) is toy
+@pytest.mark.parametrize("strategy", ["random", "frozen"])
+def test_turns_are_the_same_in_every_process_and_whatever_came_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.chdir(folder)
+    first, second = (pes(*MODEL, strategy=strategy, seed=1) for _ in range(2))
+    positions = ANGSTROM * LONE.positions
+    first(CELL, positions + 0.01)
+    np.testing.assert_array_equal(first(CELL, positions)[1], second(CELL, positions)[1])
+    other, raw = pes(*MODEL, strategy=strategy, seed=2), pes(*MODEL)
+    assert np.abs(first(CELL, positions)[1] - other(CELL, positions)[1]).max() > 1e-6
+    assert np.abs(first(CELL, positions)[1] - raw(CELL, positions)[1]).max() > 1e-6
+
+
+def test_a_frame_tumbles_with_the_structures_that_come(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    face = pes(*MODEL, strategy="tumble", timestep=0.5)
+    positions = ANGSTROM * LONE.positions
+    first = face(CELL, positions)[1]
+    np.testing.assert_array_equal(first, face(CELL, positions)[1])  # the same structure again is no step
+    assert face.potential.frame.step == 0
+    face(CELL, positions + 0.01)
+    assert face.potential.frame.step == 1
+    assert np.abs(first - face(CELL, positions)[1]).max() > 0.0
+    with pytest.raises(InputError, match="needs the time step"):
+        pes(*MODEL, strategy="tumble")
 
 
 def test_batches_do_not_depend_on_a_clock() -> None:

@@ -21,7 +21,9 @@ RuleName = Annotated[
     typer.Option("--rule", help="The rotations, see `goniometer rules`; without it the model is taken as it is."),
 ]
 Inversion = Annotated[bool, typer.Option(help="Include inversion.")]
-Strategy = Annotated[str, typer.Option(help="average, random or frozen: what is done with the rotations.")]
+Strategy = Annotated[
+    str, typer.Option(help="average, random, frozen, or (in process) tumble: what is done with the rotations.")
+]
 FixedBatch = Annotated[
     int | None, typer.Option("--batch", min=1, help="Copies evaluated at a time; by default by the number of atoms.")
 ]
@@ -40,16 +42,18 @@ def ipi(
     dtype: Dtype = None,
     forces: Forces = "conservative",
     batch: FixedBatch = None,
+    timestep: Annotated[float | None, typer.Option(help="Of the simulation, in fs, for tumble.")] = None,
     name: Annotated[str, typer.Option(help="What i-PI's input calls it.")] = "goniometer",
 ) -> None:
     """Print the line of i-PI's input that evaluates a model in process. The model is tried before.
 
     `goniometer driver` does the same in a process of its own.
     """
-    from goniometer.symmetrize.ipi import forcefield, pes
+    from goniometer.engines.ipi import forcefield, pes
 
     parameters: dict[str, Any] = {"rule": rule, "inversion": inversion, "strategy": strategy, "seed": seed}
     parameters |= {"options": options, "device": device, "dtype": dtype, "forces": forces, "batch": batch}
+    parameters["timestep"] = timestep
     line = forcefield(model, structure, name=name, **parameters)
     face = pes(model, structure, **parameters)
     face.potential.predict(face.structure)
@@ -84,12 +88,16 @@ def driver(
 
     Exit code 0 after i-PI says EXIT; 2 if the model, the server or a structure cannot be used.
     """
+    from goniometer.engines.driver import connected, inet_address, serve, unix_address
+    from goniometer.engines.ipi import pes
     from goniometer.errors import InputError
-    from goniometer.symmetrize.driver import connected, inet_address, serve, unix_address
-    from goniometer.symmetrize.ipi import pes
 
     if (unix is None) == (address is None):
         raise InputError("a driver needs one address: --unix NAME, or --address HOST:PORT")
+    if strategy == "tumble":
+        raise InputError(
+            "i-PI tells its drivers no time, which a tumbling frame needs: take it in process, by goniometer ipi"
+        )
     where = unix_address(unix) if unix is not None else inet_address(str(address))
     parameters: dict[str, Any] = {"rule": rule, "inversion": inversion, "strategy": strategy, "seed": seed}
     parameters |= {"options": options, "device": device, "dtype": dtype, "forces": forces, "batch": batch}

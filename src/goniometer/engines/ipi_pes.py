@@ -3,7 +3,7 @@
 i-PI reads two names from it and calls what the second one means with the parameters of its input.
 """
 
-from goniometer.symmetrize.ipi import pes_from_input
+from goniometer.engines.ipi import pes_from_input
 
 __all__ = ["pes_from_input"]
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from ipi.interfaces.sockets import InterfaceSocket
 
+from goniometer.engines.ipi import Answer, PotentialPES
 from goniometer.errors import InputError, ServerError
-from goniometer.symmetrize.ipi import Answer, PotentialPES
 
 #: i-PI's own prefix of the paths of its unix sockets: ``ipi_`` in the system's folder of temporary files.
 PREFIX: str = inspect.signature(InterfaceSocket).parameters["sockets_prefix"].default

@@ -22,7 +22,7 @@ from goniometer.data import check_structure, read_structures
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import is_factory, load, parse_options
-from goniometer.symmetrize.named import symmetrized
+from goniometer.symmetrized import symmetrize
 
 # The units that i-PI calls angstrom and electronvolt, so that what it prints in them is what the potential saw and
 # said. The force is their quotient: i-PI's own ev/ang differs from it by 1e-7, and would not be the gradient.
@@ -41,7 +41,8 @@ class PotentialPES:
     """A potential as i-PI calls it, for structures like the one that is given.
 
     i-PI sends positions and a cell; the kinds of the atoms and the directions that are periodic are those of the
-    structure, and so are cell vectors along directions that are not. Nothing is kept from one call to the next.
+    structure, and so are cell vectors along directions that are not. Nothing is kept from one call to the next, but for
+    the frame of a tumbling potential, which goes on with every new structure.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class PotentialPES:
 
     def evaluate(self, cell: Float64[np.ndarray, "3 3"], positions: np.ndarray) -> Answer:
         """Evaluate one structure."""
-        prediction = self.potential.predict(self._received(cell, positions))
+        prediction = self.potential.follow(self._received(cell, positions))
         virials = prediction.virials
         virial = np.full((3, 3), np.nan) if virials is None else -ELECTRONVOLT * virials[0].T
         return (
@@ -107,6 +108,7 @@ def pes(
     dtype: str | None = None,
     forces: str = "conservative",
     batch: int | None = None,
+    timestep: float | None = None,
 ) -> PotentialPES:
     """The face of a model that is described by names and numbers, as in i-PI's input.
 
@@ -116,8 +118,10 @@ def pes(
         As for :func:`goniometer.load`.
     structure
         A file with one structure (``file.xyz@0`` chooses one of several), or the name of a packaged one.
-    rule, inversion, strategy, seed
-        How it is symmetrized: a rule as for :func:`goniometer.rule`; none leaves the model as it is.
+    rule, inversion, strategy, seed, timestep
+        How it is symmetrized, as for :func:`goniometer.symmetrize`. Without a rule ``average`` leaves the model as it
+        is, and the other strategies turn it alone, without its inverse. The time step, in fs, belongs to ``tumble``:
+        one system of one bead, whose forces are asked for once a step.
     options
         Arguments of a factory: ``"epsilon=0.01 cutoff=5"``, or a list of such pairs.
     batch
@@ -134,7 +138,17 @@ def pes(
         batch = max(1, ATOMS_AT_ONCE // len(atoms))
     pairs = parse_options(options.split() if isinstance(options, str) else options or [])
     potential = load(model, device=device, dtype=dtype, forces=forces, batch=batch, options=pairs)
-    return PotentialPES(symmetrized(potential, rule, inversion, strategy, seed), atoms, name)
+    return PotentialPES(_symmetrized(potential, rule, inversion, strategy, seed, timestep), atoms, name)
+
+
+def _symmetrized(
+    potential: Potential, rule: str | None, inversion: bool, strategy: str, seed: int, timestep: float | None
+) -> Potential:
+    if rule is None and strategy == "average":
+        return potential
+    if rule is None:
+        rule, inversion = "identity", False
+    return symmetrize(potential, rule, inversion=inversion, strategy=strategy, seed=seed, timestep=timestep)
 
 
 def pes_from_input(**parameters: Any) -> PotentialPES:
@@ -153,6 +167,8 @@ def pes_from_input(**parameters: Any) -> PotentialPES:
     for key, kind in (("inversion", bool), ("seed", int), ("batch", int)):
         if not isinstance(given.get(key, kind()), kind):
             raise InputError(f"the parameter '{key}' is '{given[key]}'; it must be of type {kind.__name__}")
+    if not isinstance(given.get("timestep", 1.0), int | float):
+        raise InputError(f"the parameter 'timestep' is '{given['timestep']}'; it must be a number, in fs")
     return pes(**given)
 
 

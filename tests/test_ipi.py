@@ -33,7 +33,7 @@ from goniometer.engines.driver import PREFIX, Address, connected, inet_address, 
 from goniometer.engines.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
 from goniometer.errors import InputError, ServerError
 from goniometer.potentials import Potential, Prediction, load
-from goniometer.testing import PairToy, PeriodicToy
+from goniometer.testing import MolecularToy, PairToy, PeriodicToy
 
 TOYS = """
 import os
@@ -82,7 +82,7 @@ def springs(pull=0.3):
     return Springs(pull)
 
 def crystal():
-    from goniometer.testing import PairToy, PeriodicToy
+    from goniometer.testing import MolecularToy, PairToy, PeriodicToy
     return PeriodicToy(2, 1, 0.1, 4.0, AXIS)
 
 def broken():

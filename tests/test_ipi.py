@@ -31,7 +31,7 @@ from goniometer.cli.app import app
 from goniometer.engines import ipi_pes
 from goniometer.engines.driver import PREFIX, Address, connected, inet_address, serve, unix_address
 from goniometer.engines.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
-from goniometer.errors import InputError, ServerError
+from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction, load
 from goniometer.testing import MolecularToy, PairToy, PeriodicToy
 
@@ -832,6 +832,16 @@ def test_metatomic_model_over_two_drivers_is_that_in_process(tmp_path: Path) -> 
         counts = [int(re.search(r"(\d+) structures", finished(driver))[1]) for driver in drivers]
     assert min(counts) > 0
     assert same_trajectory(ours, theirs)
+
+
+def test_an_answer_that_is_not_finite_does_not_reach_ipi() -> None:
+    class Broken(PairToy):
+        def turned(self, structure: Atoms, matrices: np.ndarray) -> Iterator[Prediction]:
+            for part in super().turned(structure, matrices):
+                yield Prediction(part.energies, np.nan * part.forces)
+
+    with pytest.raises(PotentialError, match="PairToy gave forces that are not finite"):
+        PotentialPES(Broken(), LONE)(CELL, ANGSTROM * LONE.positions)
 
 
 def test_only_a_potential_is_needed() -> None:

@@ -185,6 +185,7 @@ class Planned(Potential):
         self.potential, self.tolerances = potential, tolerances
         self.plan: RulePlan | None = None
         self._averaged: Averaged | None = None
+        self._refused: PotentialError | None = None
         self.name = f"{potential.name} averaged to {', '.join(f'{k} {v}' for k, v in tolerances.items())}"
         inherit(self, potential)
         if structures is not None:
@@ -196,11 +197,14 @@ class Planned(Potential):
         return averaged.turned(structure, matrices)
 
     def _settle(self, structures: Any) -> Averaged:
+        if self._refused is not None:
+            raise self._refused
         made = plan(self.potential, structures, **self.tolerances)
         if not made.certified:
-            raise PotentialError(
+            self._refused = PotentialError(
                 f"{self.potential.name} is not certified to {', '.join(made.tolerances)} with {made.rule} ({made.n} "
                 f"evaluations): {made.reason}"
             )
+            raise self._refused
         self.plan, self._averaged = made, Averaged(self.potential, named_rule(made.rule, made.inversion))
         return self._averaged

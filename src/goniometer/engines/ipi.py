@@ -20,7 +20,7 @@ from jaxtyping import Float64
 
 from goniometer.data import check_structure, read_structures
 from goniometer.errors import InputError
-from goniometer.potentials.base import Potential
+from goniometer.potentials.base import Potential, checked
 from goniometer.potentials.loading import is_factory, load, parse_options
 from goniometer.symmetrized import symmetrize
 
@@ -75,7 +75,8 @@ class PotentialPES:
 
     def evaluate(self, cell: Float64[np.ndarray, "3 3"], positions: np.ndarray) -> Answer:
         """Evaluate one structure."""
-        prediction = self.potential.follow(self._received(cell, positions))
+        atoms = self._received(cell, positions)
+        prediction = checked(self.potential.follow(atoms), atoms, self.potential.name)
         virials = prediction.virials
         virial = np.full((3, 3), np.nan) if virials is None else -ELECTRONVOLT * virials[0].T
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Literal
 
@@ -57,6 +58,8 @@ class RandomlyTurned(Potential):
         self.name = f"{potential.name} averaged over {described(over)}, turned at random"
         inherit(self, potential)
         self.stochastic = True
+        # From one structure to the next the turn is another: there is no surface that forces could be the gradient of.
+        self.conservative = self.conservative and key == "step"
 
     @property
     def moment(self) -> Hashable:
@@ -76,9 +79,12 @@ class RandomlyTurned(Potential):
 
 
 def frozen(over: Rule, seed: int, proper: bool = False) -> Rule:
-    """The rule, turned at random once: its average is one smooth surface, drawn by the seed."""
+    """The rule, turned at random once: its average is one smooth surface, drawn by the seed.
+
+    The turn may be improper, and so is not that of :meth:`goniometer.rotations.Rule.turned_at_random`.
+    """
     turned = over.turned(*random_turn(proper, seed))
-    return Rule(turned.name, turned.matrices, turned.weights, turned.degree, turned.inversion, seed)
+    return replace(turned, seed=seed)
 
 
 def random_turn(proper: bool, *key: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from goniometer.symmetrize.average import averages, described, inherit
 from goniometer.symmetrize.random import fingerprint, random_turn
 
 #: Defaults in fs: the time of one turn at the rms angular velocity, and the time in which the velocity is forgotten.
-PERIOD, MEMORY = 1000.0, 2000.0
+PERIOD, MEMORY = 1000.0, 1000.0
 
 
 @dataclass(frozen=True)

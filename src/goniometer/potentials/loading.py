@@ -158,7 +158,7 @@ def model_file(spec: Any) -> Path:
 
     Raises :class:`InputError` if there is none, or if it is not one.
     """
-    if not isinstance(spec, str | Path) or _is_factory(spec):
+    if not isinstance(spec, str | Path) or is_factory(spec):
         what = f"'{spec}' is a function" if isinstance(spec, str | Path) else _described(spec)
         raise InputError(f"a metatomic model is needed, a packaged name or the path of a .pt file, and {what}")
     path = _model_path(spec)

@@ -49,11 +49,12 @@ Evaluation = Callable[[], tuple[float, np.ndarray]]
 
 
 class Contender(NamedTuple):
-    """How to evaluate a structure, how many rotations that takes, and a word on how."""
+    """How to evaluate a structure, how many rotations that takes, a word on how, and the time if it is known."""
 
     evaluate: Evaluation
     rotations: int
     how: str = ""
+    seconds: float | None = None
 
 
 def structure_of(name: str) -> Atoms:
@@ -61,13 +62,13 @@ def structure_of(name: str) -> Atoms:
     return read_structures(source)[0].atoms * repeat
 
 
-def goniometer_here(atoms: Atoms, degree: int) -> Contender:
+def goniometer_here(atoms: Atoms, degree: int, repeat: int) -> Contender:
     """The averaged potential on its defaults."""
     potential = goniometer.symmetrize(str(MODEL), f"degree:{degree}")
     return Contender(_predict(potential, atoms), len(potential.rule), potential.rule.name)
 
 
-def goniometer_general(atoms: Atoms, degree: int) -> Contender:
+def goniometer_general(atoms: Atoms, degree: int, repeat: int) -> Contender:
     """The same without the code that is made for PET, as any other metatomic model is evaluated."""
     from goniometer.potentials.metatomic import MetatomicPotential
 
@@ -76,10 +77,11 @@ def goniometer_general(atoms: Atoms, degree: int) -> Contender:
     return Contender(_predict(potential, atoms), len(potential.rule), potential.rule.name)
 
 
-def exported(atoms: Atoms, degree: int) -> Contender:
+def exported(atoms: Atoms, degree: int, repeat: int) -> Contender:
     """The exported model through metatomic-ase."""
-    from goniometer.symmetrize.export import export
     from metatomic_ase import MetatomicCalculator
+
+    from goniometer.symmetrize.export import export
 
     over = goniometer.rule(f"degree:{degree}", inversion=True)
     path = Path(tempfile.mkdtemp()) / "averaged.pt"
@@ -87,29 +89,30 @@ def exported(atoms: Atoms, degree: int) -> Contender:
     return Contender(_calculate(MetatomicCalculator(str(path), device="cpu"), atoms), len(over), over.name)
 
 
-def symmetrized_calculator(atoms: Atoms, degree: int) -> Contender:
+def symmetrized_calculator(atoms: Atoms, degree: int, repeat: int) -> Contender:
     """metatomic-ase's SymmetrizedCalculator, at the best of its batch sizes."""
-    from peers_metatomic import symmetrized_calculator as make
+    from peers.symmetrized import symmetrized_calculator as make
 
     return _best(lambda batch: make(atoms, MODEL, degree, True, batch), (4, 32))
 
 
-def symmetrized_model(atoms: Atoms, degree: int) -> Contender:
+def symmetrized_model(atoms: Atoms, degree: int, repeat: int) -> Contender:
     """metatomic's SymmetrizedModel, energy and its gradient, at the best of its batch sizes."""
-    from peers_metatomic import symmetrized_model as make
+    from peers.symmetrized import symmetrized_model as make
 
     return _best(lambda batch: make(atoms, MODEL, degree, True, batch), (4, 32) if len(atoms) < 500 else (1, 4))
 
 
-def ffrotations(atoms: Atoms, degree: int) -> Contender:
-    """i-PI's ffrotations over batched ffdirect, with the smallest of its Legendre grids that reaches the degree."""
-    from peers import ffrotations as make
+def ffrotations(atoms: Atoms, degree: int, repeat: int) -> Contender:
+    """i-PI's ffrotations over batched ffdirect, with the smallest of its grids that reaches the degree."""
+    from peers.ffrotations import ffrotations as time_of
 
-    grid = degree // 2 + 1 if degree % 2 == 0 else (degree + 1) // 2 + 1
-    return make(atoms, MODEL, grid, True)
+    # An order L of its Lebedev grids is exact to degree L − 1; L is odd.
+    peer = time_of(atoms, MODEL, degree + 1 + degree % 2, True, repeat)
+    return Contender(lambda: (float("nan"), peer.forces), peer.copies, "Lebedev", peer.seconds)
 
 
-CONTENDERS: dict[str, Callable[[Atoms, int], Contender]] = {
+CONTENDERS: dict[str, Callable[[Atoms, int, int], Contender]] = {
     "goniometer": goniometer_here,
     "goniometer, any model": goniometer_general,
     "goniometer, exported": exported,
@@ -190,12 +193,13 @@ def worker(name: str, contender: str, degree: int, repeat: int, forces: Path) ->
     from metatomic_ase import MetatomicCalculator
 
     atoms = structure_of(name)
+    warm = 3 if len(atoms) < 500 else 1
     single = seconds(_calculate(MetatomicCalculator(str(MODEL), device="cpu"), atoms), max(5, repeat), warm=5)
     if contender == "limit":
         return {"single": single, "per_rotation": limit_per_rotation(atoms, degree, repeat)}
     before = peak_memory_bytes()
-    made = CONTENDERS[contender](atoms, degree)
-    whole = seconds(made.evaluate, repeat)
+    made = CONTENDERS[contender](atoms, degree, repeat)
+    whole = seconds(made.evaluate, repeat, warm) if made.seconds is None else made.seconds
     energy, found = made.evaluate()
     np.save(forces, found)
     return {

@@ -1,6 +1,4 @@
-"""Peers, each timed over whole evaluations of energy and forces with the same model file: i-PI's ``ffrotations``.
-
-    python benchmarks/peers.py [--structure box] [--order 5] [--batch 4] [--repeat 2]
+"""i-PI's ``ffrotations``, timed over whole evaluations of energy and forces with the same model file.
 
 An order L of i-PI's grids is exact to degree L − 1 in mode lebedev, 2L − 2 in mode legendre, as our own proof of rules
 finds; inversion doubles the evaluations.
@@ -8,7 +6,6 @@ finds; inversion doubles the evaluations.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import tempfile
@@ -109,41 +106,3 @@ def _forcefield(text: str) -> Any:
         warnings.simplefilter("ignore")
         field.parse(node)
         return field.fetch()
-
-
-def main() -> None:
-    """Time the peer on one structure, and compare its forces with those of the response over the same degree."""
-    import goniometer
-    from goniometer.potentials.loading import packaged_models
-    from goniometer.symmetrize import response
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--structure", default="molecule")
-    parser.add_argument("--order", type=int, default=5)
-    parser.add_argument("--mode", choices=["lebedev", "legendre"], default="lebedev")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--repeat", type=int, default=2)
-    arguments = parser.parse_args()
-    model = Path(goniometer.__file__).parent / "data" / "models" / f"{packaged_models()[0]}.pt"
-    atoms = goniometer.read_structures(arguments.structure)[0].atoms
-    peer = ffrotations(
-        atoms, model, arguments.order, True, arguments.repeat, grid_mode=arguments.mode, batch=arguments.batch
-    )
-    potential = goniometer.load(str(model))
-    potential.predict(atoms)
-    start = time.perf_counter()
-    raw = potential.predict(atoms).forces[0]
-    single = time.perf_counter() - start
-    rule = goniometer.rule("lebedev:14" if len(atoms) < 20 else "octahedral", inversion=True)
-    exact = np.tensordot(rule.weights, response(potential, atoms, rule.matrices).forces, 1)
-    print(
-        f"{arguments.structure}: ffrotations, {arguments.mode} {arguments.order} with inversion, {peer.copies} copies"
-    )
-    print(f"  {peer.seconds:.3g} s, {peer.seconds / single:.3g} single evaluations of {1e3 * single:.3g} ms")
-    for name, forces in (("ffrotations", peer.forces), ("the model itself", raw)):
-        error = 1e3 * np.sqrt(((forces - exact) ** 2).mean())
-        print(f"  forces of {name}: rms {error:.3g} meV/Å from the average over {rule.name}")
-
-
-if __name__ == "__main__":
-    main()

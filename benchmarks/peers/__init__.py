@@ -1,0 +1,1 @@
+"""Other implementations of the same averages, ready to be timed beside ours."""

@@ -382,3 +382,30 @@ def test_the_numbers_are_those_of_metatomic_ase(build, degree: int, inversion: b
     # Control: there is something to average.
     raw = potential.predict(structure)
     assert np.sqrt(np.mean((raw.forces - found.forces) ** 2)) > 10 * allowed["forces"]
+
+
+@pytest.mark.parametrize("build", [water, wet_cell], ids=["molecule", "crystal"])
+def test_the_numbers_are_those_of_metatomics_symmetrized_model(build) -> None:
+    """Energy and its gradient over the rotations that it uses, in float64."""
+    calculators = pytest.importorskip("metatomic_ase")
+    torch = pytest.importorskip("torch")
+    from metatomic.torch import load_atomistic_model
+    from metatomic.torch.o3 import SymmetrizedModel
+
+    model = load_atomistic_model(str(packaged_files("models", ".pt")["pet-water"])).to(dtype=torch.float64)
+    model.capabilities().dtype = "float64"
+    wrapped = SymmetrizedModel.wrap(model, max_angular_momentum_grid=1, batch_size=8).to(dtype=torch.float64)
+    inner = wrapped.module
+    rotations = torch.cat([batch._matrices for batch in inner._batches]).double().numpy()
+    weights = inner._rotation_weights.double().numpy()
+    structure = build()
+    calculator = calculators.MetatomicCalculator(wrapped, device="cpu")
+    with torch.jit.optimized_execution(False):
+        calculator.calculate(structure, ["energy", "forces"], ["positions"])
+    over = Rule("peer", rotations, weights / weights.sum(), 1).with_inversion()
+    potential = goniometer.load("pet-water", dtype="float64", batch=8)
+    found = symmetrize(potential, over).predict(structure)
+    assert calculator.results["energy"] == pytest.approx(found.energies[0], abs=1e-10)
+    np.testing.assert_allclose(calculator.results["forces"], found.forces[0], atol=1e-10, rtol=0.0)
+    # Control: there is something to average.
+    assert np.abs(potential.predict(structure).forces - found.forces).max() > 1e-3

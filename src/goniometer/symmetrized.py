@@ -13,7 +13,7 @@ from goniometer.data import read_structures
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.potentials.loading import load
-from goniometer.probe.plan import RulePlan, plan
+from goniometer.probe.plan import RulePlan, parse_tolerances, plan
 from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
 from goniometer.symmetrize.average import Averaged, inherit
@@ -75,7 +75,7 @@ def symmetrize(
     timestep, period, memory
         Of ``tumble``, in fs: see :class:`goniometer.symmetrize.Tumbling`. The time step has to be given.
     space_group
-        With ``average``: a reference crystal whose symmetry all structures keep, so that fewer elements are
+        With ``average``: a reference crystal (Atoms) whose symmetry all structures keep, so that fewer elements are
         evaluated; see :class:`goniometer.symmetrize.CrystalAveraged`.
     force_tolerance, energy_tolerance, stress_tolerance, structures
         With ``rule="plan"``: as for :func:`goniometer.plan`.
@@ -99,8 +99,14 @@ def symmetrize(
         space_group=space_group,
         structures=structures,
     )
+    if space_group is not None and not isinstance(space_group, Atoms):
+        raise InputError(f"the space group is that of a crystal, given as Atoms, not as {type(space_group).__name__}")
+    for name, number, kind in (("seed", seed, int), ("timestep", timestep or 1.0, int | float)):
+        if isinstance(number, bool) or not isinstance(number, kind):
+            raise InputError(f"{name} is a number{'' if kind is int else ' of fs'}, not {number!r}")
     inner = load(potential)
     if rule == PLAN:
+        parse_tolerances(**tolerances)
         return Planned(inner, tolerances, structures)
     over = _rule(rule, inversion)
     if strategy == "random":

@@ -21,7 +21,7 @@ def export(
     ],
     rule: Annotated[str, typer.Option(metavar="NAME", help="What to average over; see `goniometer rules`.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The model file to write.")],
-    inversion: Annotated[bool, typer.Option(help="Include inversion.")] = False,
+    inversion: Annotated[bool, typer.Option(help="Include inversion.")] = True,
     dtype: Dtype = None,
     batch: Annotated[
         int | None,

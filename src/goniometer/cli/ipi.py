@@ -18,7 +18,11 @@ Structure = Annotated[
 ]
 RuleName = Annotated[
     str | None,
-    typer.Option("--rule", help="The rotations, see `goniometer rules`; without it the model is taken as it is."),
+    typer.Option(
+        "--rule",
+        help="The rotations, see `goniometer rules`. Without it, average takes the model as it is, and the other "
+        "strategies turn it alone, without its inverse.",
+    ),
 ]
 Inversion = Annotated[bool, typer.Option(help="Include inversion.")]
 Strategy = Annotated[
@@ -92,8 +96,10 @@ def driver(
     from goniometer.engines.ipi import pes
     from goniometer.errors import InputError
 
-    if (unix is None) == (address is None):
-        raise InputError("a driver needs one address: --unix NAME, or --address HOST:PORT")
+    if unix is not None and address is not None:
+        raise InputError("a driver has one address, and two are given: leave out --unix or --address")
+    if unix is None and address is None:
+        raise InputError("a driver needs an address: --unix NAME, or --address HOST:PORT")
     if strategy == "tumble":
         raise InputError(
             "i-PI tells its drivers no time, which a tumbling frame needs: take it in process, by goniometer ipi"

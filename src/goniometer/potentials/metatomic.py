@@ -438,6 +438,8 @@ def _take_baseline(model: AtomisticModel, energy: str) -> dict[int, float]:
 
 def _first_line(error: BaseException) -> str:
     """The line of an error that says something: TorchScript puts a traceback before its message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # What C++ adds below its message are frames of its stack.
+    message = str(error).partition("Exception raised from")[0].partition("frame #")[0]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     telling = [line for line in lines if "Error" in line or "error" in line]
     return (telling or lines or [type(error).__name__])[-1][:300]

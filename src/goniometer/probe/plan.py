@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ase import Atoms
 from goniometer.errors import InputError
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import load
+from goniometer.probe.document import read_probe
 from goniometer.probe.measure import Progress, probe
 from goniometer.probe.residuals import TAIL
 from goniometer.probe.result import Figure, ProbeResult, Residual, RuleResidual, StructureResult
@@ -101,7 +103,8 @@ def plan(
     Parameters
     ----------
     source
-        A :class:`ProbeResult`, or a potential (or what :func:`goniometer.load` takes) that is then probed.
+        A :class:`ProbeResult` or the JSON file of one, or a potential (or what :func:`goniometer.load` takes) that is
+        then probed.
     structures
         For the probe; see :func:`goniometer.probe`. None if ``source`` is a result, which has its own.
     force, energy, stress
@@ -120,7 +123,9 @@ def plan(
         If no tolerance is given, if none of the known rules is predicted to meet them, or if ``structures`` are given
         beside a result.
     """
-    tolerances = _tolerances(force=force, energy=energy, stress=stress)
+    tolerances = parse_tolerances(force=force, energy=energy, stress=stress)
+    if isinstance(source, str | Path) and Path(source).suffix == ".json":
+        source = read_probe(source)
     if isinstance(source, ProbeResult):
         if structures is not None:
             raise InputError(
@@ -150,7 +155,8 @@ def plan(
     return _certified(certifier, result, meeting[:ATTEMPTS], tolerances, seed, progress)
 
 
-def _tolerances(**given: str | float | Tolerance | None) -> list[Tolerance]:
+def parse_tolerances(**given: str | float | Tolerance | None) -> list[Tolerance]:
+    """Tolerances of ``force``, ``energy`` and ``stress``, where a number is in eV/Å, eV and eV/Å³; one at least."""
     units = {"force": "eV/Å", "energy": "eV", "stress": "eV/Å³"}
     found = []
     for quantity, value in given.items():

@@ -58,6 +58,8 @@ def parse_tolerance(quantity: str, text: str) -> Tolerance:
     unit = match[2].replace("μ", "µ").replace("ueV", "µeV")
     unit = unit.replace("Angstrom", "A").replace("angstrom", "A").replace("A", "Å")
     unit = unit.replace("^3", "³").replace("Å3", "Å³")
+    if not unit:
+        raise InputError(f"'{text}' has no unit for {quantity}; it must be one of {known}")
     if unit not in _UNITS[kind]:
         raise InputError(f"'{match[2]}' is no unit for {quantity} in '{text}'; it must be one of {known}")
     value = float(match[1]) * _UNITS[kind][unit]

@@ -46,7 +46,7 @@ def export(
     rule: str | Rule,
     path: str | Path,
     *,
-    inversion: bool = False,
+    inversion: bool = True,
     dtype: str | None = None,
     batch: int | None = None,
 ) -> Exported:
@@ -84,10 +84,10 @@ def export(
         raise InputError(f"a batch holds at least one copy, not {batch}")
     if target.exists() and target.samefile(source):
         raise InputError(f"{target} is the model itself, which would be overwritten: give the average another name")
+    if target.is_dir():
+        raise InputError(f"{target} cannot be written: it is a folder")
     partial = target.with_name(target.name + ".part")
     try:
-        if target.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
         partial.touch()  # before the work
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / "model.pt"

@@ -14,7 +14,7 @@ TURNS, ORDER = 1, 2
 def turns(group: str, count: int, seed: int, step: int) -> Float64[np.ndarray, "count 3 3"]:
     """Elements of O(3), uniform on the group: ``off`` (the identity), ``SO3`` or ``O3``."""
     if group == "off":
-        return np.broadcast_to(np.eye(3), (count, 3, 3))
+        return np.tile(np.eye(3), (count, 1, 1))
     generator = np.random.default_rng([seed, TURNS, step])
     matrices = random_rotations(count, generator)
     if group == "O3":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from goniometer.errors import InputError
-from goniometer.training.checkpoint import Checkpoint
+from goniometer.training.checkpoint import Checkpoint, Row
 
 _FENCE = "```text {}\n"
 _HASHES = re.compile(r"^```text (training|validation) structures\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -76,7 +76,7 @@ def _text(name: str, checkpoint: Checkpoint, measured: Sequence[str], notes: str
     return "\n".join(lines)
 
 
-def _last_row(curve: Sequence[dict[str, float]]) -> list[str]:
+def _last_row(curve: Sequence[Row]) -> list[str]:
     if not curve or "force_mae" not in curve[-1]:
         return []
     row = curve[-1]

@@ -6,7 +6,7 @@ import json
 import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -15,6 +15,9 @@ from goniometer.training.recipe import Recipe
 
 SCHEMA = "goniometer/training/1"
 NAME = "checkpoint.pt"
+
+#: A row of the learning curve, by column.
+Row: TypeAlias = dict[str, int | float]
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Progress:
     seconds: float = 0.0
     errors: float = 0.0
     count: int = 0
-    curve: list[dict[str, float]] = field(default_factory=list)
+    curve: list[Row] = field(default_factory=list)
     sessions: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -6,13 +6,13 @@ import importlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import metatensor.torch as mts
 import numpy as np
 import torch
 from ase import Atoms
-from metatomic.torch import AtomisticModel, ModelMetadata, System, systems_to_torch
+from metatomic.torch import ModelMetadata, System, systems_to_torch
 from metatrain.utils.architectures import get_default_hypers
 from metatrain.utils.data import DatasetInfo
 from metatrain.utils.data.target_info import get_energy_target_info
@@ -21,6 +21,9 @@ from metatrain.utils.neighbor_lists import get_requested_neighbor_lists, get_sys
 
 from goniometer.errors import InputError
 from goniometer.training.recipe import Recipe
+
+# A TorchScript class, which run-time checkers of types do not know.
+_System: TypeAlias = Any
 
 
 class Network:
@@ -45,12 +48,12 @@ class Network:
             name: weight for name, weight in module.named_parameters() if weight.requires_grad
         }
 
-    def prepare(self, atoms: Atoms, dtype: torch.dtype) -> System:
+    def prepare(self, atoms: Atoms, dtype: torch.dtype) -> _System:
         """The structure with its neighbors, which are found once: a turn does not change who they are."""
         system = systems_to_torch(atoms, dtype=torch.float64)
         return get_system_with_neighbor_lists(system, self.neighbor_lists).to(dtype=dtype)
 
-    def predict(self, systems: Sequence[System], training: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def predict(self, systems: Sequence[_System], training: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Energies (B,) less the baseline, eV, and forces (N, 3) of each, eV/Å; differentiable where it is training."""
         # The mode decides whether metatrain adds baseline and scale: here both are ours.
         self.module.train()
@@ -65,7 +68,7 @@ class Network:
         """
         _set_constants(self.module, self.baseline, self.scale)
         metadata = ModelMetadata(name=path.stem, description=description)
-        model: AtomisticModel = self.module.export(metadata)
+        model = self.module.export(metadata)
         whole, partial = path.with_name(path.name + ".whole.pt"), path.with_name(path.name + ".part")
         model.save(str(whole))
         with zipfile.ZipFile(whole) as source, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as target:
@@ -93,7 +96,7 @@ def build(recipe: Recipe, elements: Sequence[int], baseline: dict[int, float], s
     return Network(module, recipe.scale, baseline)
 
 
-def turned(system: System, matrix: np.ndarray) -> System:
+def turned(system: _System, matrix: np.ndarray) -> _System:
     """The system with positions, cell and edges turned together."""
     turn = torch.as_tensor(matrix, dtype=system.positions.dtype).T
     new = System(system.types, system.positions @ turn, system.cell @ turn, system.pbc)

@@ -104,5 +104,5 @@ def rate_factor(schedule: Schedule, step: int, steps: int, decay_from: int) -> f
         case "steps":
             return warm * schedule.factor ** (step // schedule.every)
         case "linear":
-            return warm * min(1.0, max(0.0, 1.0 - (step - decay_from) / schedule.decay_steps))
+            return warm * min(1.0, max(0.0, (steps - step) / (steps - decay_from)))
     return warm

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from metatomic.torch import System
 
 from goniometer.data.labelled import Labelled
 from goniometer.training.augment import chosen, turns
@@ -19,7 +19,7 @@ from goniometer.training.recipe import Loss, Recipe
 class Prepared:
     """A sample in memory: the structure with its neighbors, its energy less the baseline (eV), its forces (eV/Å)."""
 
-    system: System
+    system: Any
     energy: float
     forces: torch.Tensor
 

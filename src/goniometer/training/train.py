@@ -22,7 +22,7 @@ from goniometer.data.labelled import Labelled, composition_baseline
 from goniometer.data.suspicion import look_for_trouble
 from goniometer.errors import InputError
 from goniometer.training.card import write_card
-from goniometer.training.checkpoint import NAME, Checkpoint, Identity, Progress, check_same, read_checkpoint
+from goniometer.training.checkpoint import NAME, Checkpoint, Identity, Progress, Row, check_same, read_checkpoint
 from goniometer.training.network import Network, build
 from goniometer.training.optimize import Descent, rate_factor
 from goniometer.training.recipe import Recipe
@@ -87,7 +87,7 @@ class _Run:
                 if start is None
                 else "the recipe starts from scratch: it takes no --start"
             )
-        state = Progress(steps=recipe.steps, decay_from=recipe.steps - recipe.schedule.decay_steps)
+        state = Progress(steps=recipe.steps, decay_from=max(0, recipe.steps - recipe.schedule.decay_steps))
         if start is None:
             baseline = composition_baseline(training)
             network = build(recipe, list(baseline), baseline, identity.seed)
@@ -165,7 +165,7 @@ class _Run:
 
     def _validate(self, held: Sequence[Prepared]) -> None:
         state = self.state
-        row = {"step": state.step, "seconds": round(state.seconds, 1)}
+        row: Row = {"step": state.step, "seconds": round(state.seconds, 1)}
         row["training_force_mae"] = round(1e3 * state.errors / max(state.count, 1), 2)
         if held:
             with self.descent.mean_in():
@@ -214,7 +214,7 @@ def _elements(samples: Sequence[Labelled]) -> set[int]:
     return {int(number) for sample in samples for number in sample.atoms.numbers}
 
 
-def _errors(network: Network, held: Sequence[Prepared]) -> dict[str, float]:
+def _errors(network: Network, held: Sequence[Prepared]) -> Row:
     """meV/Å and meV/atom; energies less their mean error, whose value is another column."""
     offsets, absolute, square = [], [], []
     for sample in held:
@@ -273,7 +273,7 @@ def _copy(source: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> N
             weight.copy_(source[name])
 
 
-def _table(rows: Sequence[dict[str, float]]) -> str:
+def _table(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["step"], lineterminator="\n")
     writer.writeheader()

@@ -49,6 +49,11 @@ def train(recipe: Recipe, folder: Path, training: list[Labelled] = TRAINING, **o
     return run(recipe, training, VALIDATION, folder, threads=1, **options)
 
 
+def need_soap() -> None:
+    pytest.importorskip("spex")
+    pytest.importorskip("sphericart.torch")
+
+
 def weights(folder: Path) -> dict[str, Any]:
     from goniometer.training.checkpoint import read_checkpoint
 
@@ -70,7 +75,7 @@ def test_every_recipe_runs(name: str, tmp_path: Path) -> None:
     pytest.importorskip("metatrain")
     recipe = read_recipe(name, steps=2, validate_every=2, batch=1)
     if recipe.architecture == "soap_bpnn":
-        pytest.importorskip("spex")
+        need_soap()
     start = None
     if recipe.start == "checkpoint":
         train(small(steps=1), tmp_path / "before")
@@ -83,7 +88,7 @@ def test_every_recipe_runs(name: str, tmp_path: Path) -> None:
 
 
 def test_an_invariant_network_stays_invariant(tmp_path: Path) -> None:
-    pytest.importorskip("spex")
+    need_soap()
     model = load(train(read_recipe("soap-bpnn-water", steps=2), tmp_path))
     matrices = turns("O3", 6, 0, 0)
     energies = np.concatenate([part.energies for part in model.turned(BOXES[0].atoms, matrices)])
@@ -260,6 +265,31 @@ def test_a_model_file_names_no_path_and_its_card_knows_the_data(tmp_path: Path) 
     known = known_hashes(card_path(model))
     assert [known[sample.hash] for sample in BOXES] == ["training"] * 6 + ["validation"] * 2
     assert "6 structures, validated on 2 others" in card_path(model).read_text(encoding="utf-8")
+
+
+def test_the_command_trains_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ase.io import write
+
+    from goniometer.cli import main
+
+    pytest.importorskip("metatrain")
+    monkeypatch.chdir(tmp_path)
+    write("water.xyz", toy_water(12, molecules=2))
+    settings = "\n".join(f"  {key}: {value}" for key, value in SMALL.items())
+    Path("tiny.yaml").write_text(f"architecture: pet\nsteps: 4\nvalidate_every: 2\nmodel:\n{settings}\n", "utf-8")
+    for _ in range(2):
+        arguments = ["train", "tiny.yaml", "--data", "water.xyz", "-o", "run", "--threads", "1"]
+        monkeypatch.setattr("sys.argv", ["goniometer", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code, capsys.readouterr().err
+        assert "the model is run/tiny.pt" in capsys.readouterr().err
+    record = json.loads(Path("run/run.json").read_text("utf-8"))
+    assert [session["from_step"] for session in record["progress"]["sessions"]] == [0, 4]
+    # A tenth of twelve is held back.
+    assert [len(record["identity"][split]) for split in ("training", "validation")] == [11, 1]
 
 
 # Refusals

@@ -66,7 +66,7 @@ clean:
 .venv/installed-dev: pyproject.toml constraints.txt
 	$(ENVIRONMENT)
 	@echo "Installing goniometer into .venv, with what its tests and checks need"
-	@$(INSTALL) --editable ".[test,lint]"
+	@$(INSTALL) --editable ".[test,lint,train]"
 	@touch .venv/installed $@
 
 .NOTPARALLEL:

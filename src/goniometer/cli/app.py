@@ -85,4 +85,4 @@ def write_json(path: Path, text: str) -> None:
 
 
 # Each command registers itself.
-from goniometer.cli import check, export, ipi, plan, probe, rules  # noqa: E402, F401
+from goniometer.cli import check, data, evaluate, export, ipi, plan, probe, rules, train  # noqa: E402, F401

@@ -1,0 +1,110 @@
+"""Checkpoints: everything that the next step depends on, in one file that is whole at any moment."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from goniometer.errors import InputError
+from goniometer.training.recipe import Recipe
+
+SCHEMA = "goniometer/training/1"
+NAME = "checkpoint.pt"
+
+#: A row of the learning curve, by column.
+Row: TypeAlias = dict[str, int | float]
+
+
+@dataclass
+class Identity:
+    """What a run must have in common with the one it continues: recipe, seed, hashes of the data and of its start."""
+
+    recipe: dict[str, Any]
+    seed: int
+    training: list[str]
+    validation: list[str]
+    start: str | None = None
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    ``decay_from`` is the step from which ``linear`` decays; ``errors`` and ``count`` sum what the training errors since
+    the last row of ``curve`` are the mean of; ``seconds`` is the time spent in steps, over all sessions.
+    """
+
+    step: int = 0
+    decay_from: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    errors: float = 0.0
+    count: int = 0
+    curve: list[Row] = field(default_factory=list)
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Checkpoint:
+    """The state of a run: who it is, how far it is, and its numbers.
+
+    ``network`` is what builds the network anew: a later stage takes it over from the one before.
+    """
+
+    identity: Identity
+    network: dict[str, Any]
+    progress: Progress
+    baseline: dict[int, float]
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, Any] | None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe it was made with, and the network that it trained."""
+        return Recipe.model_validate({**self.identity.recipe, **self.network})
+
+    def write(self, path: Path) -> None:
+        """Replace the file in one step."""
+        partial = path.with_name(path.name + ".part")
+        texts = {"identity": asdict(self.identity), "network": self.network, "progress": asdict(self.progress)}
+        document = {
+            "schema": SCHEMA,
+            **{key: json.dumps(value) for key, value in texts.items()},
+            "baseline": self.baseline,
+            "weights": {name: weight.detach() for name, weight in self.weights.items()},
+            "optimizer": self.optimizer,
+        }
+        torch.save(document, partial)
+        partial.replace(path)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read what :meth:`Checkpoint.write` wrote. Raises :class:`InputError` if the file is none."""
+    try:
+        document = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"'{path}' cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise InputError(f"'{path}' is not a checkpoint that `goniometer train` wrote ({SCHEMA})")
+    return Checkpoint(
+        Identity(**json.loads(document["identity"])),
+        json.loads(document["network"]),
+        Progress(**json.loads(document["progress"])),
+        document["baseline"],
+        document["weights"],
+        document["optimizer"],
+    )
+
+
+def check_same(path: Path, found: Identity, wanted: Identity) -> None:
+    """Raise :class:`InputError` if the checkpoint in a folder belongs to another run."""
+    words = {"training": "data", "validation": "validation data", "start": "model to start from"}
+    for what in ("recipe", "seed", "training", "validation", "start"):
+        if getattr(found, what) != getattr(wanted, what):
+            word = words.get(what, what)
+            raise InputError(f"'{path}' belongs to a run with another {word}: give the same, or another folder with -o")

@@ -1,0 +1,146 @@
+"""Recipes: everything that decides what a training makes of the same data, as plain YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from goniometer.data import packaged_files
+from goniometer.errors import InputError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augmentation(_Part):
+    """How the structures of a step are turned.
+
+    ``group`` is ``off`` (as they are), ``SO3`` (proper rotations) or ``O3``; of each structure ``copies`` turned copies
+    are evaluated, and ``consistency`` weighs the variance of their back-rotated forces and energies in the loss.
+    """
+
+    group: Literal["off", "SO3", "O3"] = "O3"
+    copies: int = Field(default=1, ge=1)
+    consistency: float = Field(default=0.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _has_something_to_compare(self) -> Augmentation:
+        if self.consistency > 0.0 and (self.copies < 2 or self.group == "off"):
+            raise ValueError("consistency compares turned copies: it needs copies of at least 2 and a group")
+        return self
+
+
+class Loss(_Part):
+    """√(|ΔF|² + w²) − w averaged over atoms, plus ``energy`` times the same of the energy per atom.
+
+    The widths, eV/Å and eV, are where the square goes over into the absolute value. Up to step ``squares_until`` it is
+    the plain mean square of the components of ΔF plus 0.1 times that of the energy per atom, which leaves the plateau
+    of zero forces sooner. ``energy_in_decay`` takes over from ``energy`` when the learning rate decays.
+    """
+
+    energy: float = Field(default=2.0, ge=0.0)
+    energy_in_decay: float | None = Field(default=None, ge=0.0)
+    force_width: float = Field(default=0.05, gt=0.0)
+    energy_width: float = Field(default=0.003, gt=0.0)
+    squares_until: int = Field(default=0, ge=0)
+
+
+class Schedule(_Part):
+    """The learning rate over the steps, after a linear warm-up, as a factor on the optimizer's rate.
+
+    ``constant``; ``cosine`` to zero at the last step; ``linear``: constant, then linearly to zero within the last
+    ``decay_steps``; ``steps``: multiplied by ``factor`` every ``every`` steps. A file ``STOP`` in the run's folder
+    starts the decay of ``linear`` at once.
+    """
+
+    kind: Literal["constant", "cosine", "linear", "steps"] = "linear"
+    warmup: int = Field(default=100, ge=0)
+    decay_steps: int = Field(default=1, ge=1)
+    every: int = Field(default=1, ge=1)
+    factor: float = Field(default=1.0, gt=0.0, le=1.0)
+
+
+class Optimizer(_Part):
+    """``adam`` for all weights, or ``muon`` for the matrices inside and Adam at ``adam_rate`` for the rest.
+
+    ``ema`` is the memory of the running mean of the weights, which is what is validated and exported; 0 turns it off.
+    ``clip`` bounds the norm of the gradient.
+    """
+
+    kind: Literal["muon", "adam"] = "muon"
+    rate: float = Field(default=5e-3, gt=0.0)
+    adam_rate: float = Field(default=2e-3, gt=0.0)
+    ema: float = Field(default=0.998, ge=0.0, lt=1.0)
+    clip: float | None = Field(default=None, gt=0.0)
+
+
+class Recipe(_Part):
+    """A training: the architecture of metatrain with its settings, and how it is trained."""
+
+    architecture: Literal["pet", "soap_bpnn"]
+    model: dict[str, Any] = {}
+    steps: int = Field(ge=1)
+    batch: int = Field(default=1, ge=1)
+    scale: float = Field(default=1.0, gt=0.0)
+    dtype: Literal["float32", "float64"] = "float32"
+    start: Literal["scratch", "checkpoint"] = "scratch"
+    augmentation: Augmentation = Augmentation()
+    loss: Loss = Loss()
+    schedule: Schedule = Schedule()
+    optimizer: Optimizer = Optimizer()
+    validate_every: int = Field(default=250, ge=1)
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "augmentation": Augmentation,
+    "loss": Loss,
+    "schedule": Schedule,
+    "optimizer": Optimizer,
+}
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return list(packaged_files("recipes", ".yaml"))
+
+
+def read_recipe(source: str | Path, **changes: Any) -> Recipe:
+    """The recipe of that packaged name, or of a YAML file; ``changes`` replace top-level entries.
+
+    Raises :class:`InputError` if there is no such recipe, or with the name of the first key that is unknown or whose
+    value does not fit.
+    """
+    packaged = packaged_files("recipes", ".yaml")
+    path = packaged.get(str(source), Path(source))
+    if not path.is_file():
+        raise InputError(f"there is no recipe '{source}'; the packaged ones are {', '.join(packaged)}")
+    settings = {**_yaml(path), **{key: value for key, value in changes.items() if value is not None}}
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        raise InputError(f"the recipe '{source}': {_first(error)}") from error
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"'{path}' cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        raise InputError(f"'{path}' is no recipe: it must hold keys and values, as the packaged ones do")
+    return settings
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+    if first["type"] == "extra_forbidden":
+        parents = [str(part) for part in first["loc"][:-1]]
+        owner = _PARTS.get(parents[0] if parents else "", Recipe)
+        return f"there is no key '{where}'; there are {', '.join(owner.model_fields)}"
+    return f"'{where}': {first['msg']}"

@@ -1,0 +1,287 @@
+"""The loop: steps, validation, checkpoints; killed at any time, it goes on as if it had not been."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from goniometer.data.labelled import Labelled, composition_baseline
+from goniometer.data.suspicion import look_for_trouble
+from goniometer.errors import InputError
+from goniometer.training.card import write_card
+from goniometer.training.checkpoint import NAME, Checkpoint, Identity, Progress, Row, check_same, read_checkpoint
+from goniometer.training.network import Network, build
+from goniometer.training.optimize import Descent, rate_factor
+from goniometer.training.recipe import Recipe
+from goniometer.training.step import Prepared, loss_of_step, prepare
+
+PACKAGES = ("goniometer", "torch", "metatrain", "metatomic-torch", "metatensor-torch", "ase", "numpy")
+
+
+def train(
+    recipe: Recipe,
+    training: Sequence[Labelled],
+    validation: Sequence[Labelled],
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    threads: int | None = None,
+    start: str | Path | None = None,
+    name: str = "model",
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Path:
+    """Train a model, or go on with the training in this folder, and export it; returns the path of the model.
+
+    The same recipe, data, seed and number of threads give the same weights on the same machine, however often the run
+    was killed: turns and order are drawn from the key (seed, step), and a checkpoint holds all else. The folder gets
+    ``checkpoint.pt``, ``curve.csv``, ``run.json``, and at the end the model and its card. A file ``STOP`` in it starts
+    the decay of the schedule ``linear``; with other schedules it ends the run.
+
+    Raises :class:`InputError` for data that cannot be right, a folder of another run, and a recipe that wants a
+    checkpoint to start from and has none.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_data(training, validation)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    digest = None if start is None else _digest(Path(start))
+    identity = Identity(recipe.model_dump(), seed, _hashes(training), _hashes(validation), digest)
+    run = _Run.continued(folder, identity) or _Run.fresh(folder, identity, recipe, training, start)
+    with _record(run.state):
+        run.go(training, validation, progress)
+    run.save()
+    path = folder / f"{name}.pt"
+    with run.descent.mean_in():
+        run.network.export(path, f"{name}, trained by goniometer with the architecture {recipe.architecture}")
+    write_card(path, run.checkpoint())
+    return path
+
+
+class _Run:
+    """A run in its folder."""
+
+    def __init__(self, folder: Path, identity: Identity, recipe: Recipe, network: Network, state: Progress) -> None:
+        self.folder, self.identity, self.recipe, self.network, self.state = folder, identity, recipe, network, state
+        self.descent = Descent(network.weights, recipe.optimizer)
+
+    @classmethod
+    def fresh(
+        cls, folder: Path, identity: Identity, recipe: Recipe, training: Sequence[Labelled], start: str | Path | None
+    ) -> _Run:
+        if (start is None) != (recipe.start == "scratch"):
+            raise InputError(
+                "the recipe goes on from a trained model: give its checkpoint with --start"
+                if start is None
+                else "the recipe starts from scratch: it takes no --start"
+            )
+        state = Progress(steps=recipe.steps, decay_from=max(0, recipe.steps - recipe.schedule.decay_steps))
+        if start is None:
+            baseline = composition_baseline(training)
+            network = build(recipe, list(baseline), baseline, identity.seed)
+            return cls(folder, identity, recipe, network, state)
+        earlier = read_checkpoint(Path(start))
+        unknown = _elements(training) - set(earlier.baseline)
+        if unknown:
+            raise InputError(f"'{start}' does not know the elements with the numbers {sorted(unknown)}")
+        whole = recipe.model_copy(update=_network_of(earlier.recipe))
+        network = build(whole, list(earlier.baseline), earlier.baseline, identity.seed)
+        _copy(earlier.optimizer["mean"] if earlier.optimizer else earlier.weights, network.weights)
+        return cls(folder, identity, whole, network, state)
+
+    @classmethod
+    def continued(cls, folder: Path, identity: Identity) -> _Run | None:
+        path = folder / NAME
+        if not path.exists():
+            return None
+        found = read_checkpoint(path)
+        check_same(path, found.identity, identity)
+        if found.optimizer is None:
+            raise InputError(f"'{path}' holds no optimizer state and cannot be continued; start from it with --start")
+        recipe = found.recipe
+        network = build(recipe, list(found.baseline), found.baseline, identity.seed)
+        _copy(found.weights, network.weights)
+        run = cls(folder, identity, recipe, network, found.progress)
+        run.descent.load(found.optimizer)
+        return run
+
+    def go(
+        self,
+        training: Sequence[Labelled],
+        validation: Sequence[Labelled],
+        progress: Callable[[int, int, str], None] | None,
+    ) -> None:
+        dtype = getattr(torch, self.recipe.dtype)
+        samples, held = prepare(self.network, training, dtype), prepare(self.network, validation, dtype)
+        while self.state.step < self.state.steps:
+            self._heed_stop()
+            if self.state.step >= self.state.steps:
+                break
+            began = time.perf_counter()
+            self._step(samples)
+            self.state.seconds += time.perf_counter() - began
+            if self.state.step % self.recipe.validate_every == 0 or self.state.step == self.state.steps:
+                self._validate(held)
+                self.save()
+            if progress is not None:
+                progress(self.state.step, self.state.steps, self._label())
+
+    def _step(self, samples: Sequence[Prepared]) -> None:
+        state, recipe = self.state, self.recipe
+        factor = rate_factor(recipe.schedule, state.step, state.steps, state.decay_from)
+        decaying = recipe.schedule.kind == "linear" and state.step >= state.decay_from
+        late = recipe.loss.energy_in_decay
+        weight = late if decaying and late is not None else recipe.loss.energy
+        loss, error = loss_of_step(self.network, samples, recipe, self.identity.seed, state.step, weight)
+        for each in self.network.weights.values():
+            each.grad = None
+        loss.backward()
+        self.descent.step(factor, state.step)
+        state.step += 1
+        state.errors += error
+        state.count += 1
+
+    def _heed_stop(self) -> None:
+        """Let a file STOP bring the end forward, once."""
+        state, schedule = self.state, self.recipe.schedule
+        if not (self.folder / "STOP").exists():
+            return
+        if schedule.kind != "linear":
+            state.steps = state.step
+        elif state.step < state.decay_from:
+            state.decay_from, state.steps = state.step, state.step + schedule.decay_steps
+
+    def _validate(self, held: Sequence[Prepared]) -> None:
+        state = self.state
+        row: Row = {"step": state.step, "seconds": round(state.seconds, 1)}
+        row["training_force_mae"] = round(1e3 * state.errors / max(state.count, 1), 2)
+        if held:
+            with self.descent.mean_in():
+                row.update(_errors(self.network, held))
+        state.curve.append(row)
+        state.errors, state.count = 0.0, 0
+
+    def _label(self) -> str:
+        row = self.state.curve[-1] if self.state.curve else {}
+        error = row.get("force_mae")
+        return f"training, force MAE {error:.1f} meV/Å" if error is not None else "training"
+
+    def checkpoint(self) -> Checkpoint:
+        network, optimizer = self.network, self.descent.state()
+        return Checkpoint(
+            self.identity, _network_of(self.recipe), self.state, network.baseline, network.weights, optimizer
+        )
+
+    def save(self) -> None:
+        self.checkpoint().write(self.folder / NAME)
+        _replace(self.folder / "curve.csv", _table(self.state.curve))
+        record = {"identity": asdict(self.identity), "progress": asdict(self.state)}
+        _replace(self.folder / "run.json", json.dumps(record, indent=1))
+
+
+def _check_data(training: Sequence[Labelled], validation: Sequence[Labelled]) -> None:
+    if not training:
+        raise InputError("there is nothing to train on")
+    troubles = look_for_trouble(training).units
+    if troubles:
+        raise InputError(f"the training data: {troubles[0]}")
+    known = {sample.hash: sample.name for sample in training}
+    for sample in validation:
+        if sample.hash in known:
+            raise InputError(f"{sample.name} of the validation data is {known[sample.hash]} of the training data")
+    strange = _elements(validation) - _elements(training)
+    if strange:
+        raise InputError(f"the validation data holds elements (numbers {sorted(strange)}) that the training data lacks")
+
+
+def _hashes(samples: Sequence[Labelled]) -> list[str]:
+    return [sample.hash for sample in samples]
+
+
+def _elements(samples: Sequence[Labelled]) -> set[int]:
+    return {int(number) for sample in samples for number in sample.atoms.numbers}
+
+
+def _errors(network: Network, held: Sequence[Prepared]) -> Row:
+    """meV/Å and meV/atom; energies less their mean error, whose value is another column."""
+    offsets, absolute, square = [], [], []
+    for sample in held:
+        energies, forces = network.predict([sample.system], training=False)
+        off = forces[0].detach() - sample.forces
+        absolute.append(float(off.abs().mean()))
+        square.append(float(off.square().mean()))
+        offsets.append((float(energies.detach()[0]) - sample.energy) / len(sample.system))
+    bias = float(np.mean(offsets))
+    figures = {
+        "force_mae": np.mean(absolute),
+        "force_rmse": np.sqrt(np.mean(square)),
+        "energy_mae": np.mean(np.abs(np.array(offsets) - bias)),
+        "energy_bias": bias,
+    }
+    return {name: round(1e3 * float(value), 3) for name, value in figures.items()}
+
+
+@contextmanager
+def _record(state: Progress) -> Any:
+    """Note the session: when, with which versions and threads."""
+    session: dict[str, Any] = {"began": datetime.now(UTC).isoformat(timespec="seconds"), "from_step": state.step}
+    session.update(threads=torch.get_num_threads(), versions=_versions())
+    state.sessions.append(session)
+    try:
+        yield
+    finally:
+        session.update(ended=datetime.now(UTC).isoformat(timespec="seconds"), to_step=state.step)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _network_of(recipe: Recipe) -> dict[str, Any]:
+    """What a later stage takes over from the one before."""
+    return {"architecture": recipe.architecture, "model": recipe.model, "scale": recipe.scale, "dtype": recipe.dtype}
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def _copy(source: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, weight in target.items():
+            weight.copy_(source[name])
+
+
+def _table(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["step"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -394,3 +394,19 @@ def test_the_rotations_of_a_lone_molecule_lose_their_frequencies() -> None:
     shrunk = (np.mean(low["averaged"][3:] ** 4) / np.mean(low["raw"][3:] ** 4)) ** 0.25
     # One orientation is not the mean over all, and the minimum of the raw surface is where it curves most.
     assert predicted / 3.0 < shrunk < 3.0 * predicted
+
+
+def test_what_the_space_group_does_not_see_is_refused() -> None:
+    """Spins, and another periodicity than the reference's."""
+    toy, crystal = PeriodicToy(4, 1, 0.05), bulk("NaCl", "rocksalt", 5.6, cubic=True)
+    potential = goniometer.symmetrize(toy, "octahedral", space_group=crystal)
+    slab = crystal.copy()
+    slab.pbc = (True, True, False)
+    with pytest.raises(InputError, match="not periodic in three directions"):
+        potential.predict(slab)
+    magnet = crystal.copy()
+    magnet.set_initial_magnetic_moments([1.0, -1.0] * (len(magnet) // 2))
+    with pytest.raises(InputError, match="initial_magmoms, which the space group"):
+        goniometer.symmetrize(toy, "octahedral", space_group=magnet)
+    with pytest.raises(InputError, match="initial_magmoms, which the space group"):
+        potential.predict(magnet)

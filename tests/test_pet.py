@@ -113,8 +113,25 @@ def test_an_answer_that_is_not_the_models_is_never_given() -> None:
     assert made._pet is not None
     made._pet._scale *= 1.01  # a control: attention a hundredth too sharp
     found, known = (each.predict(structures()["molecule"]) for each in (made, own))
-    assert not all(made._agreeing[kind] for kind in made._agreeing if kind.startswith(b"pet"))
+    assert made._agreeing[b"pet"] is False
     np.testing.assert_allclose(found.forces, known.forces, rtol=0.0, atol=1e-13)
+
+
+def test_a_structure_without_pairs_does_not_vouch_for_others() -> None:
+    made, own = potentials()
+    made._pet._scale *= 1.01
+    made.predict(Atoms("OH2", np.diag([0.0, 30.0, 60.0])))
+    found, known = (each.predict(structures()["molecule"]) for each in (made, own))
+    np.testing.assert_allclose(found.forces, known.forces, rtol=0.0, atol=1e-13)
+
+
+def test_a_network_whose_weights_have_other_names_is_left_to_its_model() -> None:
+    """As those of layers that were fine-tuned with low rank."""
+    made, own = potentials()
+    name = "gnn_layers.0.trans.layers.0.attention.input_linear.weight"
+    made._pet._weights["renamed"] = made._pet._weights.pop(name)
+    found, known = (each.predict(structures()["molecule"]) for each in (made, own))
+    np.testing.assert_array_equal(found.forces, known.forces)
 
 
 def test_an_architecture_that_is_not_known_is_left_to_its_model() -> None:

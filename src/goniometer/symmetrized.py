@@ -33,7 +33,7 @@ def symmetrize(
     *,
     inversion: bool | None = None,
     strategy: str = "average",
-    seed: int = 0,
+    seed: int | None = None,
     proper: bool = False,
     key: str = "positions",
     timestep: float | None = None,
@@ -67,7 +67,7 @@ def symmetrize(
 
         The last three make sense with small rules, ``rule="identity", inversion=False`` being the smallest.
     seed
-        Of every random turn.
+        Of every random turn; 0 by default.
     proper
         Turn by proper rotations only (``random``, ``frozen``, ``tumble``).
     key
@@ -91,6 +91,7 @@ def symmetrize(
         rule,
         tolerances,
         inversion=inversion,
+        seed=seed,
         proper=proper or None,
         key=None if key == "positions" else key,
         timestep=timestep,
@@ -101,6 +102,7 @@ def symmetrize(
     )
     if space_group is not None and not isinstance(space_group, Atoms):
         raise InputError(f"the space group is that of a crystal, given as Atoms, not as {type(space_group).__name__}")
+    seed = 0 if seed is None else seed
     for name, number, kind in (("seed", seed, int), ("timestep", timestep or 1.0, int | float)):
         if isinstance(number, bool) or not isinstance(number, kind):
             raise InputError(f"{name} is a number{'' if kind is int else ' of fs'}, not {number!r}")
@@ -126,6 +128,7 @@ def _check(strategy: str, rule: str | Rule, tolerances: dict[str, Any], **given:
     tumbles = strategy == "tumble"
     belongs = {
         "inversion": rule != PLAN,
+        "seed": strategy != "average",
         "proper": strategy != "average",
         "key": strategy == "random",
         "timestep": tumbles,

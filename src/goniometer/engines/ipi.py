@@ -22,7 +22,8 @@ from goniometer.data import check_structure, read_structures
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential, checked
 from goniometer.potentials.loading import is_factory, load, parse_options
-from goniometer.symmetrized import symmetrize
+from goniometer.symmetrize.tumble import Tumbling
+from goniometer.symmetrized import PLAN, symmetrize
 
 # The units that i-PI calls angstrom and electronvolt, so that what it prints in them is what the potential saw and
 # said. The force is their quotient: i-PI's own ev/ang differs from it by 1e-7, and would not be the gradient.
@@ -70,6 +71,10 @@ class PotentialPES:
         Raises :class:`InputError` for structures that make no sense and :class:`PotentialError` if the model fails.
         """
         if isinstance(cell, list):
+            if len(cell) > 1 and isinstance(self.potential, Tumbling):
+                raise InputError(
+                    "a tumbling frame follows one structure, and i-PI asks for several: use one bead and one system"
+                )
             return [self.evaluate(*each) for each in zip(cell, positions, strict=True)]
         return self.evaluate(cell, positions)
 
@@ -145,11 +150,16 @@ def pes(
 def _symmetrized(
     potential: Potential, rule: str | None, inversion: bool, strategy: str, seed: int, timestep: float | None
 ) -> Potential:
+    if strategy == "average" and timestep is not None:
+        raise InputError("a time step belongs to the strategy 'tumble', not to 'average'")
     if rule is None and strategy == "average":
         return potential
+    if rule == PLAN:
+        raise InputError("a plan is made before, by goniometer plan: name the rule that it prints")
     if rule is None:
         rule, inversion = "identity", False
-    return symmetrize(potential, rule, inversion=inversion, strategy=strategy, seed=seed, timestep=timestep)
+    drawn = None if strategy == "average" else seed
+    return symmetrize(potential, rule, inversion=inversion, strategy=strategy, timestep=timestep, seed=drawn)
 
 
 def pes_from_input(**parameters: Any) -> PotentialPES:

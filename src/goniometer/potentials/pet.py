@@ -107,6 +107,8 @@ class Pet:
         kind = getattr(module, "original_name", type(module).__name__)  # TorchScript, or not
         if kind != "PET" or bool(module.long_range):
             raise NotAPetError("not a PET, or one with a long range")
+        if len(list(module.additive_models.children())) != 1:
+            raise NotAPetError("a PET with more added to it than energies of species")
         backend = module.backend
         if backend.num_neighbors_adaptive is not None or backend.system_conditioning is not None:
             raise NotAPetError("a PET with an adaptive cutoff or conditioned on the charge")

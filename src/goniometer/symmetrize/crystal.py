@@ -116,6 +116,9 @@ class CrystalAveraged(Potential):
 
     def _check(self, structure: Atoms) -> None:
         what = structure.get_chemical_formula()
+        if not structure.pbc.all():
+            raise InputError(f"{what} is not periodic in three directions, as the reference of the space group is")
+        _check_sites_alike(structure)
         if not np.array_equal(structure.numbers, self._numbers):
             raise InputError(f"{what} has not the atoms, in their order, of the reference of the space group")
         for each in self.operations:
@@ -137,6 +140,7 @@ def operations(reference: Atoms, tolerance: float = 1e-4) -> list[Operation]:
     import spglib
 
     what = reference.get_chemical_formula()
+    _check_sites_alike(reference)
     if not reference.pbc.all():
         raise InputError(f"{what} is not periodic in three directions, so it has no space group")
     cell = reference.cell.array
@@ -155,6 +159,16 @@ def operations(reference: Atoms, tolerance: float = 1e-4) -> list[Operation]:
             moved = reference.positions @ matrix.T + translation @ cell
             kept[rotation.tobytes()] = Operation(_orthogonal(matrix), _sites(moved, reference, tolerance))
     return sorted(kept.values(), key=lambda each: float(np.abs(each.matrix - np.eye(3)).max()))
+
+
+def _check_sites_alike(structure: Atoms) -> None:
+    """Refuse what a calculator may read and the space group does not see."""
+    for name in ("initial_magmoms", "initial_charges"):
+        if name in structure.arrays and structure.arrays[name].any():
+            raise InputError(
+                f"{structure.get_chemical_formula()} has {name}, which the space group found here does not know of: "
+                "average over the whole rule, without a space group"
+            )
 
 
 def _orthogonal(matrix: np.ndarray) -> np.ndarray:

@@ -142,8 +142,8 @@ class Tumbling(Potential):
 
     @property
     def moment(self) -> Hashable:
-        """The step."""
-        return self.frame.step
+        """The step, and the frame itself, which may have been restored."""
+        return self.frame.step, self.frame.improper, self.frame.quaternion
 
     @property
     def matrix(self) -> Float64[np.ndarray, "3 3"]:

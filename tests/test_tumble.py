@@ -157,7 +157,7 @@ def test_the_velocity_has_the_variance_and_the_memory_asked_for() -> None:
 def test_an_orientation_is_forgotten_in_the_times_that_the_documentation_states() -> None:
     """τ_ℓ = ∫ ⟨χ_ℓ(R(0)ᵀR(t))⟩ dt / (2ℓ+1), for a memory of one period."""
     matrices, lags = trajectory(SHORT["memory"])[0], 60
-    for ell, stated in ((1, 0.22), (2, 0.098)):
+    for ell, stated in ((1, 0.25), (2, 0.095)):
         values = harmonics(matrices)[:, :9] if ell == 1 else harmonics(matrices)[:, 9:]
         dimension = 2 * ell + 1
         curve = [np.mean(np.sum(values[lag:] * values[: STEPS - lag], axis=1)) / dimension for lag in range(lags)]

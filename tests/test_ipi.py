@@ -611,8 +611,8 @@ def test_what_cannot_be_used_is_said_before_anybody_is_asked(run: Callable, argu
 
 
 def test_a_driver_needs_one_address(run: Callable) -> None:
-    refused(run("driver", *MODEL), "a driver needs one address")
-    refused(run("driver", *MODEL, "--unix", "a", "--address", "31415"), "a driver needs one address")
+    refused(run("driver", *MODEL), "a driver needs an address")
+    refused(run("driver", *MODEL, "--unix", "a", "--address", "31415"), "a driver has one address, and two are given")
     refused(run("driver", *MODEL, "--address", "host"), "not of the form HOST:PORT")
     refused(run("driver", *MODEL, "--unix", ""), "the name of a unix socket is empty")
 

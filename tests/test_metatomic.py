@@ -224,7 +224,9 @@ def test_a_probe_gives_the_same_on_another_device(name: str, device: str, dtype:
             assert other is None
             continue
         tolerance = 100.0 * EPS32 * size
-        for figure in ("mean", "rms", "as_given", "max"):
+        # The ε of RMSNorm is that of the dtype: in float64 the network is another one, by the same for all orientations.
+        means = ("mean",) if quantity != "energy" or dtype == "float32" else ()
+        for figure in (*means, "rms", "as_given", "max"):
             assert getattr(other, figure) == pytest.approx(getattr(one, figure), abs=tolerance), (quantity, figure)
         parts = [np.array([each.spectrum.plus[1:], each.spectrum.minus[1:]]) for each in (one, other)]
         roots = [np.sqrt(np.maximum(part, 0.0)) for part in parts]

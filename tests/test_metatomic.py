@@ -224,7 +224,7 @@ def test_a_probe_gives_the_same_on_another_device(name: str, device: str, dtype:
             assert other is None
             continue
         tolerance = 100.0 * EPS32 * size
-        # The ε of RMSNorm is that of the dtype: in float64 the network is another one, by the same for all orientations.
+        # RMSNorm takes the ε of the dtype: in float64 all orientations have another energy, by the same amount.
         means = ("mean",) if quantity != "energy" or dtype == "float32" else ()
         for figure in (*means, "rms", "as_given", "max"):
             assert getattr(other, figure) == pytest.approx(getattr(one, figure), abs=tolerance), (quantity, figure)

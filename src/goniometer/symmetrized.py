@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -18,10 +18,9 @@ from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
 from goniometer.symmetrize.average import Averaged, inherit
 from goniometer.symmetrize.crystal import CrystalAveraged
-from goniometer.symmetrize.random import Key, RandomlyTurned, frozen
+from goniometer.symmetrize.random import RandomlyTurned, frozen
 from goniometer.symmetrize.tumble import MEMORY, PERIOD, Tumbling
 
-Strategy = Literal["average", "random", "frozen", "tumble"]
 STRATEGIES = ("average", "random", "frozen", "tumble")
 #: The word for a rule that a plan chooses.
 PLAN = "plan"
@@ -112,7 +111,7 @@ def symmetrize(
         return Planned(inner, tolerances, structures)
     over = _rule(rule, inversion)
     if strategy == "random":
-        return RandomlyTurned(inner, over, proper=proper, seed=seed, key=_key(key))
+        return RandomlyTurned(inner, over, proper=proper, seed=seed, key=key)
     if strategy == "tumble":
         assert timestep is not None  # checked above
         return Tumbling(inner, over, timestep=timestep, period=period, memory=memory, proper=proper, seed=seed)
@@ -162,14 +161,6 @@ def _rule(rule: str | Rule, inversion: bool | None) -> Rule:
     if not isinstance(rule, str):
         raise InputError(f"a rule is given by its name or as a Rule, not as {type(rule).__name__}")
     return named_rule(rule, inversion=True if inversion is None else inversion)
-
-
-def _key(key: str) -> Key:
-    if key == "step":
-        return "step"
-    if key == "positions":
-        return "positions"
-    raise InputError(f"the key of a random turn is 'positions' or 'step', not {key!r}")
 
 
 class Planned(Potential):

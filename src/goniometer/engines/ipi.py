@@ -21,6 +21,7 @@ from jaxtyping import Float64
 from goniometer.data import check_structure, read_structures
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential, checked
+from goniometer.potentials.batching import ATOMS_AT_ONCE
 from goniometer.potentials.loading import is_factory, load, parse_options
 from goniometer.symmetrize.tumble import Tumbling
 from goniometer.symmetrized import PLAN, symmetrize
@@ -29,10 +30,6 @@ from goniometer.symmetrized import PLAN, symmetrize
 # said. The force is their quotient: i-PI's own ev/ang differs from it by 1e-7, and would not be the gradient.
 ANGSTROM: float = unit_to_internal("length", "angstrom", 1.0)  # bohr
 ELECTRONVOLT: float = unit_to_internal("energy", "electronvolt", 1.0)  # hartree
-
-#: Atoms evaluated at once, over all copies of a batch. A batch size that was measured would depend on a clock, and the
-#: last bits of a trajectory on it.
-ATOMS_AT_ONCE = 768
 
 #: Energy (hartree), forces (N, 3; hartree/bohr), virial (3, 3; hartree), and text that i-PI keeps beside them.
 Answer: TypeAlias = tuple[float, np.ndarray, np.ndarray, str]

@@ -12,6 +12,9 @@ from goniometer.errors import InputError
 #: Atoms and pairs beyond which a batch leaves the caches of a CPU, and gains nothing by more copies.
 CPU_UNITS = 2**14
 
+#: Atoms evaluated at once, over all copies of a batch, where the size of a batch must not depend on a clock.
+ATOMS_AT_ONCE = 768
+
 #: Memory that the evaluation of one batch may take, unless told otherwise.
 MEMORY_LIMIT_BYTES = 4 * 2**30
 

@@ -9,8 +9,7 @@ import torch
 from metatensor.torch import Labels, TensorBlock, TensorMap
 from metatomic.torch import ModelOutput, NeighborListOptions, System
 
-#: Copies that are evaluated together hold this many atoms, unless a number of copies is given.
-ATOMS_AT_ONCE = 768
+from goniometer.potentials.batching import ATOMS_AT_ONCE
 
 
 @no_type_check

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -16,7 +15,6 @@ from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import Rule, random_rotations
 from goniometer.symmetrize.average import averages, described, inherit
 
-Key = Literal["positions", "step"]
 KEYS = ("positions", "step")
 
 
@@ -48,7 +46,7 @@ class RandomlyTurned(Potential):
     """
 
     def __init__(
-        self, potential: Potential, over: Rule, *, proper: bool = False, seed: int = 0, key: Key = "positions"
+        self, potential: Potential, over: Rule, *, proper: bool = False, seed: int = 0, key: str = "positions"
     ) -> None:
         if key not in KEYS:
             raise InputError(f"the key of a random turn is {' or '.join(map(repr, KEYS))}, not {key!r}")

@@ -9,37 +9,23 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from scipy.spatial.transform import Rotation
 
 from goniometer.data.turning import turned
 from goniometer.errors import PotentialError
 from goniometer.potentials import Potential, Prediction, Spread
-from goniometer.rotations import Rule, random_rotations, rule
+from goniometer.rotations import Rule, in_words, random_rotations, rule
 from goniometer.symmetrize import Averaged, response
 from goniometer.symmetrize.average import averages
 from goniometer.testing import MolecularToy, NonConservative, PairToy, PeriodicToy, SumOf, check_potential
 from goniometer.testing.toys import collected
+from structures import crystal, molecule
 
 EPS = float(np.finfo(np.float64).eps)
 # What is promised, eV. The rounding of some hundred pairs of some eV is two orders below it.
 EXACT = 1e-10
 STRENGTH = 0.02
 TURNS = random_rotations(6, np.random.default_rng(1)) * np.resize([1.0, -1.0], 6)[:, None, None]
-
-
-def molecule() -> Atoms:
-    """Five unlike atoms, chiral."""
-    positions = [[0, 0, 0], [1.1, 0, 0.1], [-0.4, 1.3, 0], [-0.5, -0.8, 1.5], [-0.6, -0.9, -1.6]]
-    return Atoms("CHFClBr", positions)
-
-
-def crystal() -> Atoms:
-    """Four ions in a triclinic cell, shaken."""
-    rng = np.random.default_rng(1)
-    structure = bulk("NaCl", "rocksalt", 5.6) * (2, 1, 1)
-    structure.set_cell(structure.cell.array + 0.3 * rng.standard_normal((3, 3)), scale_atoms=True)
-    structure.rattle(0.1, seed=1)
-    return structure
 
 
 MAKERS = {"molecule": (MolecularToy, molecule), "crystal": (PeriodicToy, crystal)}
@@ -380,21 +366,75 @@ def failing_at(element: int, over: Rule, fault: str):
     return change
 
 
+# Elements of octahedral with inversion.
+WORDS = {
+    3: "the identity",
+    14: "rotation by 90° about (0, 0, 1)",
+    17: "rotation by 90° about (-1, 0, 0)",
+    27: "inversion",
+    41: "rotation by 90° about (-1, 0, 0) and inversion",
+}
+
+
 @pytest.mark.parametrize("fault", ["raise", "nan energy", "nan forces"])
-@pytest.mark.parametrize("element", [0, 17, 47])
-def test_an_error_names_the_structure_and_the_rotation(fault: str, element: int) -> None:
+@pytest.mark.parametrize("number", WORDS)
+def test_an_error_names_the_structure_and_the_rotation(fault: str, number: int) -> None:
     over = rule("octahedral", inversion=True)
-    averaged = Averaged(Changed(failing_at(element, over, fault), batch=5), over)
-    where = f"at element {element} of octahedral with inversion (48), counted from 0, on CHBrClF"
-    with pytest.raises(PotentialError, match=re.escape(where)) as caught:
+    averaged = Averaged(Changed(failing_at(number, over, fault), batch=5), over)
+    where = f": on CHBrClF (5 atoms), at element {number} (counted from 0) of octahedral with inversion (48), "
+    with pytest.raises(PotentialError) as caught:
         averaged.predict(molecule())
-    said = "out of luck" if fault == "raise" else "not finite"
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
+    said = "the model failed: out of luck" if fault == "raise" else " not finite (NaN or infinity)"
+    assert str(caught.value).endswith(said + where + WORDS[number])
+    named = molecule()
+    named.info["name"] = "frame 7"
+    with pytest.raises(PotentialError, match=f": on frame 7, at element {number} "):
+        averaged.predict(named)
 
 
-def test_a_fault_beyond_reach_of_the_search_is_bounded() -> None:
-    """What fails in batches only is not found one by one."""
+def test_an_error_names_the_rotation_at_which_the_model_saw_the_structure() -> None:
+    """Of a rule that was turned, or of a copy that was: angle and axis are those of the product."""
+    over = rule("klein").turned(Rotation.from_rotvec([0.0, 0.0, 50.0], degrees=True).as_matrix())
+    turn = Rotation.from_rotvec([0.0, 0.0, 20.0], degrees=True).as_matrix()
+
+    def change(part: np.ndarray, prediction: Prediction) -> Iterator[Prediction]:
+        raise PotentialError("out of luck")
+        yield
+
+    averaged = Averaged(Changed(change), over)
+    with pytest.raises(PotentialError, match=r"element 0 .* of klein \(4\), rotation by 70° about \(0, 0, 1\)$"):
+        next(averaged.turned(molecule(), turn[None]))
+    with pytest.raises(PotentialError, match=r"element 0 .* of klein \(4\), rotation by 50° about \(0, 0, 1\)$"):
+        averaged.predict(molecule())
+
+
+def test_words_for_elements_of_the_group_say_which() -> None:
+    for matrix in TURNS:
+        words = re.fullmatch(r"rotation by (\S+)° about \((.*)\)( and inversion)?", in_words(matrix))
+        axis = np.array([float(component) for component in words[2].split(",")])
+        again = Rotation.from_rotvec(float(words[1]) * axis, degrees=True).as_matrix()
+        # Six digits are printed.
+        np.testing.assert_allclose(-again if words[3] else again, matrix, atol=1e-5)
+    assert in_words(-np.eye(3)) == "inversion"
+
+
+@pytest.mark.parametrize("number", [0, 100, 200, 299])
+def test_the_element_at_fault_is_found_in_large_batches(number: int) -> None:
+    """In about twice the evaluations that it took to come there."""
+    over, count = rule("gauss:9"), 0
+    change = failing_at(number, over, "raise")
+
+    def counting(part: np.ndarray, prediction: Prediction) -> Iterator[Prediction]:
+        nonlocal count
+        count += len(part)
+        yield from change(part, prediction)
+
+    with pytest.raises(PotentialError, match=f"at element {number} "):
+        Averaged(Changed(counting, batch=300), over).predict(molecule())
+    assert count <= 300 + 4 * number + 3
+
+
+def test_a_fault_of_batches_alone_is_of_no_element() -> None:
     over = rule("octahedral")
 
     def change(part: np.ndarray, prediction: Prediction) -> Iterator[Prediction]:
@@ -402,7 +442,8 @@ def test_a_fault_beyond_reach_of_the_search_is_bounded() -> None:
             raise PotentialError("too many at once")
         yield prediction
 
-    with pytest.raises(PotentialError, match=r"too many at once \(from element 12 on of octahedral"):
+    said = r"too many at once: on CHBrClF \(5 atoms\), from element 12 \(counted from 0\) of octahedral \(24\) on$"
+    with pytest.raises(PotentialError, match=said):
         Averaged(Changed(change), over).predict(molecule())
 
 
@@ -410,7 +451,8 @@ def test_a_fault_of_the_adapter_keeps_its_kind_and_says_where() -> None:
     over = rule("octahedral")
     with pytest.raises(ZeroDivisionError) as caught:
         Averaged(Changed(failing_at(9, over, "bug")), over).predict(molecule())
-    assert caught.value.__notes__ == ["changed, from element 8 on of octahedral (24), counted from 0, on CHBrClF"]
+    where = "element 9 (counted from 0) of octahedral (24), rotation by 120° about (-0.57735, 0.57735, -0.57735)"
+    assert caught.value.__notes__ == [f"changed failed: on CHBrClF (5 atoms), at {where}"]
 
 
 @pytest.mark.parametrize(

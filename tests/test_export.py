@@ -6,6 +6,7 @@
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -39,7 +40,7 @@ from goniometer.cli import main
 from goniometer.data import read_structures
 from goniometer.data.packaged import packaged_files
 from goniometer.errors import InputError
-from goniometer.rotations import Rule, random_rotations, rule
+from goniometer.rotations import Rule, in_words, random_rotations, rule
 from goniometer.symmetrize import response
 from goniometer.symmetrize.export import Exported, _ship, export
 
@@ -282,9 +283,9 @@ CUTOFF = 3.0
 class Springs(torch.nn.Module):
     """Pair energies that like the z axis and the cell's height, of two kinds; forces, stress and features besides."""
 
-    def __init__(self, by_system: bool = False, needs: str = "", without: str = "") -> None:
+    def __init__(self, by_system: bool = False, needs: str = "", without: str = "", ceiling: float = 1e9) -> None:
         super().__init__()
-        self.by_system, self.needs, self.without = by_system, needs, without
+        self.by_system, self.needs, self.without, self.ceiling = by_system, needs, without, ceiling
         self.options = NeighborListOptions(cutoff=CUTOFF, full_list=True, strict=True)
 
     def requested_neighbor_lists(self) -> List[NeighborListOptions]:
@@ -311,6 +312,7 @@ class Springs(torch.nn.Module):
             local = (
                 zeros.index_add(0, first, term) + 0.01 * system.positions[:, 0] ** 3 + 0.02 * system.cell[:, 2].sum()
             )
+            local = torch.where(system.positions[:, 2] < self.ceiling, local, torch.full_like(local, float("nan")))
             push = torch.zeros_like(system.positions).index_add(0, first, envelope[:, None] * (d + d[:, 2:] ** 2))
             atoms = torch.arange(len(system), dtype=torch.int32)
             if selected_atoms is not None:
@@ -656,6 +658,29 @@ def test_data_that_would_have_to_be_turned_is_refused_where_it_runs(pair: tuple)
     system.add_data("springs::field", TensorMap(Labels.range("_", 1), [block]))
     with pytest.raises(torch.jit.Error, match="further data"):
         averaged([system], asked(), False)
+
+
+def test_an_answer_that_is_not_finite_names_the_rotation(tmp_path: Path) -> None:
+    """Of a model that knows no atoms above a ceiling, which one element alone lifts one of them through."""
+    which, structure = rule("octahedral", True).turned_at_random(3), molecule()
+    structure.positions -= structure.positions[0]
+    heights = (structure.positions @ which.matrices.transpose(0, 2, 1))[..., 2].max(axis=1)
+    order = np.argsort(heights)
+    culprit, ceiling = int(order[-1]), float(heights[order[-2:]].mean())
+    assert np.ptp(heights[order[-2:]]) > 1e-3
+
+    def energy(ceiling: float) -> float:
+        source = springs(tmp_path / "ceiling.pt", ceiling=ceiling)
+        done = export(source, which, tmp_path / "out.pt", batch=5)
+        model = load_atomistic_model(str(done.path))
+        system = system_of(structure, torch.tensor(structure.positions), torch.zeros((3, 3)).double(), model)
+        return float(model([system], asked(), False)["energy"].block().values)
+
+    assert np.isfinite(energy(float(heights.max()) + 1e-3))
+    said = f"gave energy that is not finite, on a system of 3 atoms, at element {culprit} (counted from 0) of "
+    said += f"octahedral with inversion (48), turned by seed 3, {in_words(which.matrices[culprit])}"
+    with pytest.raises(torch.jit.Error, match=re.escape(said)):
+        energy(ceiling)
 
 
 def test_the_command_writes_what_the_function_writes(

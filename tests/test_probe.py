@@ -24,22 +24,9 @@ from goniometer.probe.result import ProbeResult, StructureResult
 from goniometer.probe.spectrum import noise_by_ell
 from goniometer.rotations import rule
 from goniometer.testing import MolecularToy, Noisy, PairToy, PeriodicToy, SumOf
+from structures import crystal, molecule
 
 RELATIVE = 1e-9
-
-
-def molecule() -> Atoms:
-    """Five unlike atoms, chiral."""
-    return Atoms("CHFClBr", [[0, 0, 0], [1.1, 0, 0.1], [-0.4, 1.3, 0], [-0.5, -0.8, 1.5], [-0.6, -0.9, -1.6]])
-
-
-def crystal(seed: int = 1) -> Atoms:
-    """Four ions in a triclinic cell, shaken."""
-    rng = np.random.default_rng(seed)
-    structure = bulk("NaCl", "rocksalt", 5.6) * (2, 1, 1)
-    structure.set_cell(structure.cell.array + 0.3 * rng.standard_normal((3, 3)), scale_atoms=True)
-    structure.rattle(0.1, seed=seed)
-    return structure
 
 
 def alloy() -> Atoms:

@@ -23,15 +23,10 @@ from goniometer.rotations.characters import quadratic_forms
 from goniometer.symmetrize import Averaged, RandomlyTurned, frozen
 from goniometer.symmetrize.random import random_turn
 from goniometer.testing import MolecularToy, PairToy, PeriodicToy, check_potential
+from structures import molecule
 
 EPS = float(np.finfo(np.float64).eps)
 IDENTITY = rule("identity")
-
-
-def molecule() -> Atoms:
-    """Five unlike atoms, chiral."""
-    positions = [[0, 0, 0], [1.1, 0, 0.1], [-0.4, 1.3, 0], [-0.5, -0.8, 1.5], [-0.6, -0.9, -1.6]]
-    return Atoms("CHFClBr", positions)
 
 
 class Counting(Potential):

@@ -5,7 +5,6 @@ from functools import cache
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
 from goniometer.potentials import Potential
@@ -13,24 +12,10 @@ from goniometer.rotations import random_rotations
 from goniometer.rotations.characters import quadratic_forms
 from goniometer.symmetrize import response
 from goniometer.testing import MolecularToy, Noisy, NonConservative, PairToy, PeriodicToy, SumOf
+from structures import crystal, molecule
 
 # Sums of some thousand terms of order one: 1e-9 relative is generous, and it is what users are promised.
 RELATIVE = 1e-9
-
-
-def molecule() -> Atoms:
-    """Five unlike atoms, chiral."""
-    positions = [[0, 0, 0], [1.1, 0, 0.1], [-0.4, 1.3, 0], [-0.5, -0.8, 1.5], [-0.6, -0.9, -1.6]]
-    return Atoms("CHFClBr", positions)
-
-
-def crystal() -> Atoms:
-    """Four ions in a triclinic cell, shaken."""
-    rng = np.random.default_rng(1)
-    structure = bulk("NaCl", "rocksalt", 5.6) * (2, 1, 1)
-    structure.set_cell(structure.cell.array + 0.3 * rng.standard_normal((3, 3)), scale_atoms=True)
-    structure.rattle(0.1, seed=1)
-    return structure
 
 
 @cache

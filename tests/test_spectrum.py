@@ -5,7 +5,6 @@ from functools import cache
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 from scipy.optimize import brentq
 from scipy.special import eval_legendre
 
@@ -23,25 +22,13 @@ from goniometer.probe.spectrum import (
 from goniometer.rotations import Rule, random_rotations, rule
 from goniometer.symmetrize import response
 from goniometer.testing import MolecularToy, PeriodicToy, SumOf
+from structures import crystal, molecule
 
 LMAX = 6
 # Sums of some million terms of order one, of rules that are exact to 1e-13: this is what users are promised.
 RELATIVE = 1e-9
 # Two-sided: a correct mean exceeds it once in 60 000 times.
 SIGMAS = 4.2
-
-
-def molecule() -> Atoms:
-    """Five unlike atoms, chiral."""
-    return Atoms("CHFClBr", [[0, 0, 0], [1.1, 0, 0.1], [-0.4, 1.3, 0], [-0.5, -0.8, 1.5], [-0.6, -0.9, -1.6]])
-
-
-def crystal() -> Atoms:
-    """Four ions in a triclinic cell, shaken."""
-    structure = bulk("NaCl", "rocksalt", 5.6) * (2, 1, 1)
-    structure.set_cell(structure.cell.array + 0.3 * np.random.default_rng(1).standard_normal((3, 3)), scale_atoms=True)
-    structure.rattle(0.1, seed=1)
-    return structure
 
 
 @cache

@@ -9,6 +9,7 @@ from ase.build import bulk
 from ase.constraints import FixAtoms
 from ase.neighborlist import neighbor_list
 
+import structures
 from goniometer.data.turning import turned
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials import Potential, Prediction
@@ -22,6 +23,7 @@ from goniometer.testing import (
     check_potential,
 )
 from goniometer.testing.toys import collected, envelope, pairs
+from structures import molecule
 
 UNSAID = np.random.default_rng(0)
 
@@ -30,18 +32,8 @@ STEP = 1e-4
 TOLERANCE = 1e2 * STEP**2
 
 
-def molecule() -> Atoms:
-    """Five unlike atoms, chiral."""
-    positions = [[0, 0, 0], [1.1, 0, 0.1], [-0.4, 1.3, 0], [-0.5, -0.8, 1.5], [-0.6, -0.9, -1.6]]
-    return Atoms("CHFClBr", positions)
-
-
 def crystal(pbc: tuple[bool, bool, bool] = (True, True, True)) -> Atoms:
-    """Four ions in a triclinic cell, shaken."""
-    rng = np.random.default_rng(1)
-    structure = bulk("NaCl", "rocksalt", 5.6) * (2, 1, 1)
-    structure.set_cell(structure.cell.array + 0.3 * rng.standard_normal((3, 3)), scale_atoms=True)
-    structure.rattle(0.1, seed=1)
+    structure = structures.crystal()
     structure.pbc = pbc
     return structure
 

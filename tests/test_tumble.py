@@ -10,7 +10,6 @@ from functools import cache
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import bulk
 from ase.md.verlet import VelocityVerlet
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
@@ -23,6 +22,7 @@ from goniometer.rotations import random_rotations, rule
 from goniometer.rotations.characters import quadratic_forms
 from goniometer.symmetrize import Frame, Tumbling
 from goniometer.testing import MolecularToy, NonConservative, PairToy, PeriodicToy, check_potential
+from structures import crystal
 
 EPS = float(np.finfo(np.float64).eps)
 IDENTITY = rule("identity")
@@ -31,15 +31,6 @@ FOREVER = 1e12
 
 def water() -> Atoms:
     return read_structures("molecule")[0].atoms
-
-
-def crystal() -> Atoms:
-    """Four ions in a triclinic cell, shaken."""
-    rng = np.random.default_rng(1)
-    structure = bulk("NaCl", "rocksalt", 5.6) * (2, 1, 1)
-    structure.set_cell(structure.cell.array + 0.3 * rng.standard_normal((3, 3)), scale_atoms=True)
-    structure.rattle(0.1, seed=1)
-    return structure
 
 
 class Counting(Potential):

@@ -1,11 +1,12 @@
 """Structures: reading, checking and turning them; the files that come with the package."""
 
 from goniometer.data.packaged import packaged_files
-from goniometer.data.structures import NamedStructure, check_structure, packaged_structures, read_structures
+from goniometer.data.structures import NamedStructure, called, check_structure, packaged_structures, read_structures
 from goniometer.data.turning import turned
 
 __all__ = [
     "NamedStructure",
+    "called",
     "check_structure",
     "packaged_files",
     "packaged_structures",

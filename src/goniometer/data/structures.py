@@ -46,6 +46,12 @@ def packaged_structures() -> list[str]:
     return list(packaged_files("structures_files", ".xyz"))
 
 
+def called(structure: Atoms) -> str:
+    """What an error calls a structure: the name that its ``info`` holds, or its formula and number of atoms."""
+    name = structure.info.get("name")
+    return str(name) if name else f"{structure.get_chemical_formula()} ({len(structure)} atoms)"
+
+
 def read_structures(source: Source | Iterable[Any]) -> list[NamedStructure]:
     """Read structures; they are not checked yet, see :func:`check_structure`.
 

@@ -137,6 +137,7 @@ def pes(
         raise InputError(f"'{structure}' holds {len(found)} structures; one is needed: write {structure}@0")
     name, atoms = found[0]
     check_structure(atoms, name)
+    atoms.info["name"] = name
     if batch is None and not is_factory(model):
         batch = max(1, ATOMS_AT_ONCE // len(atoms))
     pairs = parse_options(options.split() if isinstance(options, str) else options or [])

@@ -60,6 +60,19 @@ class _Pairs:
     vectors: np.ndarray  # (P, 3)
 
 
+def read_model(path: str | Path) -> AtomisticModel:
+    """Load an exported model (``.pt``). Raises :class:`InputError` if the file is not one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return load_atomistic_model(str(path))
+    except Exception as error:
+        raise InputError(
+            f"{path} is not an exported metatomic model ({_first_line(error)}); "
+            "a checkpoint must be exported first, with `mtt export`"
+        ) from error
+
+
 class MetatomicPotential(Potential):
     """A metatomic model.
 
@@ -135,16 +148,7 @@ class MetatomicPotential(Potential):
     def from_file(cls, path: str | Path, **options: Any) -> MetatomicPotential:
         """Load an exported model (``.pt``). Raises :class:`InputError` if the file is not one."""
         options.setdefault("name", Path(path).stem)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model = load_atomistic_model(str(path))
-        except Exception as error:
-            raise InputError(
-                f"{path} is not an exported metatomic model ({_first_line(error)}); "
-                "a checkpoint must be exported first, with `mtt export`"
-            ) from error
-        return cls(model, **options)
+        return cls(read_model(path), **options)
 
     # ---- choices made once -----------------------------------------------------------------------------------------
 

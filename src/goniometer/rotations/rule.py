@@ -112,3 +112,17 @@ class Rule:
 def random_rotations(count: int, rng: np.random.Generator) -> Float64[np.ndarray, "K 3 3"]:
     """``count`` proper rotations, uniform on SO(3), from an explicit generator."""
     return np.asarray(Rotation.random(count, rng=rng).as_matrix(), dtype=np.float64).reshape(count, 3, 3)
+
+
+def in_words(matrix: Float64[np.ndarray, "3 3"]) -> str:
+    """An element of O(3) by its angle in degrees and axis: ``rotation by 120° about (0.57735, 0.57735, 0.57735)``.
+
+    An improper one is the rotation −R, ``and inversion``.
+    """
+    improper = np.linalg.det(matrix) < 0.0
+    turn = Rotation.from_matrix(-matrix if improper else matrix).as_rotvec(degrees=True)
+    angle = float(np.linalg.norm(turn))
+    if angle < 1e-6:
+        return "inversion" if improper else "the identity"
+    axis = ", ".join(f"{component:g}" for component in np.round(turn / angle, 6) + 0.0)
+    return f"rotation by {angle:.6g}° about ({axis}){' and inversion' if improper else ''}"

@@ -8,12 +8,14 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64
 
+from goniometer.data import called
 from goniometer.errors import GoniometerError, PotentialError
-from goniometer.potentials.base import Potential, Prediction, Spread, checked
-from goniometer.rotations import Rule
+from goniometer.potentials.base import Potential, Prediction, Spread
+from goniometer.rotations import Rule, in_words
+from goniometer.symmetrize.response import evaluated
 
-# After a batch has failed, so many of its copies are evaluated one by one to find the one at fault.
-_SEARCHED = 64
+# After a batch has failed, the copy at fault is looked for among so many.
+_SEARCHED = 1024
 
 
 class Averaged(Potential):
@@ -54,6 +56,11 @@ def described(over: Rule) -> str:
     return f"{over.name}{' with inversion' if over.inversion else ''} ({len(over)}){turned}"
 
 
+def element(over: Rule, index: int) -> str:
+    """What errors call an element of a rule, of one copy or the next."""
+    return f"element {index % len(over)} (counted from 0) of {described(over)}"
+
+
 def inherit(symmetrized: Potential, potential: Potential) -> None:
     """A symmetrized potential knows what the potential within knows."""
     for attribute in ("dtype", "virial", "conservative", "atomic", "stochastic"):
@@ -69,7 +76,7 @@ def averages(
 ) -> Iterator[Prediction]:
     """For every copy R_m·x of a structure, the average over its own elements g_mk with the weights of a rule.
 
-    Raises :class:`PotentialError`, with the element at fault, if the model fails.
+    Raises :class:`PotentialError`, with the structure and the element at fault, if the model fails.
     """
     count = len(over)
     turns = elements.reshape(-1, 3, 3)
@@ -92,46 +99,51 @@ def averages(
 def _evaluated(
     potential: Potential, structure: Atoms, copies: np.ndarray, over: Rule
 ) -> Iterator[tuple[int, Prediction]]:
-    """Predictions with the number of their first copy."""
+    """See :func:`evaluated`; errors say on what structure and where in the rule."""
     done = 0
     try:
-        for prediction in potential.turned(structure, copies):
-            if done + len(prediction) > len(copies):
-                raise PotentialError(f"{potential.name} gave more predictions than there are copies ({len(copies)})")
-            yield done, checked(prediction, structure, potential.name)
-            done += len(prediction)
-        if done < len(copies):
-            raise PotentialError(f"{potential.name} gave {done} predictions for {len(copies)} copies")
+        for first, prediction in evaluated(potential, structure, copies):
+            yield first, prediction
+            done = first + len(prediction)
     except PotentialError as error:
-        raise PotentialError(_located(error, potential, structure, copies, done, over)) from error
+        raise PotentialError(f"{error}: {_where(potential, structure, copies, done, over)}") from error
     except GoniometerError:
         raise
     except Exception as error:  # a fault of the adapter, whose traceback is wanted as it is
-        error.add_note(f"{potential.name}, {_somewhere(done, over)} of {_what(over, structure)}")
+        error.add_note(f"{potential.name} failed: {_where(potential, structure, copies, done, over)}")
         raise
 
 
-def _located(
-    error: PotentialError, potential: Potential, structure: Atoms, copies: np.ndarray, done: int, over: Rule
-) -> str:
-    """The sentence of an error, with the structure and the element of the rule that it is about."""
-    where = _somewhere(done, over)
-    for index in range(done, min(done + _SEARCHED, len(copies))):
-        try:
-            for prediction in potential.turned(structure, copies[index][None]):
-                checked(prediction, structure, potential.name)
-        except PotentialError:
-            where = f"at element {index % len(over)}"
-            break
-    return f"{error} ({where} of {_what(over, structure)})"
+def _where(potential: Potential, structure: Atoms, copies: np.ndarray, done: int, over: Rule) -> str:
+    """The structure, and the element of the rule at which a potential fails; or those before which it did not."""
+    culprit = _culprit(potential, structure, copies[done : done + _SEARCHED])
+    if culprit is None:
+        return f"on {called(structure)}, from {element(over, done)} on"
+    index = done + culprit
+    return f"on {called(structure)}, at {element(over, index)}, {in_words(copies[index])}"
 
 
-def _somewhere(done: int, over: Rule) -> str:
-    return f"from element {done % len(over)} on"
+def _culprit(potential: Potential, structure: Atoms, copies: np.ndarray) -> int | None:
+    """The first copy at which a potential fails, if it fails there alone; in batches that double, then halve."""
+    start, size = 0, 1
+    while start < len(copies) and not _fails(potential, structure, copies[start : start + size]):
+        start, size = start + size, 2 * size
+    if start >= len(copies):
+        return None
+    while size > 1:
+        size //= 2
+        if not _fails(potential, structure, copies[start : start + size]):
+            start += size
+    return start if _fails(potential, structure, copies[start : start + 1]) else None
 
 
-def _what(over: Rule, structure: Atoms) -> str:
-    return f"{described(over)}, counted from 0, on {structure.get_chemical_formula()}"
+def _fails(potential: Potential, structure: Atoms, copies: np.ndarray) -> bool:
+    try:
+        for _ in evaluated(potential, structure, copies):
+            pass
+    except Exception:
+        return True
+    return False
 
 
 class _Mean:

@@ -25,10 +25,12 @@ class AveragedModule(torch.nn.Module):
     sum has the right gradient, each alone has not. Non-conservative forces F(g) R and stresses Rᵀ S(g) R are averaged
     as numbers, without derivatives.
 
-    Matrices (K, 3, 3) and weights (K,) are no buffers: they stay float64 whatever the model is converted to.
+    Matrices (K, 3, 3) and weights (K,) are no buffers: they stay float64 whatever the model is converted to. An answer
+    that is not finite is an error, which names the element of the rule.
     """
 
     _requested: List[NeighborListOptions]
+    _elements: List[str]
     _energies: Dict[str, bool]
     _forces: List[str]
     _stresses: List[str]
@@ -38,16 +40,20 @@ class AveragedModule(torch.nn.Module):
         module: torch.nn.Module,
         matrices: torch.Tensor,
         weights: torch.Tensor,
+        elements: List[str],
         neighbor_lists: List[NeighborListOptions],
         energies: Dict[str, bool],
         forces: List[str],
         stresses: List[str],
         batch: int,
     ) -> None:
-        """``energies`` says of each whether it is known atom by atom; with ``batch`` 0, ``ATOMS_AT_ONCE`` holds."""
+        """``elements`` are what errors call them, ``energies`` says of each whether it is known atom by atom.
+
+        With ``batch`` 0, ``ATOMS_AT_ONCE`` holds.
+        """
         super().__init__()
         self.module = module
-        self._matrices, self._weights = matrices, weights
+        self._matrices, self._weights, self._elements = matrices, weights, elements
         self._requested = neighbor_lists
         self._energies, self._forces, self._stresses = energies, forces, stresses
         self._batch, self._atoms_at_once = batch, ATOMS_AT_ONCE
@@ -135,6 +141,10 @@ class AveragedModule(torch.nn.Module):
             for name in inner:
                 block = answers[name].block()
                 properties[name] = block.properties
+                odd = _not_finite(block)
+                if odd >= 0:
+                    what = name + " that is not finite, on a system of " + str(len(system)) + " atoms, at "
+                    raise ValueError("the model that is averaged gave " + what + self._elements[start + odd])
                 mean = self._mean(name, block, turns, shares, len(system))
                 sums[name] = sums[name] + mean if name in sums else mean
             for name in energies:
@@ -163,6 +173,16 @@ class AveragedModule(torch.nn.Module):
         if name in self._stresses:
             return _weighted(_tensors_back(values, block.samples, turns), block.samples, shares, 1)
         return _weighted(values.squeeze(-1), block.samples, shares, atoms if self._energies[name] else 1)
+
+
+@no_type_check
+def _not_finite(block: TensorBlock) -> int:
+    """The first copy whose answer is not finite, or −1."""
+    finite = torch.isfinite(block.values.detach())
+    if bool(finite.all()):
+        return -1
+    rows = torch.nonzero(~finite)[:, 0]
+    return int(block.samples.column("system").index_select(0, rows).min())
 
 
 @no_type_check

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from goniometer.errors import InputError
 from goniometer.potentials.ase import sentence
 from goniometer.potentials.loading import DTYPES, model_file
-from goniometer.rotations import Rule
+from goniometer.rotations import Rule, in_words
 from goniometer.rotations import rule as named_rule
+from goniometer.symmetrize.average import element
 
 if TYPE_CHECKING:
     from metatomic.torch import AtomisticModel
@@ -126,6 +127,7 @@ def _save(
         model.module,
         torch.from_numpy(rule.matrices.copy()),
         torch.from_numpy(rule.weights.copy()),
+        [f"{element(rule, k)}, {in_words(each)}" for k, each in enumerate(rule.matrices)],
         # Copies: they are told who asks for them.
         [NeighborListOptions(each.cutoff, each.full_list, each.strict) for each in model.requested_neighbor_lists()],
         {name: output.sample_kind == "atom" for name, output in energies.items()},
@@ -141,14 +143,9 @@ def _save(
 
 
 def _loaded(source: Path) -> AtomisticModel:
-    from metatomic.torch import load_atomistic_model
+    from goniometer.potentials.metatomic import read_model
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = load_atomistic_model(str(source))
-    except Exception as error:
-        raise InputError(f"{source} cannot be loaded as a metatomic model ({sentence(error)})") from error
+    model = read_model(source)
     needed = ", ".join(model.requested_inputs(use_new_names=True))
     if needed:
         raise InputError(f"{source.name} needs inputs beyond positions ({needed}), which cannot be turned here")

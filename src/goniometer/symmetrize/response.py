@@ -7,7 +7,7 @@ For a symmetric potential it does not depend on g; everything else about a broke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from goniometer.errors import PotentialError
-from goniometer.potentials.base import Potential
+from goniometer.potentials.base import Potential, Prediction, checked
 
 #: Answers beyond this, in eV and Å, are no energies or forces; their squares would overflow.
 LARGEST = 1e100
@@ -59,12 +59,8 @@ def response(
     count, atoms = len(matrices), len(structure)
     energies, forces = np.empty(count), np.empty((count, atoms, 3))
     virials = np.empty((count, 3, 3)) if potential.virial != "none" else None
-    done = 0
-    for prediction in potential.turned(structure, matrices):
+    for done, prediction in evaluated(potential, structure, matrices):
         part = slice(done, done + len(prediction))
-        done += len(prediction)
-        if done > count:
-            break
         turn = matrices[part]
         energies[part] = prediction.energies
         forces[part] = prediction.forces @ turn
@@ -74,13 +70,24 @@ def response(
             virials = None
         if progress is not None:
             progress(len(prediction))
-    _check(potential, count, done, {"energies": energies, "forces": forces, "virials": virials})
+    for name, values in {"energies": energies, "forces": forces, "virials": virials}.items():
+        if values is not None and not (np.abs(values) < LARGEST).all():
+            raise PotentialError(f"{potential.name} gave {name} that are too large: beyond {LARGEST:.0e}")
     return Response(matrices, energies, forces, virials)
 
 
-def _check(potential: Potential, count: int, done: int, parts: dict[str, np.ndarray | None]) -> None:
-    if done != count:
-        raise PotentialError(f"{potential.name} gave {'more' if done > count else done} predictions for {count} copies")
-    for name, values in parts.items():
-        if values is not None and not (np.abs(values) < LARGEST).all():
-            raise PotentialError(f"{potential.name} gave {name} that are not finite or too large: beyond {LARGEST:.0e}")
+def evaluated(
+    potential: Potential, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]
+) -> Iterator[tuple[int, Prediction]]:
+    """Predictions of turned copies, each with the number of its first copy.
+
+    Raises :class:`PotentialError` if they are not as many as matrices, not finite, or of shapes that do not fit.
+    """
+    done, count = 0, len(matrices)
+    for prediction in potential.turned(structure, matrices):
+        if done + len(prediction) > count:
+            raise PotentialError(f"{potential.name} gave more predictions than there are copies ({count})")
+        yield done, checked(prediction, structure, potential.name)
+        done += len(prediction)
+    if done < count:
+        raise PotentialError(f"{potential.name} gave {done} predictions for {count} copies")

@@ -188,11 +188,11 @@ def test_the_turn_of_a_key_is_the_same_for_ever() -> None:
     """Computed once by this code: runs that are stored go on with the same turns, whatever draws them."""
     known = {
         (0,): [0.2679926623281721, -0.9462719805717572, -0.1809675985447743],
-        (7, 3): [-0.7565346436521978, 0.05476562390405963, -0.6516563967248697],
+        (7, 3): [0.5390075580649594, 0.21708813373323618, -0.8138449450239712],
     }
     for key, row in known.items():
         np.testing.assert_allclose(np.matmul(*random_turn(False, *key))[0], row, atol=1e-12)
-    by_positions = [-0.9910572005785294, 0.11337288387085877, 0.07037197158140088]
+    by_positions = [0.9407259078700871, 0.11407621621745381, -0.3194078633276105]
     np.testing.assert_allclose(turn_of(molecule(), seed=5)[0], by_positions, atol=1e-12)
 
 
@@ -227,9 +227,27 @@ def test_every_copy_of_a_probe_has_its_own_turn_unless_the_step_is_the_key() -> 
     matrices = np.stack([np.eye(3), Rotation.from_euler("z", 1.0).as_matrix()])
     for key, alike in (("positions", False), ("step", True)):
         seen = Counting(PairToy())
-        list(RandomlyTurned(seen, IDENTITY, key=key).turned(molecule(), matrices))
+        potential = RandomlyTurned(seen, IDENTITY, key=key)
+        potential.step = 3
+        list(potential.turned(molecule(), matrices))
         turns = np.array(seen.matrices) @ matrices.transpose(0, 2, 1)
         assert (np.abs(turns[0] - turns[1]).max() < 1e-12) == alike
+
+
+def test_seeds_and_keys_that_differ_draw_turns_that_differ() -> None:
+    """Zeros at the end count, and so do all bits of a seed."""
+    keys = [(5,), (5, 0), (5, 0, 0), (0, 5), (0,), (2**32,), (5 + 2**32,), (5, 1), (5 + 2**64,), (2**128 - 1,)]
+    turns = [np.matmul(*random_turn(True, *key)) for key in keys]
+    for k, one in enumerate(turns):
+        for other in turns[:k]:
+            assert np.abs(one - other).max() > 1e-3
+    assert (np.matmul(*random_turn(True, 5)) == turns[0]).all()
+    # Control: what numpy makes of the integers in a row.
+    draws = [np.random.SeedSequence(key).generate_state(4).tolist() for key in ((5,), (5, 0), (5 + 2**32,), (5, 1))]
+    assert draws[0] == draws[1]
+    assert draws[2] == draws[3]
+    with pytest.raises(InputError, match="below 2¹²⁸"):
+        random_turn(True, 2**128)
 
 
 @pytest.mark.parametrize("make", [lambda: random_turn(False, -1), lambda: frozen(IDENTITY, -1)])
@@ -249,6 +267,7 @@ def test_an_unknown_key_is_refused() -> None:
 def test_a_calculator_evaluates_again_when_the_step_has_changed() -> None:
     seen = Counting(MolecularToy(2, 1, 0.1))
     potential = RandomlyTurned(seen, IDENTITY, key="step")
+    potential.step = 0
     structure = molecule()
     structure.calc = potential.calculator()
     first = structure.get_potential_energy()
@@ -259,6 +278,19 @@ def test_a_calculator_evaluates_again_when_the_step_has_changed() -> None:
     structure.get_forces()
     assert len(seen.matrices) == 2
     assert abs(second - first) > 1e-4
+
+
+def test_a_step_that_nobody_counts_is_refused() -> None:
+    potential = symmetrize(MolecularToy(2, 1, 0.1), "klein", strategy="random", key="step")
+    structure = molecule()
+    structure.calc = potential.calculator()
+    for _ in range(2):
+        with pytest.raises(InputError, match="needs the step, which nobody has set"):
+            structure.get_forces()
+    potential.step = 0
+    first = structure.get_forces()
+    potential.step = 1
+    assert np.abs(structure.get_forces() - first).max() > 1e-4
 
 
 def test_a_calculator_keyed_by_positions_evaluates_once_a_structure() -> None:
@@ -290,6 +322,15 @@ def test_a_frozen_turn_is_drawn_once_and_smooth() -> None:
     assert report.passed, str(report)
     assert "resolved to" in report["forces"].sentence
     assert "as far as can be told" not in report["forces"].sentence
+
+
+def test_turns_of_different_kinds_have_different_names() -> None:
+    over = rule("klein")
+    turned = [over, over.turned_at_random(3), over.turned_at_random(3, "left"), over.turned_at_random(3, "right")]
+    turned += [over.turned_at_random(4), frozen(over, 3), frozen(over, 4), frozen(over, 3, proper=True)]
+    names = [Averaged(PairToy(), each).name for each in turned]
+    assert len(set(names)) == len(names)
+    assert names[5] == "PairToy averaged over klein (4), frozen by seed 3"
 
 
 def test_frozen_turns_are_improper_half_of_the_time_unless_proper() -> None:

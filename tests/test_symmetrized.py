@@ -79,7 +79,7 @@ def test_every_strategy_makes_its_potential() -> None:
         assert potential.virial == "full"
     average, random, froze, tumble = made.values()
     assert (average.rule.name, len(average.rule)) == ("octahedral", 48)
-    assert froze.name.endswith("averaged over klein with inversion (8), turned by seed 4")
+    assert froze.name.endswith("averaged over klein with inversion (8), frozen by proper seed 4")
     assert (random.seed, random.proper, random.key) == (4, True, "step")
     assert (froze.rule.matrices == frozen(rule("klein", inversion=True), 4, proper=True).matrices).all()
     assert (tumble.timestep, tumble.period, tumble.memory, tumble.frame.seed) == (0.5, 300.0, 900.0, 4)

@@ -398,6 +398,44 @@ def test_a_state_says_all_of_a_frame() -> None:
     assert (other.matrix == one.matrix).all()
 
 
+@pytest.mark.parametrize(("name", "value"), [("timestep", 0.25), ("period", 300.0), ("memory", 401.0)])
+def test_the_state_of_other_times_is_refused(name: str, value: float) -> None:
+    """It would go on as another process: the control."""
+    one, other = tumbling(), tumbling(**{name: value})
+    for potential in (one, other):
+        potential.advance(10)
+    before, state = other.frame, json.loads(json.dumps(one.state))
+    with pytest.raises(InputError, match=f"a frame with a {name} of .* fs, and this one has {value} fs"):
+        other.restore(state)
+    assert other.frame == before
+    other.restore(state | {name: value})
+    one.advance()
+    other.advance()
+    assert other.frame != one.frame
+
+
+def test_a_frame_refuses_structures_of_another_trajectory() -> None:
+    """Other species or another number of atoms; the frame stays where it was."""
+    potential = tumbling()
+    lone, larger, other = water(), water() + Atoms("H", [[5.0, 0.0, 0.0]]), water()
+    other.numbers[0] = 16
+    lone.calc = potential.calculator()
+    lone.get_forces()
+    frame = potential.frame
+    for structure, formula in ((larger, "H3O"), (other, "H2S")):
+        structure.calc = potential.calculator()
+        with pytest.raises(InputError, match=f"follows H2O and is given {formula}: a frame belongs to one trajectory"):
+            structure.get_forces()
+    assert potential.frame == frame
+    again = tumbling()
+    again.restore(json.loads(json.dumps(potential.state)))
+    with pytest.raises(InputError, match="follows H2O and is given H3O"):
+        again.follow(larger)
+    lone.positions += 0.01
+    lone.get_forces()
+    assert potential.frame.step == frame.step + 1
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -41,6 +41,8 @@ class Rule:
         Whether inversion is included.
     seed
         Of the random turn, if the rule was turned at random.
+    turn
+        What that turn was, in words: ``turned by seed 3``.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Rule:
     degree: int
     inversion: bool = False
     seed: int | None = None
+    turn: str = ""
 
     def __post_init__(self) -> None:
         if self.matrices.shape != (len(self.weights), 3, 3) or len(self.weights) == 0:
@@ -95,7 +98,8 @@ class Rule:
             raise InputError(f"a rule is turned on the 'left', the 'right' or 'both' sides, not '{sides}'")
         left, right = random_rotations(2, np.random.default_rng(seed))
         turned = self.turned(left if sides != "right" else None, right if sides != "left" else None)
-        return replace(turned, seed=seed)
+        side = "" if sides == "both" else f" on the {sides}"
+        return replace(turned, seed=seed, turn=f"turned by seed {seed}{side}")
 
     def with_inversion(self) -> Rule:
         """The rule of twice as many elements that holds −g_k beside every g_k."""

@@ -51,9 +51,8 @@ class Averaged(Potential):
 
 
 def described(over: Rule) -> str:
-    """``octahedral with inversion (48)``, and how it is turned if it is."""
-    turned = "" if over.seed is None else f", turned by seed {over.seed}"
-    return f"{over.name}{' with inversion' if over.inversion else ''} ({len(over)}){turned}"
+    """``octahedral with inversion (48)``, and how it was turned at random if it was."""
+    return f"{over.name}{' with inversion' if over.inversion else ''} ({len(over)}){over.turn and ', '}{over.turn}"
 
 
 def element(over: Rule, index: int) -> str:

@@ -182,6 +182,7 @@ def _metadata(model: AtomisticModel, stem: str, rule: Rule) -> Any:
         "degree": str(rule.degree),
         "elements": str(len(rule)),
         "seed": "" if rule.seed is None else str(rule.seed),
+        "turn": rule.turn,
         "version": version("goniometer"),
     }
     return ModelMetadata(

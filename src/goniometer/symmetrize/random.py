@@ -29,7 +29,8 @@ class RandomlyTurned(Potential):
 
     - ``"positions"``: the seed and a hash of the float64 positions, cell and species. The same structure always gets
       the same turn, a structure that differs in the last bit another one.
-    - ``"step"``: the seed and the attribute ``step``, which whoever drives the potential sets.
+    - ``"step"``: the seed and the attribute ``step``, which whoever drives the potential sets: nothing is evaluated
+      before.
 
     For a surface that is smooth, as optimizers need it, draw once instead: :func:`frozen`.
 
@@ -52,7 +53,7 @@ class RandomlyTurned(Potential):
             raise InputError(f"the key of a random turn is {' or '.join(map(repr, KEYS))}, not {key!r}")
         random_turn(proper, seed)  # a seed that cannot be used is refused now
         self.potential, self.rule, self.proper, self.seed, self.key = potential, over, proper, seed, key
-        self.step = 0
+        self.step: int | None = None
         self.name = f"{potential.name} averaged over {described(over)}, turned at random"
         inherit(self, potential)
         self.stochastic = True
@@ -65,13 +66,21 @@ class RandomlyTurned(Potential):
         return self.step if self.key == "step" else None
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
-        """See :meth:`Potential.turned`; every copy has a turn of its own where the key is the positions."""
+        """See :meth:`Potential.turned`; every copy has a turn of its own where the key is the positions.
+
+        Raises :class:`InputError` where the key is the step and nobody has set it.
+        """
         turns = [self._turn(structure, matrix) for matrix in matrices]
         elements = np.stack([left @ self.rule.matrices @ right for left, right in turns])
         return averages(self.potential, structure, matrices, elements, self.rule)
 
     def _turn(self, structure: Atoms, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.key == "step":
+            if self.step is None:
+                raise InputError(
+                    "a random turn with key='step' needs the step, which nobody has set: set the potential's attribute "
+                    "step before each evaluation, or take key='positions'"
+                )
             return random_turn(self.proper, self.seed, self.step)
         return random_turn(self.proper, self.seed, *fingerprint(structure, matrix))
 
@@ -82,20 +91,28 @@ def frozen(over: Rule, seed: int, proper: bool = False) -> Rule:
     The turn may be improper, and so is not that of :meth:`goniometer.rotations.Rule.turned_at_random`.
     """
     turned = over.turned(*random_turn(proper, seed))
-    return replace(turned, seed=seed)
+    return replace(turned, seed=seed, turn=f"frozen by {'proper ' if proper else ''}seed {seed}")
 
 
-def random_turn(proper: bool, *key: int) -> tuple[np.ndarray, np.ndarray]:
-    """h and h', (3, 3) each, uniform on SO(3), or their product on O(3), drawn from integers of 0 or more.
-
-    Raises :class:`InputError` for a negative one.
-    """
-    if min(key) < 0:
-        raise InputError(f"seed and step of a random turn are 0 or more, not {min(key)}")
-    rng = np.random.default_rng(np.random.SeedSequence(key))
+def random_turn(proper: bool, seed: int, *key: int) -> tuple[np.ndarray, np.ndarray]:
+    """h and h', (3, 3) each, uniform on SO(3), or their product on O(3), drawn by :func:`generator`."""
+    rng = generator(seed, *key)
     left, right = random_rotations(2, rng)
     sign = 1.0 if proper else rng.choice((1.0, -1.0))
     return sign * left, right
+
+
+def generator(seed: int, *key: int) -> np.random.Generator:
+    """The generator of a seed and a key: those of (5,), (5, 0) and (5 + 2³²,) are independent.
+
+    Raises :class:`InputError` for a negative number, and for a seed beyond the 128 bits that a generator takes.
+    """
+    least = min(seed, *key, 0)
+    if least < 0:
+        raise InputError(f"seed and step of a random turn are 0 or more, not {least}")
+    if seed >= 2**128:
+        raise InputError(f"the seed of a random turn is below 2¹²⁸, not {seed}")
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def fingerprint(structure: Atoms, matrix: Float64[np.ndarray, "3 3"] | None = None) -> tuple[int, ...]:

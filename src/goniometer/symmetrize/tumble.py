@@ -15,7 +15,7 @@ from goniometer.errors import InputError
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import Rule
 from goniometer.symmetrize.average import averages, described, inherit
-from goniometer.symmetrize.random import fingerprint, random_turn
+from goniometer.symmetrize.random import fingerprint, generator, random_turn
 
 #: Defaults in fs: the time of one turn at the rms angular velocity, and the time in which the velocity is forgotten.
 PERIOD, MEMORY = 1000.0, 1000.0
@@ -45,6 +45,8 @@ class Frame:
         The quaternion at the last evaluation.
     seen
         The fingerprint of the structure that was evaluated last.
+    formula
+        Of the structures that are followed.
     """
 
     seed: int
@@ -56,6 +58,7 @@ class Frame:
     torque: tuple[float, ...] | None = None
     evaluated: tuple[float, ...] | None = None
     seen: tuple[int, ...] | None = None
+    formula: str | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.step < 0:
@@ -158,17 +161,32 @@ class Tumbling(Potential):
 
     @property
     def state(self) -> dict[str, Any]:
-        """The frame as plain numbers; give it to :meth:`restore`."""
-        return asdict(self.frame)
+        """The frame and its times as plain values; give it to :meth:`restore`."""
+        return asdict(self.frame) | self._times
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a stored state, as if nothing had happened. Raises :class:`InputError` if it is none."""
+        """Go on from a stored state, as if nothing had happened.
+
+        Raises :class:`InputError` if it is none, or that of a frame with another time step, period or memory.
+        """
         # JSON has lists for tuples.
         plain: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
         try:
-            self.frame = Frame(**plain)
-        except (TypeError, ValueError) as error:
+            times = {name: plain.pop(name) for name in self._times}
+            frame = Frame(**plain)
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"this is not the state of a tumbling potential: {error}") from error
+        for name, own in self._times.items():
+            if times[name] != own:
+                raise InputError(
+                    f"the state is that of a frame with a {name} of {times[name]} fs, and this one has {own} fs: make "
+                    "the potential as it was made then"
+                )
+        self.frame = frame
+
+    @property
+    def _times(self) -> dict[str, float]:
+        return {"timestep": self.timestep, "period": self.period, "memory": self.memory}
 
     def advance(self, steps: int = 1) -> None:
         """Turn the frame by so many time steps: by ω in each, which its own process then carries on exactly."""
@@ -195,8 +213,15 @@ class Tumbling(Potential):
         A structure that is not the last one again is a step further in time, and so is the frame then, unless it was
         advanced by hand since. W grows by ½ (dE/dθ + dE/dθ')·θ, θ the rotation vector between the frames of the two
         evaluations: the trapezoidal rule along one axis, as exact as the velocity Verlet algorithm.
+
+        Raises :class:`InputError` for a structure of other atoms than those that were followed before.
         """
-        seen = fingerprint(structure)
+        seen, formula = fingerprint(structure), structure.get_chemical_formula()
+        if self.frame.formula not in (None, formula):
+            raise InputError(
+                f"this tumbling frame follows {self.frame.formula} and is given {formula}: a frame belongs to one "
+                "trajectory, make a potential for each"
+            )
         if self.frame.seen not in (None, seen) and self.frame.quaternion == self.frame.evaluated:
             self.advance()
         prediction = self.predict(structure)
@@ -206,7 +231,7 @@ class Tumbling(Potential):
             turned = Rotation.from_quat(frame.quaternion) * Rotation.from_quat(frame.evaluated).inv()
             work += 0.5 * float((torque + np.array(frame.torque)) @ turned.as_rotvec())
         known = None if torque is None else _plain(torque)
-        self.frame = replace(frame, work=work, torque=known, evaluated=frame.quaternion, seen=seen)
+        self.frame = replace(frame, work=work, torque=known, evaluated=frame.quaternion, seen=seen, formula=formula)
         return prediction
 
     def _torque(self, structure: Atoms, prediction: Prediction) -> np.ndarray | None:
@@ -225,8 +250,8 @@ class Tumbling(Potential):
 
 
 def _noise(seed: int, step: int) -> np.ndarray:
-    # The word in between keeps these apart from the draws of the initial frame.
-    return np.random.default_rng(np.random.SeedSequence([seed, 1, step])).standard_normal(3)
+    # The word in between keeps these apart from random turns at a step.
+    return generator(seed, 1, step).standard_normal(3)
 
 
 def _plain(values: np.ndarray) -> tuple[float, ...]:

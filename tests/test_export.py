@@ -706,6 +706,43 @@ def test_the_command_writes_what_the_function_writes(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_planned_rule_is_found_on_the_structures_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(
+            sys, "argv", ["goniometer", "export", "pet-water", "-o", str(tmp_path / "o.pt"), *arguments]
+        )
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    wanted = ("--rule", "plan", "--force-tolerance", "5meV/Å")
+    code, out, _ = run(*wanted, "--structure", "molecule")
+    plan = goniometer.plan("pet-water", "molecule", force="5meV/Å")
+    assert code == 0
+    assert plan.certified
+    assert f"averaged over {plan.rule} ({plan.n} elements" in out
+    over = rule(plan.rule, plan.inversion)
+    assert 1 < len(over) < len(rule("icosahedral", True)), "this would hold for any tolerance"
+    atoms = calculated(tmp_path / "o.pt", molecule())
+    assert atoms.get_potential_energy() == pytest.approx(average(molecule(), over, "float32")[0])
+    (tmp_path / "o.pt").unlink()
+    cases = [
+        (wanted, "a planned rule needs structures to plan on: --structure FILE"),
+        ((*wanted[:2], "--structure", "molecule"), "a planned rule needs a tolerance"),
+        ((*wanted, "--structure", "molecule", "--inversion"), "inversion does not go with .* rule 'plan'"),
+        (("--rule", "klein", *wanted[2:]), "a tolerance goes with rule='plan', not with 'klein'"),
+        (("--rule", "klein", "--structure", "molecule"), "structures does not go with .* rule 'klein'"),
+    ]
+    for arguments, said in cases:
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert re.search(said, err)
+        assert len(err.splitlines()) == 1
+    assert not (tmp_path / "o.pt").exists()
+
+
 def test_what_is_returned_says_what_was_done(tmp_path: Path) -> None:
     done = export("pet-water", rule("klein"), str(tmp_path / "out.pt"))
     assert isinstance(done, Exported)

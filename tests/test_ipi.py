@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -83,10 +84,23 @@ def springs(pull=0.3):
 
 def crystal():
     from goniometer.testing import MolecularToy, PairToy, PeriodicToy
-    return PeriodicToy(2, 1, 0.1, 4.0, AXIS)
+    return PeriodicToy(2, 1, 0.1, 4.0, tuple(AXIS))
 
 def broken():
     raise RuntimeError("no weights")
+
+class Failing(Springs):
+    '''Takes no improper copies.'''
+
+    def turned(self, structure, matrices):
+        from goniometer.errors import PotentialError
+        for matrix in matrices:
+            if np.linalg.det(matrix) < 0:
+                raise PotentialError("the model failed")
+            yield self.evaluated(structure.positions @ matrix.T)
+
+def failing():
+    return Failing()
 """
 BIN = Path(sys.executable).parent
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ipi.md"
@@ -698,7 +712,7 @@ def read_by_ipi(line: str) -> dict[str, object]:
 
 def test_the_line_says_what_was_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    line = forcefield("toys.py:springs", "ammonia.xyz", rule="lebedev:3", inversion=False, options=["pull=0.5"], seed=0)
+    line = forcefield("toys.py:springs", "ammonia.xyz", rule="lebedev:3", inversion=False, options=["pull=0.5"])
     parameters = read_by_ipi(line)
     assert parameters == {
         "model": "toys.py:springs",
@@ -722,6 +736,18 @@ def test_the_line_says_what_was_asked_for(folder: Path, monkeypatch: pytest.Monk
         ({"model": None}, "lack the model"),
         ({"inversion": "maybe"}, "'inversion' is 'maybe'; it must be of type bool"),
         ({"seed": 1.5}, "'seed' is '1.5'; it must be of type int"),
+        ({"period": "long"}, "'period' is 'long'; it must be of type float"),
+        ({"space_group": "Fm-3m"}, "'space_group' is 'Fm-3m'; it must be of type bool"),
+        ({"strategy": "random", "key": "step"}, "i-PI tells a potential no step"),
+        ({"strategy": "random", "key": "time"}, "the key of a random turn is 'positions' or 'step', not 'time'"),
+        ({"inversion": True}, "inversion goes with a rule, and none is given"),
+        ({"force_tolerance": "1meV/Å"}, "force_tolerance goes with a rule, and none is given"),
+        ({"space_group": True}, "space_group goes with a rule, and none is given"),
+        ({"rule": "klein", "seed": 3}, "seed does not go with strategy 'average'"),
+        ({"rule": "klein", "force_tolerance": "1meV/Å"}, "a tolerance goes with rule='plan'"),
+        ({"rule": "plan"}, "a planned rule needs a tolerance"),
+        ({"rule": "plan", "force_tolerance": 0.001}, "'0.001' has no unit for force"),
+        ({"rule": "octahedral", "space_group": True}, "is not periodic in three directions, so it has no space group"),
     ],
 )
 def test_parameters_that_make_no_sense(
@@ -737,6 +763,58 @@ def test_parameters_that_make_no_sense(
         pes_from_input(**given)
 
 
+def through_the_input(model: str, structure: str, **parameters: object) -> Potential:
+    """The potential that i-PI makes of the line."""
+    return pes_from_input(**read_by_ipi(forcefield(model, structure, **parameters))).potential
+
+
+def test_all_that_symmetrize_takes_as_a_plain_value_comes_through_the_input(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    random = through_the_input(*MODEL, rule="klein", strategy="random", seed=4, proper=True)
+    assert (random.seed, random.proper, random.key) == (4, True, "positions")
+    frozen = through_the_input(*MODEL, rule="klein", strategy="frozen", seed=4, proper=True, inversion=False)
+    expected = goniometer.symmetrize(PairToy(), "klein", inversion=False, strategy="frozen", seed=4, proper=True)
+    np.testing.assert_array_equal(frozen.rule.matrices, expected.rule.matrices)
+    tumbling = through_the_input(*MODEL, strategy="tumble", timestep=1, period=300, memory=900.0, seed=4, proper=True)
+    assert (tumbling.timestep, tumbling.period, tumbling.memory, tumbling.frame.seed) == (1.0, 300.0, 900.0, 4)
+    assert (len(tumbling.rule), tumbling.frame.improper) == (1, False)
+    planned = through_the_input(*MODEL, rule="plan", force_tolerance="300meV/Å", energy_tolerance="10eV")
+    assert planned.plan.certified
+    assert planned.plan.tolerances == ["forces 300meV/Å", "energy 10eV"]
+    assert list(planned.plan.limits) == ["ammonia.xyz"]
+    # What is not said is as symmetrize has it.
+    plain = through_the_input(*MODEL, rule="klein")
+    assert (len(plain.rule), plain.rule.inversion) == (8, True)
+    signature = inspect.signature(goniometer.symmetrized.symmetrize)
+    covered = "rule strategy seed proper key inversion timestep period memory space_group"
+    tolerances = {"force_tolerance", "energy_tolerance", "stress_tolerance"}
+    assert set(signature.parameters) == {*covered.split(), *tolerances, "potential", "structures"}
+
+
+def test_the_space_group_of_the_structure_saves_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    crystal = bulk("NaCl", "rocksalt", 5.6, cubic=True)
+    write("rocksalt.xyz", crystal)
+    Path("toys.py").write_text(TOYS, encoding="utf-8")
+    model = ("toys.py:crystal", "rocksalt.xyz")
+    whole, few = (through_the_input(*model, rule="octahedral", space_group=given) for given in (False, True))
+    assert (len(few.rule), len(few.representatives)) == (48, 1)
+    crystal.set_cell(1.02 * crystal.cell, scale_atoms=True)
+    assert few.predict(crystal).energies[0] == pytest.approx(whole.predict(crystal).energies[0], abs=1e-10)
+    crystal.rattle(0.1, seed=0)
+    with pytest.raises(InputError, match="off the symmetry of its reference"):
+        few.predict(crystal)
+
+
+def test_an_error_in_ipi_names_the_structure_and_the_rotation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    face = pes("toys.py:failing", "ammonia.xyz", rule="klein")
+    with pytest.raises(PotentialError, match=r": on ammonia.xyz, at element 4 .* of klein with inversion \(8\), inv"):
+        face(CELL, ANGSTROM * LONE.positions)
+
+
 def test_a_value_that_the_input_cannot_hold() -> None:
     with pytest.raises(InputError, match=r"cannot hold the model .*: a comma"):
         forcefield("a,b.pt", "molecule")
@@ -748,6 +826,22 @@ def test_the_command_prints_the_line_and_tries_the_model(run: Callable) -> None:
     assert out.strip() == forcefield(*MODEL, rule="klein")
     refused(run("ipi", "toys.py:broken", "ammonia.xyz"), "no weights")
     refused(run("ipi", *MODEL, "--option", "pull=1", "--option", "x=1"), "unexpected keyword argument")
+    chosen = "--strategy tumble --seed 4 --proper --timestep 0.5 --period 300 --memory 900"
+    code, out, _ = run("ipi", *MODEL, *shlex.split(chosen))
+    tumbling = {"strategy": "tumble", "seed": 4, "proper": True, "timestep": 0.5, "period": 300.0, "memory": 900.0}
+    assert (code, out.strip()) == (0, forcefield(*MODEL, **tumbling))
+    refused(run("ipi", *MODEL, "--strategy", "random", "--key", "step"), "i-PI tells a potential no step")
+
+
+def test_the_command_plans_once_and_names_the_rule(run: Callable) -> None:
+    code, out, err = run("ipi", *MODEL, "--rule", "plan", "--force-tolerance", "300meV/Å")
+    assert (code, err) == (0, "")
+    springs = load("toys.py:springs")
+    plan = goniometer.symmetrize(springs, "plan", force_tolerance="300meV/Å", structures="ammonia.xyz").plan
+    assert out.strip() == forcefield(*MODEL, rule=plan.rule, inversion=plan.inversion)
+    assert plan.rule != "identity"
+    refused(run("ipi", *MODEL, "--rule", "plan"), "a planned rule needs a tolerance")
+    refused(run("ipi", *MODEL, "--rule", "klein", "--force-tolerance", "1meV/Å"), "a tolerance goes with rule='plan'")
 
 
 @pytest.mark.parametrize("strategy", ["random", "frozen"])

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from goniometer.data import read_structures
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction
-from goniometer.potentials.loading import load
+from goniometer.potentials.loading import load, model_file
 from goniometer.probe.plan import RulePlan, parse_tolerances, plan
 from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
@@ -120,6 +120,29 @@ def symmetrize(
     return Averaged(inner, over) if space_group is None else CrystalAveraged(inner, over, space_group)
 
 
+def chosen_rule(
+    model: str,
+    rule: str,
+    *,
+    inversion: bool | None = None,
+    dtype: str | None = None,
+    structures: Any = None,
+    **tolerances: Any,
+) -> Rule:
+    """The rule of a name, or, for ``"plan"``, the one that :func:`symmetrize` finds for a model file on structures."""
+    given = {name: tolerance for name, tolerance in tolerances.items() if tolerance is not None}
+    if rule != PLAN:
+        _check("average", rule, given, structures=structures)
+        return _rule(rule, inversion)
+    if structures is None:
+        raise InputError("a planned rule needs structures to plan on: --structure FILE")
+    model_file(model)  # before the work
+    planned = symmetrize(load(model, dtype=dtype), PLAN, inversion=inversion, structures=structures, **tolerances)
+    assert isinstance(planned, Planned)
+    assert planned.rule is not None  # structures were given
+    return planned.rule
+
+
 def _check(strategy: str, rule: str | Rule, tolerances: dict[str, Any], **given: Any) -> None:
     """Refuse arguments that would be ignored."""
     if strategy == "tumble" and given["timestep"] is None:
@@ -137,7 +160,7 @@ def _check(strategy: str, rule: str | Rule, tolerances: dict[str, Any], **given:
         "structures": rule == PLAN,
     }
     for name, fits in belongs.items():
-        if given[name] is not None and not fits:
+        if given.get(name) is not None and not fits:
             raise InputError(f"{name} does not go with strategy {strategy!r} and rule {_called(rule)!r}")
     if (rule == PLAN) != bool(tolerances):
         raise InputError(
@@ -179,11 +202,14 @@ class Planned(Potential):
     ----------
     plan
         The :class:`goniometer.probe.plan.RulePlan`; None until it was made.
+    rule
+        The rule that it found, likewise.
     """
 
     def __init__(self, potential: Potential, tolerances: dict[str, Any], structures: Any = None) -> None:
         self.potential, self.tolerances = potential, tolerances
         self.plan: RulePlan | None = None
+        self.rule: Rule | None = None
         self._averaged: Averaged | None = None
         self._refused: PotentialError | None = None
         self.name = f"{potential.name} averaged to {', '.join(f'{k} {v}' for k, v in tolerances.items())}"
@@ -206,5 +232,6 @@ class Planned(Potential):
                 f"evaluations): {made.reason}"
             )
             raise self._refused
-        self.plan, self._averaged = made, Averaged(self.potential, named_rule(made.rule, made.inversion))
+        self.plan, self.rule = made, named_rule(made.rule, made.inversion)
+        self._averaged = Averaged(self.potential, self.rule)
         return self._averaged

@@ -47,6 +47,16 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, …: where a metato
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64; by default the model's own.")]
 Forces = Annotated[str, typer.Option(help="conservative, or non-conservative: the model's own force output.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Copies evaluated at a time; by default chosen by measurement.")]
+Inversion = Annotated[bool | None, typer.Option(help="Include inversion; by default it is.")]
+ForceTolerance = Annotated[
+    str | None, typer.Option(metavar="TOLERANCE", help="Of a planned rule, 0.1meV/Å: rms per component.")
+]
+EnergyTolerance = Annotated[
+    str | None, typer.Option(metavar="TOLERANCE", help="Of a planned rule, 1meV per structure, or 0.1meV/atom.")
+]
+StressTolerance = Annotated[
+    str | None, typer.Option(metavar="TOLERANCE", help="Of a planned rule, 1MPa: rms per component.")
+]
 Seed = Annotated[int, typer.Option(help="Of every random turn.", min=0)]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
 

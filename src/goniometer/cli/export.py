@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import Dtype, app
+from goniometer.cli.app import Dtype, EnergyTolerance, ForceTolerance, Inversion, StressTolerance, app
 
 
 @app.command()
@@ -19,9 +19,22 @@ def export(
             help="A packaged model (pet-water) or an exported metatomic model (model.pt).", show_default=False
         ),
     ],
-    rule: Annotated[str, typer.Option(metavar="NAME", help="What to average over; see `goniometer rules`.")],
+    rule: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What to average over; see `goniometer rules`. Or plan: the cheapest that meets tolerances.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The model file to write.")],
-    inversion: Annotated[bool, typer.Option(help="Include inversion.")] = True,
+    inversion: Inversion = None,
+    structures: Annotated[
+        list[str] | None,
+        typer.Option("--structure", metavar="FILE", help="What to plan on: a file, or a packaged name; repeatable."),
+    ] = None,
+    force_tolerance: ForceTolerance = None,
+    energy_tolerance: EnergyTolerance = None,
+    stress_tolerance: StressTolerance = None,
     dtype: Dtype = None,
     batch: Annotated[
         int | None,
@@ -30,8 +43,19 @@ def export(
 ) -> None:
     """Write a metatomic model whose energy is the average of another's over a rule; it needs no goniometer to run."""
     from goniometer.symmetrize.export import export as write
+    from goniometer.symmetrized import chosen_rule
 
-    done = write(model, rule, output, inversion=inversion, dtype=dtype, batch=batch)
+    over = chosen_rule(
+        model,
+        rule,
+        inversion=inversion,
+        dtype=dtype,
+        structures=structures or None,
+        force_tolerance=force_tolerance,
+        energy_tolerance=energy_tolerance,
+        stress_tolerance=stress_tolerance,
+    )
+    done = write(model, over, output, dtype=dtype, batch=batch)
     elements = f"{len(done.rule)} elements{', inversion included' if done.rule.inversion else ''}"
     print(f"{done.path}: {', '.join(done.kept)} averaged over {done.rule.name} ({elements})")
     if done.dropped:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from ipi.interfaces.sockets import InterfaceSocket
@@ -53,6 +54,33 @@ def inet_address(text: str) -> Address:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise InputError(f"the address '{text}' is not of the form HOST:PORT, with a port from 1 to 65535")
     return Address((host.strip("[]") or "localhost", int(port)))
+
+
+def one_address(unix: str | None, address: str | None) -> Address:
+    """The one of both that is given: see :func:`unix_address` and :func:`inet_address`."""
+    if unix is not None and address is not None:
+        raise InputError("a driver has one address, and two are given: leave out --unix or --address")
+    if unix is None and address is None:
+        raise InputError("a driver needs an address: --unix NAME, or --address HOST:PORT")
+    return unix_address(unix) if unix is not None else inet_address(str(address))
+
+
+def socket_forcefield(address: Address, *, name: str = "goniometer") -> str:
+    """The line of i-PI's input that listens at an address for drivers, any of which may be killed at any moment.
+
+    With the consolidated messages that are i-PI's default, one that is killed before it has read them ends the thread
+    of i-PI that polls, and the run hangs.
+
+    Raises :class:`InputError` for a unix path, which i-PI's input cannot hold: it puts ``PREFIX`` before each name.
+    """
+    target = address.target
+    if isinstance(target, str):
+        if not target.startswith(PREFIX):
+            raise InputError(f"i-PI's unix sockets are files {PREFIX}NAME: give a NAME without a slash, not {target}")
+        where = f'mode="unix"><address>{escape(target.removeprefix(PREFIX))}</address>'
+    else:
+        where = f'mode="inet"><address>{escape(target[0])}</address><port>{target[1]}</port>'
+    return f"<ffsocket name={quoteattr(name)} {where}<consolidate_messages>False</consolidate_messages></ffsocket>"
 
 
 @contextmanager

@@ -31,6 +31,13 @@ from goniometer.symmetrized import PLAN, symmetrize
 ANGSTROM: float = unit_to_internal("length", "angstrom", 1.0)  # bohr
 ELECTRONVOLT: float = unit_to_internal("energy", "electronvolt", 1.0)  # hartree
 
+# Parameters of :func:`pes` that are no text.
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("inversion", "proper", "space_group"), bool),
+    **dict.fromkeys(("seed", "batch"), int),
+    **dict.fromkeys(("timestep", "period", "memory"), float),
+}
+
 #: Energy (hartree), forces (N, 3; hartree/bohr), virial (3, 3; hartree), and text that i-PI keeps beside them.
 Answer: TypeAlias = tuple[float, np.ndarray, np.ndarray, str]
 
@@ -103,15 +110,13 @@ def pes(
     structure: str,
     *,
     rule: str | None = None,
-    inversion: bool = True,
-    strategy: str = "average",
-    seed: int = 0,
+    space_group: bool = False,
     options: str | list[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     forces: str = "conservative",
     batch: int | None = None,
-    timestep: float | None = None,
+    **how: Any,
 ) -> PotentialPES:
     """The face of a model that is described by names and numbers, as in i-PI's input.
 
@@ -121,14 +126,19 @@ def pes(
         As for :func:`goniometer.load`.
     structure
         A file with one structure (``file.xyz@0`` chooses one of several), or the name of a packaged one.
-    rule, inversion, strategy, seed, timestep
-        How it is symmetrized, as for :func:`goniometer.symmetrize`. Without a rule ``average`` leaves the model as it
-        is, and the other strategies turn it alone, without its inverse. The time step, in fs, belongs to ``tumble``:
-        one system of one bead, whose forces are asked for once a step.
+    rule
+        As for :func:`goniometer.symmetrize`. Without one the model stays as it is, or, with another strategy than
+        ``average``, is turned alone, without its inverse. ``plan`` probes the structure when the potential is made.
+    space_group
+        Whether all structures keep the space group of this one.
     options
         Arguments of a factory: ``"epsilon=0.01 cutoff=5"``, or a list of such pairs.
     batch
         Copies evaluated at once; by default as many as have ``ATOMS_AT_ONCE`` atoms. Never chosen by a clock.
+    **how
+        ``inversion``, ``strategy``, ``seed``, ``proper``, ``key``, ``timestep``, ``period``, ``memory``,
+        ``force_tolerance``, ``energy_tolerance`` and ``stress_tolerance``, as for :func:`goniometer.symmetrize`.
+        ``tumble`` is for one system of one bead, whose forces are asked for once a step.
 
     Raises :class:`InputError` if there is no such thing.
     """
@@ -142,22 +152,23 @@ def pes(
         batch = max(1, ATOMS_AT_ONCE // len(atoms))
     pairs = parse_options(options.split() if isinstance(options, str) else options or [])
     potential = load(model, device=device, dtype=dtype, forces=forces, batch=batch, options=pairs)
-    return PotentialPES(_symmetrized(potential, rule, inversion, strategy, seed, timestep), atoms, name)
+    how["space_group"] = atoms if space_group else None
+    return PotentialPES(_symmetrized(potential, rule, found, how), atoms, name)
 
 
-def _symmetrized(
-    potential: Potential, rule: str | None, inversion: bool, strategy: str, seed: int, timestep: float | None
-) -> Potential:
-    if strategy == "average" and timestep is not None:
-        raise InputError("a time step belongs to the strategy 'tumble', not to 'average'")
-    if rule is None and strategy == "average":
+def _symmetrized(potential: Potential, rule: str | None, structures: list[Any], how: dict[str, Any]) -> Potential:
+    """:func:`symmetrize`, with arguments that are None as good as not given, and no rule by default."""
+    given = {name: value for name, value in how.items() if value is not None}
+    if given.get("key") == "step":
+        raise InputError("i-PI tells a potential no step: the key of a random turn is 'positions'")
+    if rule is None and given.get("strategy", "average") == "average":
+        for name in given.keys() - {"strategy"}:
+            if given[name] != _DEFAULTS[name]:
+                raise InputError(f"{name} goes with a rule, and none is given")
         return potential
-    if rule == PLAN:
-        raise InputError("a plan is made before, by goniometer plan: name the rule that it prints")
     if rule is None:
-        rule, inversion = "identity", False
-    drawn = None if strategy == "average" else seed
-    return symmetrize(potential, rule, inversion=inversion, strategy=strategy, timestep=timestep, seed=drawn)
+        rule, given = "identity", {"inversion": False, **given}
+    return symmetrize(potential, rule, structures=structures if rule == PLAN else None, **given)
 
 
 def pes_from_input(**parameters: Any) -> PotentialPES:
@@ -170,14 +181,13 @@ def pes_from_input(**parameters: Any) -> PotentialPES:
     missing = [key for key in ("model", "structure") if key not in given]
     if missing:
         raise InputError(f"the parameters of the potential lack the {' and the '.join(missing)}")
-    texts = ("model", "structure", "rule", "strategy", "options", "device", "dtype", "forces")
-    # A file called 1 has been read as a number.
-    given = {key: str(value) if key in texts else value for key, value in given.items()}
-    for key, kind in (("inversion", bool), ("seed", int), ("batch", int)):
-        if not isinstance(given.get(key, kind()), kind):
-            raise InputError(f"the parameter '{key}' is '{given[key]}'; it must be of type {kind.__name__}")
-    if not isinstance(given.get("timestep", 1.0), int | float):
-        raise InputError(f"the parameter 'timestep' is '{given['timestep']}'; it must be a number, in fs")
+    for key, value in given.items():
+        kind = _KINDS.get(key, str)
+        # i-PI has read a number in 5 and in a file called 1.
+        if kind is str or (kind is float and type(value) is int):
+            given[key] = value = kind(value)
+        if type(value) is not kind:
+            raise InputError(f"the parameter '{key}' is '{value}'; it must be of type {kind.__name__}")
     return pes(**given)
 
 
@@ -193,8 +203,7 @@ def forcefield(model: str, structure: str, *, name: str = "goniometer", **parame
     if options:
         parameters["options"] = options if isinstance(options, str) else " ".join(options)
     given = {"model": model, "structure": structure, **parameters}
-    known = inspect.signature(pes).parameters
-    given = {key: value for key, value in given.items() if value != known[key].default}
+    given = {key: value for key, value in given.items() if value is not None and value != _DEFAULTS[key]}
     for key, value in given.items():
         if set(str(value)) & set(",{}\n"):
             raise InputError(f"i-PI's input cannot hold the {key} '{value}': a comma, a brace or a new line is in it")
@@ -208,7 +217,17 @@ def forcefield(model: str, structure: str, *, name: str = "goniometer", **parame
 
 
 def _check_names(parameters: dict[str, Any]) -> None:
-    known = list(inspect.signature(pes).parameters)
     for key in parameters:
-        if key not in known:
-            raise InputError(f"there is no parameter '{key}'; the parameters are {', '.join(known)}")
+        if key not in _DEFAULTS:
+            raise InputError(f"there is no parameter '{key}'; the parameters are {', '.join(_DEFAULTS)}")
+
+
+def _defaults() -> dict[str, Any]:
+    """The parameters of :func:`pes`, those that it hands on to :func:`symmetrize` included."""
+    own = {name: each.default for name, each in inspect.signature(pes).parameters.items() if name != "how"}
+    handed = inspect.signature(symmetrize).parameters.values()
+    more = {each.name: each.default for each in handed if each.kind is each.KEYWORD_ONLY and each.name != "structures"}
+    return {**own, **{name: default for name, default in more.items() if name not in own}}
+
+
+_DEFAULTS = _defaults()

@@ -24,6 +24,11 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.io import write
 from ase.md.verlet import VelocityVerlet
+from ipi.engine.atoms import Atoms as IpiAtoms
+from ipi.engine.cell import GenericCell
+from ipi.inputs.forcefields import InputFFRotations
+from ipi.utils.io.inputs.io_xml import xml_parse_string
+from ipi.utils.mathtools import get_rotation_quadrature_lebedev, get_rotation_quadrature_legendre
 from ipi.utils.units import Constants
 
 import goniometer
@@ -34,6 +39,7 @@ from goniometer.engines.driver import PREFIX, Address, connected, inet_address, 
 from goniometer.engines.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
 from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction, load
+from goniometer.rotations import Rule
 from goniometer.testing import MolecularToy, PairToy, PeriodicToy
 
 TOYS = """
@@ -85,6 +91,10 @@ def springs(pull=0.3):
 def crystal():
     from goniometer.testing import MolecularToy, PairToy, PeriodicToy
     return PeriodicToy(2, 1, 0.1, 4.0, tuple(AXIS))
+
+def chiral():
+    from goniometer.testing import MolecularToy
+    return MolecularToy(3, -1, 0.1, tuple(AXIS))
 
 def broken():
     raise RuntimeError("no weights")
@@ -345,6 +355,61 @@ def in_process(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = place(tmp_path_factory.mktemp("in_process"), folder)
     finished(start_ipi(cwd, simulation(forcefield(*MODEL, **CHOSEN), BEADS, 30, OUTPUTS, STEP)))
     return cwd
+
+
+# i-PI's own average
+
+
+def averaged_by_ipi(field: str, grid: str, atoms: Atoms) -> list[np.ndarray]:
+    """Energy, forces (N, 3) and virial of i-PI's ``ffrotations`` around a forcefield."""
+    text = f'<ffrotations name="peer">{grid}<inversion>True</inversion>{field}</ffrotations>'
+    ((_, node),) = xml_parse_string(text).fields
+    made = InputFFRotations()
+    made.parse(node)
+    peer = made.fetch()
+    theirs, cell = IpiAtoms(len(atoms)), GenericCell(columns(atoms) if atoms.pbc.all() else CELL)
+    theirs.q[:] = ANGSTROM * atoms.positions.ravel()
+    peer.start()
+    try:
+        request = peer.queue(theirs, cell, reqid=0)
+        assert request._event_done.wait(60)
+    finally:
+        peer.stop()
+        peer._thread.join()
+    energy, forces, virial, _ = request["result"]
+    return [np.array(energy), forces.reshape(-1, 3), virial]
+
+
+@pytest.mark.parametrize(("order", "mode"), [(3, "lebedev"), (2, "legendre")])
+@pytest.mark.parametrize("kind", ["crystal", "molecule", "pet-water"])
+def test_the_numbers_are_those_of_ffrotations(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, order: int, mode: str
+) -> None:
+    """On its grids, which leave much: the orders are exact to degree 2."""
+    monkeypatch.chdir(folder)
+    model, path = {
+        "crystal": ("toys.py:crystal", "crystal.xyz"),
+        "molecule": ("toys.py:chiral", "ammonia.xyz"),
+        "pet-water": ("pet-water", str(tmp_path / "water.xyz")),
+    }[kind]
+    if kind == "pet-water":
+        write(path, goniometer.read_structures("molecule")[0].atoms)
+    dtype = "float64" if kind == "pet-water" else None
+    atoms = goniometer.read_structures(path)[0].atoms
+    grid = f"<grid_order>{order}</grid_order><grid_mode>{mode}</grid_mode>"
+    found = averaged_by_ipi(forcefield(model, path, dtype=dtype), grid, atoms)
+    quadrature = {"lebedev": get_rotation_quadrature_lebedev, "legendre": get_rotation_quadrature_legendre}[mode](order)
+    weights = np.array([weight for _, weight, _ in quadrature])
+    over = Rule("peer", np.array([matrix for matrix, _, _ in quadrature]), weights / weights.sum(), 2).with_inversion()
+    inner = pes(model, path, dtype=dtype).potential
+    cell, positions = columns(atoms) if atoms.pbc.all() else CELL, ANGSTROM * atoms.positions
+    ours = PotentialPES(goniometer.symmetrize(inner, over), atoms)(cell, positions)
+    raw = PotentialPES(inner, atoms)(cell, positions)
+    for name, theirs, mine, plain in zip(("energy", "forces", "virial"), found, ours, raw, strict=False):
+        scale = np.abs(mine).max()
+        assert np.abs(theirs - mine).max() < 1e-10 * scale, name
+        # Control: there is something to average.
+        assert np.abs(plain - mine).max() > 1e-7 * scale, name
 
 
 # Over a socket

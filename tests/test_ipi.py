@@ -26,7 +26,7 @@ from ase.io import write
 from ase.md.verlet import VelocityVerlet
 from ipi.engine.atoms import Atoms as IpiAtoms
 from ipi.engine.cell import GenericCell
-from ipi.inputs.forcefields import InputFFRotations
+from ipi.inputs.forcefields import InputFFRotations, InputFFSocket
 from ipi.utils.io.inputs.io_xml import xml_parse_string
 from ipi.utils.mathtools import get_rotation_quadrature_lebedev, get_rotation_quadrature_legendre
 from ipi.utils.units import Constants
@@ -35,7 +35,7 @@ import goniometer
 from goniometer.cli import main
 from goniometer.cli.app import app
 from goniometer.engines import ipi_pes
-from goniometer.engines.driver import PREFIX, Address, connected, inet_address, serve, unix_address
+from goniometer.engines.driver import PREFIX, Address, connected, inet_address, serve, socket_forcefield, unix_address
 from goniometer.engines.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
 from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction, load
@@ -517,6 +517,68 @@ def test_a_driver_that_is_killed_in_mid_run_loses_nothing(folder: Path, in_proce
     assert same_trajectory(cwd, in_process)
 
 
+def read_of(server: socket.socket, size: int) -> bytes:
+    return server.recv(size, socket.MSG_WAITALL)
+
+
+def dies_between_header_and_body(address: Address, unread: list[bytes]) -> None:
+    """What the kernel does for a driver that is killed there: its socket closes, with something unread."""
+    with connected(address, 60.0) as server:
+        known = False
+        while (said := read_of(server, 12)) != word("POSDATA"):
+            if said == word("STATUS"):
+                server.sendall(word("READY" if known else "NEEDINIT"))
+            else:
+                assert said == word("INIT")
+                read_of(server, int(np.frombuffer(read_of(server, 8), np.int32)[1]))
+                known = True
+        unread.append(server.recv(1, socket.MSG_PEEK))
+
+
+@contextmanager
+def served_by_one_that_dies(cwd: Path, line: Callable[[str], str]) -> Iterator[tuple]:
+    """i-PI, a driver that dies while it receives, and one that does the work."""
+    with unix_name() as name:
+        unread: list[bytes] = []
+        dying = (unix_address(name), unread)
+        threading.Thread(target=dies_between_header_and_body, args=dying, daemon=True).start()
+        server = start_ipi(cwd, simulation(line(name), BEADS, 30, OUTPUTS, STEP))
+        driver = started(driver_command(name), cwd)
+        try:
+            yield server, driver, unread
+        finally:
+            for process in (server, driver):
+                process.kill()
+                process.communicate()
+
+
+def test_a_driver_that_is_killed_while_it_receives_loses_nothing(
+    folder: Path, in_process: Path, tmp_path: Path
+) -> None:
+    """With the line that we print for i-PI's input."""
+    cwd = place(tmp_path, folder)
+    with served_by_one_that_dies(cwd, lambda name: socket_forcefield(unix_address(name))) as (server, driver, unread):
+        finished(server)
+        assert "is done" in finished(driver)
+    assert [len(byte) for byte in unread] == [1]
+    assert same_trajectory(cwd, in_process)
+
+
+@pytest.mark.nightly
+def test_with_consolidated_messages_it_hangs_the_run(folder: Path, tmp_path: Path) -> None:
+    """The control, i-PI 3.3.1: its polling thread ends, and the run goes on waiting for it."""
+
+    def line(name: str) -> str:
+        return socket_forcefield(unix_address(name)).replace("False", "True")
+
+    with served_by_one_that_dies(place(tmp_path, folder), line) as (server, _, unread):
+        wait_for(lambda: bool(unread), 60.0)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.communicate(timeout=20.0)
+        server.kill()
+        assert "ConnectionResetError" in server.communicate()[0]
+
+
 # The protocol, without i-PI
 
 
@@ -896,6 +958,23 @@ def test_the_command_prints_the_line_and_tries_the_model(run: Callable) -> None:
     tumbling = {"strategy": "tumble", "seed": 4, "proper": True, "timestep": 0.5, "period": 300.0, "memory": 900.0}
     assert (code, out.strip()) == (0, forcefield(*MODEL, **tumbling))
     refused(run("ipi", *MODEL, "--strategy", "random", "--key", "step"), "i-PI tells a potential no step")
+
+
+def test_with_an_address_the_command_prints_the_line_for_drivers(run: Callable) -> None:
+    code, out, err = run("ipi", *MODEL, "--rule", "klein", "--unix", "water", "--name", "averaged")
+    assert (code, err) == (0, "")
+    expected = '<ffsocket name="averaged" mode="unix"><address>water</address>'
+    assert out.strip() == f"{expected}<consolidate_messages>False</consolidate_messages></ffsocket>"
+    code, out, _ = run("ipi", *MODEL, "--address", "31415")
+    ((_, node),) = xml_parse_string(out).fields
+    field = InputFFSocket()
+    field.parse(node)
+    made = field.fetch().socket
+    assert (made.mode, made.address, made.port, made.consolidate_messages) == ("inet", "localhost", 31415, False)
+    refused(run("ipi", *MODEL, "--unix", "./water"), "give a NAME without a slash, not ./water")
+    refused(run("ipi", *MODEL, "--unix", "water", "--address", "31415"), "one address, and two are given")
+    refused(run("ipi", *MODEL, "--unix", "water", "--strategy", "tumble"), "i-PI tells its drivers no time")
+    refused(run("ipi", "toys.py:broken", "ammonia.xyz", "--unix", "water"), "no weights")
 
 
 def test_the_command_plans_once_and_names_the_rule(run: Callable) -> None:

@@ -165,13 +165,6 @@ def dominant(noun: str, figure: Figure) -> str:
     return f"{where}, both even and odd under inversion."
 
 
-def round_target(rms: float) -> float:
-    """The largest of 1, 2, 5 × 10ⁿ at or below a tenth of an error: what one might wish it were."""
-    tenth = rms / 10.0
-    decade = 10.0 ** math.floor(math.log10(tenth))
-    return max((step * decade for step in (1.0, 2.0, 5.0) if step * decade <= tenth), default=decade)
-
-
 def cheapest(rules: list[RuleResidual], quantity: Quantity, target: float) -> RuleResidual | None:
     """The rule of fewest evaluations that is predicted to leave at most ``target``, the unresolved tail included."""
     fit = [rule for rule in rules if at_most(getattr(rule, quantity)) <= target]
@@ -297,23 +290,21 @@ def _size(pooled: Pooled) -> str:
 
 
 def _remedy(rules: list[RuleResidual], quantity: Quantity, figure: Figure) -> str:
-    """The cheapest listed rule that takes a good part of the error away, if one does."""
-    scale = SCALES[quantity]
-    wished, least = round_target(figure.rms * scale.factor), 2.0 * figure.floor * scale.factor
-    target = max(wished, least) / scale.factor
-    below = f"{number(wished, 1) if wished >= least else number(least, 2)} {scale.unit}"
-    rule = cheapest(rules, quantity, target)
-    subject = "forces" if quantity == "forces" else "energies"
-    if rule is not None:
-        return (
-            f"The cheapest rule listed that should bring the error of {subject} below {below} is "
-            f"{rule_label(rule.name, rule.inversion)} ({plural(rule.n, 'evaluation')})."
-        )
+    """The cheapest listed rule that takes nine tenths of the error away, or what is above its floor, if one does."""
     if not rules:
         return ""
-    best = min(rules, key=lambda rule: at_most(getattr(rule, quantity)))
-    left = at_most(getattr(best, quantity))
+    tenth, least = figure.rms / 10.0, 2.0 * figure.floor
+    share = "a tenth of it" if tenth >= least else "twice its floor"
+    subject = "force error" if quantity == "forces" else "energy error"
+    rule = cheapest(rules, quantity, max(tenth, least))
+    best = rule or min(rules, key=lambda rule: at_most(getattr(rule, quantity)))
+    label = f"{rule_label(best.name, best.inversion)} ({plural(best.n, 'evaluation')})"
+    left = SCALES[quantity](at_most(getattr(best, quantity)))
+    if rule is None:
+        return (
+            f"No rule listed is sure to leave of the {subject} only {share}; the best, {label}, leaves at most {left}."
+        )
     return (
-        f"No rule listed is sure to bring the error of {subject} below {below}; the best, "
-        f"{rule_label(best.name, best.inversion)} ({plural(best.n, 'evaluation')}), leaves at most {scale(left)}."
+        f"The cheapest rule listed that leaves of the {subject} no more than {share} is {label}: at most {left} by "
+        "prediction."
     )

@@ -41,6 +41,7 @@ from goniometer.report.wording import (
     QUANTITIES,
     SCALES,
     STRESS,
+    at_most,
     number,
     percent,
     remarks,
@@ -261,10 +262,10 @@ def test_verdict_of_a_broken_model(broken: ProbeResult) -> None:
     assert "energies by 0.8 ± 0.4 meV/atom rms" in said
     assert "89 % of the force variance sits at ℓ = 1, 2 and 3, mostly odd under inversion." in said
     # The tenth is of what was measured; nobody asked for a tolerance, and none is made up.
-    remedy = said.partition("The cheapest rule listed that leaves of the force error no more than a tenth of it is ")[2]
-    assert remedy.startswith("gauss:3 + inversion (46 evaluations): at most ")
+    remedy = said.partition("The cheapest rule listed that leaves no more than a tenth of the force error is ")[2]
+    assert remedy.startswith("legendre:2 + inversion (36 evaluations): at most ")
     left = float(re.fullmatch(r".*: at most (\S+) meV/Å by prediction\.", remedy)[1])
-    (chosen,) = (rule for rule in broken.pooled.rules if (rule.name, rule.inversion) == ("gauss:3", True))
+    (chosen,) = (rule for rule in broken.pooled.rules if (rule.name, rule.inversion) == ("legendre:2", True))
     assert left == pytest.approx(1e3 * at_most(chosen.forces), rel=5e-3)
     assert left < 1e2 * broken.pooled.forces.rms
     cheaper = [rule for rule in broken.pooled.rules if rule.n < chosen.n]
@@ -273,7 +274,7 @@ def test_verdict_of_a_broken_model(broken: ProbeResult) -> None:
     # Where a tenth is below what can be seen, the floor is named.
     noisy = replace(broken.pooled.forces, floor=broken.pooled.forces.rms / 10.0)
     said = verdict(replace(broken, pooled=replace(broken.pooled, forces=noisy)))
-    assert "that leaves of the force error no more than twice its floor is" in said
+    assert "that leaves no more than twice the floor of the force error is" in said
 
 
 def test_verdict_at_the_floor(sound: ProbeResult) -> None:
@@ -330,7 +331,7 @@ def test_verdict_when_the_spectrum_holds_little_or_no_rule_is_enough(broken: Pro
     weak = [rule for rule in broken.pooled.rules if rule.n == 1]
     said = verdict(replace(broken, pooled=replace(broken.pooled, forces=replace(forces, spectrum=faint), rules=weak)))
     assert "Most of the force variance lies beyond ℓ = 4" in said
-    assert "No rule listed is sure to leave of the force error only a tenth of it; the best, identity (1 eval" in said
+    assert "No rule listed is sure to leave no more than a tenth of the force error; the best, identity (1 eval" in said
 
 
 def test_verdict_without_inversion_says_nothing_of_parity() -> None:

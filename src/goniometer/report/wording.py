@@ -294,17 +294,12 @@ def _remedy(rules: list[RuleResidual], quantity: Quantity, figure: Figure) -> st
     if not rules:
         return ""
     tenth, least = figure.rms / 10.0, 2.0 * figure.floor
-    share = "a tenth of it" if tenth >= least else "twice its floor"
-    subject = "force error" if quantity == "forces" else "energy error"
+    noun = "force" if quantity == "forces" else quantity
+    share = f"{'a tenth' if tenth >= least else 'twice the floor'} of the {noun} error"
     rule = cheapest(rules, quantity, max(tenth, least))
     best = rule or min(rules, key=lambda rule: at_most(getattr(rule, quantity)))
     label = f"{rule_label(best.name, best.inversion)} ({plural(best.n, 'evaluation')})"
     left = SCALES[quantity](at_most(getattr(best, quantity)))
     if rule is None:
-        return (
-            f"No rule listed is sure to leave of the {subject} only {share}; the best, {label}, leaves at most {left}."
-        )
-    return (
-        f"The cheapest rule listed that leaves of the {subject} no more than {share} is {label}: at most {left} by "
-        "prediction."
-    )
+        return f"No rule listed is sure to leave no more than {share}; the best, {label}, leaves at most {left}."
+    return f"The cheapest rule listed that leaves no more than {share} is {label}: at most {left} by prediction."

@@ -40,6 +40,7 @@ from goniometer.cli import main
 from goniometer.data import read_structures
 from goniometer.data.packaged import packaged_files
 from goniometer.errors import InputError
+from goniometer.potentials.hushed import hushed
 from goniometer.rotations import Rule, in_words, random_rotations, rule
 from goniometer.symmetrize import response
 from goniometer.symmetrize.export import Exported, _ship, export
@@ -741,6 +742,33 @@ def test_a_planned_rule_is_found_on_the_structures_and_exported(
         assert re.search(said, err)
         assert len(err.splitlines()) == 1
     assert not (tmp_path / "o.pt").exists()
+
+
+def test_what_metatomic_says_of_a_file_is_held_back_and_nothing_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = springs(tmp_path / "springs.pt")  # a variant of the energy is not described
+    capfd.readouterr()
+    load_atomistic_model(str(source))
+    assert "has an empty description" in capfd.readouterr().err  # the control
+    goniometer.load(source).predict(molecule())
+    export(source, "klein", tmp_path / "averaged.pt")
+    assert capfd.readouterr().err == ""
+    other = "[W1125 06:42:00.1 model.cpp:1] Warning: something else\n"
+
+    def speaks() -> None:
+        with hushed():
+            os.write(2, f"{other}a sentence\n".encode())
+            os.write(2, b"[W1125 06:42:00.1 model.cpp:2] Warning: `per_atom` is deprecated, please\n")
+            warnings.warn("mine", UserWarning, stacklevel=1)
+            raise InputError("an error")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(InputError):
+            speaks()
+    assert capfd.readouterr().err == f"{other}a sentence\n"
+    assert [str(each.message) for each in caught] == ["mine"]
 
 
 def test_what_is_returned_says_what_was_done(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from metatomic.torch import (
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, checked
 from goniometer.potentials.batching import CPU_UNITS, MEMORY_LIMIT_BYTES, BatchSizes, peak_memory_bytes
+from goniometer.potentials.hushed import hushed
 from goniometer.potentials.pet import Layout, NotAPetError, Pet
 from goniometer.rotations import random_rotations
 
@@ -63,8 +64,7 @@ class _Pairs:
 def read_model(path: str | Path) -> AtomisticModel:
     """Load an exported model (``.pt``). Raises :class:`InputError` if the file is not one."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with hushed():
             return load_atomistic_model(str(path))
     except Exception as error:
         raise InputError(
@@ -133,7 +133,8 @@ class MetatomicPotential(Potential):
         self.virial = "full" if self.conservative or "stress" in self._outputs else "none"
         self._species = set(capabilities.atomic_types)
         self._per_atom = self.atomic = capabilities.outputs[self._outputs["energy"]].sample_kind == "atom"
-        model = copy.deepcopy(model)  # its dtype changes, and the baseline is taken out
+        with hushed():
+            model = copy.deepcopy(model)  # its dtype changes, and the baseline is taken out
         self._baseline = _take_baseline(model, self._outputs["energy"])
         self._model = model.to(device=self.device, dtype=_DTYPES[self.dtype])
         self._neighbor_lists = model.requested_neighbor_lists()

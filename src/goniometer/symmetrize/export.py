@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from goniometer.errors import InputError
 from goniometer.potentials.ase import sentence
+from goniometer.potentials.hushed import hushed
 from goniometer.potentials.loading import DTYPES, model_file
 from goniometer.rotations import Rule, in_words
 from goniometer.rotations import rule as named_rule
@@ -135,9 +135,8 @@ def _save(
         stresses,
         batch,
     )
-    capabilities = _capabilities(model, {name: declared[name] for name in kept}, dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with hushed():
+        capabilities = _capabilities(model, {name: declared[name] for name in kept}, dtype)
         AtomisticModel(averaged.eval(), _metadata(model, source.stem, rule), capabilities).save(str(path))
     return kept, tuple(name for name in declared if name not in kept)
 
@@ -214,6 +213,7 @@ def _check_loads(path: Path, target: Path) -> None:
     from metatomic.torch import load_atomistic_model
 
     try:
-        load_atomistic_model(str(path))
+        with hushed():
+            load_atomistic_model(str(path))
     except Exception as error:
         raise InputError(f"{target} was not written: the averaged model does not load ({sentence(error)})") from error

@@ -1,0 +1,42 @@
+"""Silence for what metatomic and torch say of how a model file was written, which nobody who uses it can mend."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Of C++, which writes to the error stream past Python: ``[W1125 … model.cpp:345] Warning: …``.
+_FROM_METATOMIC = re.compile(
+    rb"^\[W\S* .*\] Warning: .*(has an empty description|is deprecated|Consider adding a unit to ensure)"
+)
+_FROM_TORCH = r"`torch\.jit\.\w+` is deprecated"
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Hold the error stream back, and pass on what is not known to be of no use; of Python's warnings likewise."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_FROM_TORCH)
+        try:
+            stream = os.dup(2)
+        except OSError:  # there is none
+            yield
+            return
+        with tempfile.TemporaryFile() as held:
+            os.dup2(held.fileno(), 2)
+            try:
+                yield
+            finally:
+                if sys.stderr is not None:
+                    sys.stderr.flush()
+                os.dup2(stream, 2)
+                os.close(stream)
+                held.seek(0)
+                for line in held:
+                    if not _FROM_METATOMIC.search(line):
+                        os.write(2, line)

@@ -351,7 +351,8 @@ def test_a_wrong_number_of_predictions_is_a_failure() -> None:
 
     for kind in (Few, Many):
         result = goniometer.probe(kind(), molecule(), lmax=1)
-        assert "predictions for" in result.failures[0].error
+        assert "predictions" in result.failures[0].error
+        assert "copies" in result.failures[0].error
 
 
 def test_no_number_is_ever_not_finite() -> None:

@@ -142,6 +142,7 @@ def pes(
 
     Raises :class:`InputError` if there is no such thing.
     """
+    _check_names(how)
     found = read_structures(str(structure))
     if len(found) != 1:
         raise InputError(f"'{structure}' holds {len(found)} structures; one is needed: write {structure}@0")

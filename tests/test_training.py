@@ -321,3 +321,18 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"no archive")
     with pytest.raises(InputError, match="cannot be read as a checkpoint"):
         train(small(steps=1), tmp_path)
+
+
+def test_weight_decay_shrinks_the_matrices_inside_and_nothing_else():
+    from goniometer.training.optimize import Descent
+
+    weights = {"inner.weight": torch.ones(3, 4), "inner.bias": torch.ones(4), "embedding.weight": torch.ones(3, 4)}
+    for weight in weights.values():
+        weight.grad = torch.zeros_like(weight)
+    for kind in ("muon", "adam"):
+        descent = Descent(weights, Optimizer(kind=kind, rate=0.1, weight_decay=0.5))
+        before = {name: weight.clone() for name, weight in weights.items()}
+        descent.step(factor=0.5, step=0)
+        torch.testing.assert_close(weights["inner.weight"], before["inner.weight"] * (1.0 - 0.5 * 0.1 * 0.5))
+        assert torch.equal(weights["inner.bias"], before["inner.bias"])
+        assert torch.equal(weights["embedding.weight"], before["embedding.weight"])

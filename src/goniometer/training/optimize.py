@@ -26,7 +26,8 @@ class Descent:
 
     def __init__(self, weights: dict[str, torch.Tensor], settings: Optimizer) -> None:
         self.weights, self.settings = weights, settings
-        self.inner = [name for name, weight in weights.items() if settings.kind == "muon" and _is_inner(name, weight)]
+        self.matrices = [name for name, weight in weights.items() if _is_inner(name, weight)]
+        self.inner = self.matrices if settings.kind == "muon" else []
         outer = [weight for name, weight in weights.items() if name not in self.inner]
         self.momenta = {name: torch.zeros_like(weights[name]) for name in self.inner}
         self.adam = torch.optim.Adam(outer, betas=BETAS, eps=1e-10, foreach=True)
@@ -37,6 +38,9 @@ class Descent:
         """One step of the gradients that the weights carry, at ``factor`` times the rates; ``step`` counts from 0."""
         if self.settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.settings.clip)
+        shrink = 1.0 - factor * self.settings.rate * self.settings.weight_decay
+        for name in self.matrices:
+            self.weights[name].mul_(shrink)
         self.adam.param_groups[0]["lr"] = factor * (
             self.settings.adam_rate if self.settings.kind == "muon" else self.settings.rate
         )

@@ -67,7 +67,8 @@ class Optimizer(_Part):
     """``adam`` for all weights, or ``muon`` for the matrices inside and Adam at ``adam_rate`` for the rest.
 
     ``ema`` is the memory of the running mean of the weights, which is what is validated and exported; 0 turns it off.
-    ``clip`` bounds the norm of the gradient.
+    ``clip`` bounds the norm of the gradient. ``weight_decay`` λ shrinks the matrices inside by the factor 1 − rate·λ a
+    step, apart from the gradient (I. Loshchilov and F. Hutter, arXiv 1711.05101).
     """
 
     kind: Literal["muon", "adam"] = "muon"
@@ -75,6 +76,7 @@ class Optimizer(_Part):
     adam_rate: float = Field(default=2e-3, gt=0.0)
     ema: float = Field(default=0.998, ge=0.0, lt=1.0)
     clip: float | None = Field(default=None, gt=0.0)
+    weight_decay: float = Field(default=0.0, ge=0.0)
 
 
 class Recipe(_Part):

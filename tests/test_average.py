@@ -18,7 +18,6 @@ from goniometer.rotations import Rule, in_words, random_rotations, rule
 from goniometer.symmetrize import Averaged, response
 from goniometer.symmetrize.average import averages
 from goniometer.testing import MolecularToy, NonConservative, PairToy, PeriodicToy, SumOf, check_potential
-from goniometer.testing.toys import collected
 from structures import crystal, molecule
 
 EPS = float(np.finfo(np.float64).eps)
@@ -46,7 +45,7 @@ class PerAtom(Potential):
         done = count = 0
         while done < len(matrices):
             part = matrices[done : done + self.sizes[count % len(self.sizes)]]
-            whole = collected(self.potential.turned(structure, part))
+            whole = Prediction.joined(self.potential.turned(structure, part))
             atomic = np.outer(whole.energies, shares / shares.sum())
             yield Prediction(whole.energies, whole.forces, whole.virials, atomic)
             done, count = done + len(part), count + 1
@@ -63,7 +62,7 @@ class Changed(Potential):
     def turned(self, structure: Atoms, matrices: np.ndarray) -> Iterator[Prediction]:
         for start in range(0, len(matrices), self.batch):
             part = matrices[start : start + self.batch]
-            yield from self.change(part, collected(self.potential.turned(structure, part)))
+            yield from self.change(part, Prediction.joined(self.potential.turned(structure, part)))
 
 
 def torque(structure: Atoms, prediction: Prediction) -> np.ndarray:
@@ -226,7 +225,7 @@ def test_a_large_constant_costs_no_digits_of_the_spread() -> None:
     """As of 1000 atoms with their baseline: 5e5 eV, of which one rounding is 6e-11 eV."""
 
     def lifted(part: np.ndarray, prediction: Prediction) -> Iterator[Prediction]:
-        toy = collected(MolecularToy(2, 1, STRENGTH).turned(molecule(), part))
+        toy = Prediction.joined(MolecularToy(2, 1, STRENGTH).turned(molecule(), part))
         yield Prediction(toy.energies + 5e5, prediction.forces, prediction.virials)
 
     over, known = rule("gauss:4"), STRENGTH**2 / 5.0
@@ -255,7 +254,7 @@ def test_above_the_degree_the_leak_is_the_predicted_one(kind: str, name: str) ->
     count, rng = 700, np.random.default_rng(5)
     elements = random_rotations(count, rng)[:, None] @ over.matrices @ random_rotations(count, rng)[:, None]
     unturned = np.broadcast_to(np.eye(3), (count, 3, 3))
-    left = collected(averages(potential, structure, unturned, elements, over)).energies - 2.0 * exact
+    left = Prediction.joined(averages(potential, structure, unturned, elements, over)).energies - 2.0 * exact
     error = np.std(left**2, ddof=1) / np.sqrt(count)
     assert np.mean(left**2) == pytest.approx(predicted, abs=4.0 * error)
     # Control: the variance itself, or half the share, would be told from it.
@@ -286,7 +285,7 @@ def test_batches_of_any_size_give_the_same(kind: str, sizes: tuple[int, ...]) ->
     make, build = MAKERS[kind]
     over = rule("gauss:2", inversion=True)
     toy = make(3, 1, STRENGTH)
-    one = collected(Averaged(PerAtom(toy, sizes), over).turned(build(), TURNS))
+    one = Prediction.joined(Averaged(PerAtom(toy, sizes), over).turned(build(), TURNS))
     single = [Averaged(PerAtom(toy), over).predict(turned(build(), matrix)) for matrix in TURNS]
     assert len(one) == len(TURNS)
     for k, other in enumerate(single):
@@ -331,7 +330,7 @@ def test_memory_does_not_grow_with_the_number_of_rotations() -> None:
         virial, name = "full", "hoarding"
 
         def turned(self, structure: Atoms, matrices: np.ndarray) -> Iterator[Prediction]:
-            yield collected(PairToyOfZeros().turned(structure, matrices))
+            yield Prediction.joined(PairToyOfZeros().turned(structure, matrices))
 
     assert peak(Averaged(Hoarding(), over[160]), structure) > 3 * small
 

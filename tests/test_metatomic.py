@@ -33,7 +33,6 @@ from goniometer.potentials.metatomic import MetatomicPotential
 from goniometer.rotations import random_rotations, rule
 from goniometer.symmetrize import response
 from goniometer.testing import check_potential
-from goniometer.testing.toys import collected
 
 EPS32 = float(np.finfo(np.float32).eps)
 PET_WATER = packaged_files("models", ".pt")["pet-water"]
@@ -115,7 +114,7 @@ def test_turned_copies_agree_with_the_calculator_of_metatomic_on_whole_structure
     calculators = pytest.importorskip("metatomic_ase")
     structure, matrices = STRUCTURES[name](), orientations(6)
     reference = calculators.MetatomicCalculator(PET_WATER, device="cpu", neighbor_skin=0.0)
-    found = collected(pet().turned(structure, matrices))
+    found = Prediction.joined(pet().turned(structure, matrices))
     energies, forces, stresses = [], [], []
     for matrix in matrices:
         whole = turned(structure, matrix)
@@ -141,8 +140,8 @@ def test_single_batched_and_packed_copies_are_the_same(name: str) -> None:
     structure, matrices = STRUCTURES[name](), orientations(7)
     # In float64, gradients of a pair or two amplify roundings to 1e-10, whatever evaluates them.
     for dtype, tolerance in (("float32", rounding(structure, "float32")), ("float64", 1e-9)):
-        ways = {batch: collected(pet(dtype, batch).turned(structure, matrices)) for batch in (1, 3, 7)}
-        ways[0] = collected([alone(pet(dtype), turned(structure, matrix)) for matrix in matrices])
+        ways = {batch: Prediction.joined(pet(dtype, batch).turned(structure, matrices)) for batch in (1, 3, 7)}
+        ways[0] = Prediction.joined([alone(pet(dtype), turned(structure, matrix)) for matrix in matrices])
         for found in ways.values():
             np.testing.assert_allclose(found.energies, ways[1].energies, atol=tolerance, rtol=0.0)
             np.testing.assert_allclose(found.forces, ways[1].forces, atol=tolerance, rtol=0.0)
@@ -252,7 +251,8 @@ def test_symmetry_errors_of_512_molecules_are_those_of_float64() -> None:
 
 def test_fixed_batches_repeat_to_the_last_bit() -> None:
     for structure in (molecule(), small_crystal()):
-        runs = [collected(goniometer.load("pet-water", batch=3).turned(structure, orientations(7))) for _ in range(2)]
+        potentials = [goniometer.load("pet-water", batch=3) for _ in range(2)]
+        runs = [Prediction.joined(each.turned(structure, orientations(7))) for each in potentials]
         for part in ("energies", "forces", "virials"):
             np.testing.assert_array_equal(getattr(runs[0], part), getattr(runs[1], part))
 
@@ -458,8 +458,10 @@ def test_energies_are_compared_atom_by_atom(tmp_path: Path) -> None:
     """Totals and forces of the packed copies are those of single ones, the energies of their atoms are not."""
     diatomic, potential = molecule()[:2], tiny(tmp_path, "places")
     assert not packs(potential, diatomic)
-    potential._packing = {diatomic.numbers.tobytes(): True}
-    single, packed = alone(potential, diatomic), collected(potential.turned(diatomic, np.stack([np.eye(3)] * 2)))
+    potential._agreeing = {b"packed" + diatomic.numbers.tobytes(): True}
+    assert packs(potential, diatomic)
+    single, twice = alone(potential, diatomic), np.stack([np.eye(3)] * 2)
+    packed = Prediction.joined(potential.turned(diatomic, twice))
     np.testing.assert_allclose(packed.energies, np.repeat(single.energies, 2), rtol=1e-14)
     assert packs(tiny(tmp_path), diatomic)
 

@@ -22,7 +22,7 @@ from goniometer.testing import (
     SumOf,
     check_potential,
 )
-from goniometer.testing.toys import collected, envelope, pairs
+from goniometer.testing.toys import envelope, pairs
 from structures import molecule
 
 UNSAID = np.random.default_rng(0)
@@ -107,8 +107,8 @@ def test_virial_is_the_derivative_under_any_strain(toy: Potential, structure: At
 @toys
 def test_turned_copies_are_whole_structures_turned(toy: Potential, structure: Atoms) -> None:
     matrices = np.linalg.qr(np.random.default_rng(2).standard_normal((4, 3, 3)))[0]
-    copies = collected(toy.turned(structure, matrices))
-    whole = collected([toy.predict(turned(structure, matrix)) for matrix in matrices])
+    copies = Prediction.joined(toy.turned(structure, matrices))
+    whole = Prediction.joined([toy.predict(turned(structure, matrix)) for matrix in matrices])
     np.testing.assert_allclose(copies.energies, whole.energies, atol=1e-12)
     np.testing.assert_allclose(copies.forces, whole.forces, atol=1e-12)
     np.testing.assert_allclose(copies.virials, whole.virials, atol=1e-11)
@@ -117,11 +117,11 @@ def test_turned_copies_are_whole_structures_turned(toy: Potential, structure: At
 def test_forces_do_not_see_the_size_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     toy, structure = PeriodicToy(3, 1), crystal()
     matrices = np.linalg.qr(np.random.default_rng(2).standard_normal((7, 3, 3)))[0]
-    whole = collected(toy.turned(structure, matrices))
+    whole = Prediction.joined(toy.turned(structure, matrices))
     monkeypatch.setattr("goniometer.testing.toys._BATCH", 2 * len(pairs(structure, 4.0, like=False).values))
     parts = list(toy.turned(structure, matrices))
     assert [len(part) for part in parts] == [2, 2, 2, 1]
-    np.testing.assert_allclose(collected(parts).forces, whole.forces, atol=1e-13)
+    np.testing.assert_allclose(Prediction.joined(parts).forces, whole.forces, atol=1e-13)
 
 
 @pytest.mark.parametrize("structure", [molecule(), crystal(), crystal((True, False, False)), left_handed()])
@@ -176,19 +176,19 @@ def test_noise_is_white_and_repeats_with_its_seed() -> None:
     structure = molecule()
     matrices = np.repeat(np.eye(3)[None], 4000, axis=0)
     clean = PairToy().predict(structure)
-    noisy = collected(Noisy(PairToy(), 0.1, seed=5).turned(structure, matrices))
+    noisy = Prediction.joined(Noisy(PairToy(), 0.1, seed=5).turned(structure, matrices))
     deviations = noisy.forces - clean.forces
     # The relative standard error of a standard deviation from n normal numbers is 1/√(2n).
     assert deviations.std() == pytest.approx(0.1, rel=5 / np.sqrt(2 * deviations.size))
     assert (noisy.energies - clean.energies).std() == pytest.approx(0.1, rel=5 / np.sqrt(2 * 4000))
-    again = collected(Noisy(PairToy(), 0.1, seed=5).turned(structure, matrices))
+    again = Prediction.joined(Noisy(PairToy(), 0.1, seed=5).turned(structure, matrices))
     assert np.array_equal(noisy.forces, again.forces)
 
 
 def test_a_curl_force_turns_with_the_structure_and_has_a_curl() -> None:
     structure, matrices = crystal(), np.linalg.qr(np.random.default_rng(2).standard_normal((3, 3, 3)))[0]
     potential = NonConservative(PairToy(), 0.2)
-    back = collected(potential.turned(structure, matrices)).forces @ matrices
+    back = Prediction.joined(potential.turned(structure, matrices)).forces @ matrices
     np.testing.assert_allclose(back, np.repeat(potential.predict(structure).forces, 3, axis=0), atol=1e-12)
     jacobian = np.empty((len(structure), 3, len(structure), 3))
     for i in range(len(structure)):
@@ -323,12 +323,12 @@ def turns_the_matrices(potential, structure, matrices):
 
 
 def in_reverse_order(potential, structure, matrices):
-    part = collected(potential.turned(structure, matrices))
+    part = Prediction.joined(potential.turned(structure, matrices))
     yield Prediction(part.energies[::-1].copy(), part.forces[::-1].copy(), part.virials[::-1].copy())
 
 
 def forgets_the_last(potential, structure, matrices):
-    yield collected(potential.turned(structure, matrices[: max(1, len(matrices) - 1)]))
+    yield Prediction.joined(potential.turned(structure, matrices[: max(1, len(matrices) - 1)]))
 
 
 def plus_the_gradient(potential, structure, matrices):
@@ -340,7 +340,7 @@ def slightly_wrong_forces(potential, structure, matrices):
 
 
 def forces_in_the_frame_of_the_structure(potential, structure, matrices):
-    part = collected(potential.turned(structure, matrices))
+    part = Prediction.joined(potential.turned(structure, matrices))
     yield Prediction(part.energies, part.forces @ matrices, part.virials)
 
 
@@ -394,7 +394,7 @@ def noise_unsaid(potential, structure, matrices):
 
 
 def copies_feel_each_other(potential, structure, matrices):
-    part = collected(potential.turned(structure, matrices))
+    part = Prediction.joined(potential.turned(structure, matrices))
     yield Prediction(part.energies + 1e-6 * (len(matrices) - 1), part.forces, part.virials)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from goniometer.data import read_structures
 from goniometer.errors import InputError, PotentialError
-from goniometer.potentials.base import Potential, Prediction
+from goniometer.potentials.base import Potential, Prediction, placed
 from goniometer.potentials.loading import load, model_file
 from goniometer.probe.plan import RulePlan, parse_tolerances, plan
 from goniometer.rotations import Rule
@@ -221,6 +221,13 @@ class Planned(Potential):
         """See :meth:`Potential.turned`. Raises :class:`PotentialError` if the rule was not certified."""
         averaged = self._averaged or self._settle(read_structures(structure))
         return averaged.turned(structure, matrices)
+
+    def turned_each(
+        self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
+    ) -> Iterator[Prediction]:
+        """See :meth:`Potential.turned_each`; raises what :meth:`turned` raises."""
+        averaged = self._averaged or self._settle(read_structures(placed(structure, positions[0])))
+        return averaged.turned_each(structure, positions, matrices)
 
     def _settle(self, structures: Any) -> Averaged:
         if self._refused is not None:

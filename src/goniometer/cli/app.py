@@ -84,12 +84,11 @@ def loaded(
 
 def write_json(path: Path, text: str) -> None:
     """Replace a file in one step, so that it is whole at any moment."""
+    from goniometer.data.records import replace_text
     from goniometer.errors import InputError
 
-    partial = path.with_name(path.name + ".part")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        replace_text(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 

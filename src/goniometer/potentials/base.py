@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -67,6 +67,36 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.energies)
 
+    def part(self, copies: slice) -> Prediction:
+        """Some of the copies, without their spread."""
+        virials, atomic = self.virials, self.atomic
+        return Prediction(
+            self.energies[copies],
+            self.forces[copies],
+            None if virials is None else virials[copies],
+            None if atomic is None else atomic[copies],
+        )
+
+    @classmethod
+    def joined(cls, predictions: Iterable[Prediction], order: np.ndarray | None = None) -> Prediction:
+        """Predictions of some copies each as one, in that order or another one; without their spread.
+
+        Virials and energies of atoms are kept if every part has them.
+        """
+        parts = list(predictions)
+
+        def whole(values: list[np.ndarray | None]) -> np.ndarray | None:
+            given = [each for each in values if each is not None]
+            if len(given) < len(parts):
+                return None
+            joined = np.concatenate(given)
+            return joined if order is None else joined[order]
+
+        energies, forces = whole([each.energies for each in parts]), whole([each.forces for each in parts])
+        assert energies is not None  # every prediction has them
+        assert forces is not None
+        return cls(energies, forces, whole([each.virials for each in parts]), whole([each.atomic for each in parts]))
+
 
 class Potential(ABC):
     """A model of the energy of a structure. A symmetrized potential is a potential as well.
@@ -105,6 +135,25 @@ class Potential(ABC):
         :class:`InputError` if it does not take this structure.
         """
 
+    def turned_each(
+        self,
+        structure: Atoms,
+        positions: Float64[np.ndarray, "K N 3"],
+        matrices: Float64[np.ndarray, "K 3 3"],
+    ) -> Iterator[Prediction]:
+        """:meth:`turned`, of copies that have positions of their own, x_k @ R_kᵀ; all else is that of the structure.
+
+        Copies in a row with the same positions go to :meth:`turned` together. A potential overrides this where it can
+        evaluate different positions at once.
+        """
+        start = 0
+        while start < len(positions):
+            stop = start + 1
+            while stop < len(positions) and np.array_equal(positions[stop], positions[start]):
+                stop += 1
+            yield from self.turned(placed(structure, positions[start]), matrices[start:stop])
+            start = stop
+
     def predict(self, structure: Atoms) -> Prediction:
         """Evaluate the structure as it stands: a prediction of one copy."""
         (prediction,) = self.turned(structure, np.eye(3)[None])
@@ -124,6 +173,14 @@ class Potential(ABC):
         from goniometer.potentials.calculator import PotentialCalculator
 
         return PotentialCalculator(self)
+
+
+def placed(structure: Atoms, positions: Float64[np.ndarray, "N 3"]) -> Atoms:
+    """A copy of a structure with other positions, without constraints."""
+    atoms = structure.copy()
+    atoms.set_constraint()
+    atoms.positions = positions
+    return atoms
 
 
 def checked(prediction: Prediction, structure: Atoms, potential: str) -> Prediction:

@@ -6,7 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -31,7 +31,7 @@ from metatomic.torch import (
 )
 
 from goniometer.errors import InputError, PotentialError
-from goniometer.potentials.base import Potential, Prediction, checked
+from goniometer.potentials.base import Potential, Prediction, checked, placed
 from goniometer.potentials.batching import CPU_UNITS, MEMORY_LIMIT_BYTES, BatchSizes, peak_memory_bytes
 from goniometer.potentials.hushed import hushed
 from goniometer.potentials.pet import Layout, NotAPetError, Pet
@@ -45,20 +45,35 @@ _Block: TypeAlias = Any
 _Labels: TypeAlias = Any
 _PairOptions: TypeAlias = Any
 _Output: TypeAlias = Any
+#: Positions (N, 3) or (B, N, 3), pairs and matrices (B, 3, 3) to predictions.
+_Evaluate: TypeAlias = Callable[[np.ndarray, list[Any], np.ndarray], Prediction]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Two ways of evaluation agree if they differ by fewer roundings: sums of some hundred terms that nearly cancel.
 _ROUNDINGS = 512
+# Atoms of a molecule up to which who sees whom is found from all distances.
+_SEARCHED_DENSELY = 64
 _SAMPLE_NAMES = ["first_atom", "second_atom", "cell_shift_a", "cell_shift_b", "cell_shift_c"]
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """One neighbor list of the structure as it stands: who sees whom, and the vectors between them in float64."""
+    """One neighbor list of a structure as it stands: who sees whom, and the vectors between them in float64.
+
+    Structures that differ, but not in who sees whom, have one list with vectors for each.
+    """
 
     options: _PairOptions
     samples: torch.Tensor  # (P, 5) int32
-    vectors: np.ndarray  # (P, 3)
+    vectors: np.ndarray  # (P, 3) or (B, P, 3)
+
+    @classmethod
+    def among(cls, options: _PairOptions, seen: np.ndarray, vectors: np.ndarray) -> _Pairs:
+        """The list of isolated molecules, from who sees whom (N, N) and all vectors (B, N, N, 3)."""
+        first, second = np.nonzero(seen)
+        columns = np.zeros((len(first), 5), dtype=np.int32)
+        columns[:, 0], columns[:, 1] = first, second
+        return cls(options, torch.from_numpy(columns), vectors[:, first, second])
 
 
 def read_model(path: str | Path) -> AtomisticModel:
@@ -214,25 +229,81 @@ class MetatomicPotential(Potential):
         while done < len(matrices):
             part = matrices[done : done + self._sizes.next(key, len(matrices) - done, units)]
             start = time.perf_counter()
-            prediction = evaluate(part)
+            prediction = evaluate(structure.positions, pairs, part)
             self._sizes.record(key, len(part), time.perf_counter() - start, units)
             yield checked(prediction, structure, self.name)
             done += len(part)
 
-    def _way(self, structure: Atoms, pairs: list[_Pairs]) -> tuple[str, Callable[[np.ndarray], Prediction]]:
+    def turned_each(
+        self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
+    ) -> Iterator[Prediction]:
+        """See :meth:`Potential.turned_each`: copies of molecules in one batch, where the same atoms see each other."""
+        if structure.pbc.any() or len(structure) > _SEARCHED_DENSELY:
+            yield from super().turned_each(structure, positions, matrices)
+            return
+        self._check_species(structure)
+        units, done = len(structure) ** 2, 0
+        key = ("each", len(structure))
+        while done < len(matrices):
+            part = slice(done, done + self._sizes.next(key, len(matrices) - done, units))
+            start = time.perf_counter()
+            prediction = self._alike(structure, positions[part], matrices[part])
+            self._sizes.record(key, len(prediction), time.perf_counter() - start, units)
+            yield checked(prediction, structure, self.name)
+            done += len(prediction)
+
+    def _alike(self, structure: Atoms, positions: np.ndarray, matrices: np.ndarray) -> Prediction:
+        """A batch of copies with positions of their own: those in which the same atoms see each other together."""
+        vectors = positions[:, None] - positions[:, :, None]
+        distances = np.linalg.norm(vectors, axis=-1)
+        others = [np.triu(np.ones(distances.shape[1:], bool), 1) for _ in self._neighbor_lists]
+        others = [
+            one | one.T if each.full_list else one for one, each in zip(others, self._neighbor_lists, strict=True)
+        ]
+        seen = np.stack(
+            [
+                other & (distances < options.engine_cutoff("angstrom"))
+                for other, options in zip(others, self._neighbor_lists, strict=True)
+            ],
+            axis=1,
+        )
+        _, kinds = np.unique(seen.reshape(len(seen), -1), axis=0, return_inverse=True)
+        groups = [np.flatnonzero(kinds == kind) for kind in range(kinds.max() + 1)]
+        parts = []
+        for group in groups:
+            pairs = [
+                _Pairs.among(options, mask, vectors[group])
+                for options, mask in zip(self._neighbor_lists, seen[group[0]], strict=True)
+            ]
+            one = placed(structure, positions[group[0]])
+            _, evaluate = self._way(one, [replace(each, vectors=each.vectors[0]) for each in pairs])
+            parts.append(evaluate(positions[group], pairs, matrices[group]))
+        return Prediction.joined(parts, np.argsort(np.concatenate(groups)))
+
+    def _way(self, structure: Atoms, pairs: list[_Pairs]) -> tuple[str, _Evaluate]:
         """How copies of this structure are evaluated, and the function that evaluates a batch of them."""
         if self._pet is not None and self._pet_agrees(structure, pairs[0]):
             layout = self._pet.layout(structure.numbers, pairs[0].samples.numpy())
-            return "pet", partial(self._pet_batch, self._pet, structure, pairs[0], layout)
+            return "pet", partial(self._pet_batch, self._pet, structure, layout)
         packed = not structure.pbc.any() and self._can_pack(structure, pairs)
-        return "packed" if packed else "systems", partial(self._turned_batch, structure, pairs, packed)
+        return "packed" if packed else "systems", partial(self._turned_batch, structure, packed)
 
-    def _turned_batch(self, structure: Atoms, pairs: list[_Pairs], packed: bool, matrices: np.ndarray) -> Prediction:
-        return self._batch(structure, structure.positions[None] @ matrices.transpose(0, 2, 1), matrices, pairs, packed)
+    def _turned_batch(
+        self, structure: Atoms, packed: bool, positions: np.ndarray, pairs: list[_Pairs], matrices: np.ndarray
+    ) -> Prediction:
+        return self._batch(structure, positions @ matrices.transpose(0, 2, 1), matrices, pairs, packed)
 
-    def _pet_batch(self, pet: Pet, structure: Atoms, pairs: _Pairs, layout: Layout, matrices: np.ndarray) -> Prediction:
+    def _pet_batch(
+        self,
+        pet: Pet,
+        structure: Atoms,
+        layout: Layout,
+        positions: np.ndarray,
+        pairs: list[_Pairs],
+        matrices: np.ndarray,
+    ) -> Prediction:
         """Forces and virials of copies from derivatives by the edge vectors d: F = C G, W = Σ dᵀ G."""
-        vectors = pairs.vectors @ matrices.transpose(0, 2, 1)
+        vectors = pairs[0].vectors @ matrices.transpose(0, 2, 1)
         try:
             energies, slopes = (_array(each, each) for each in pet(layout, self._tensor(vectors)))
         except Exception as error:
@@ -264,10 +335,11 @@ class MetatomicPotential(Potential):
     def _pet_tried(self, structure: Atoms, pairs: _Pairs) -> bool:
         assert self._pet is not None  # the caller has seen to it
         turn = random_rotations(1, np.random.default_rng(0))
-        own = self._turned_batch(structure, [pairs], False, turn)
+        own = self._turned_batch(structure, False, structure.positions, [pairs], turn)
         try:
             layout = self._pet.layout(structure.numbers, pairs.samples.numpy())
-            return self._agree(self._pet_batch(self._pet, structure, pairs, layout, turn), own, structure)
+            made = self._pet_batch(self._pet, structure, layout, structure.positions, [pairs], turn)
+            return self._agree(made, own, structure)
         except (PotentialError, ValueError):
             return False  # a network that only looks like one that is known
 
@@ -327,7 +399,7 @@ class MetatomicPotential(Potential):
             each = zip(strained, strains, strict=True)
             alone = [self._batch(structure, x[None], strain[None], pairs, packed=False) for x, strain in each]
             together = self._batch(structure, strained, strains, pairs, packed=True)
-            self._agreeing[kind] = self._agree(together, _joined(alone), structure)
+            self._agreeing[kind] = self._agree(together, Prediction.joined(alone), structure)
         return self._agreeing[kind]
 
     def _baseline_of(self, structure: Atoms) -> Float64[np.ndarray, "N"]:
@@ -434,15 +506,6 @@ def _array(values: torch.Tensor | None, like: torch.Tensor) -> np.ndarray:
     if values is None:
         return np.zeros(tuple(like.shape))
     return values.detach().double().cpu().numpy().reshape(tuple(like.shape))
-
-
-def _joined(parts: list[Prediction]) -> Prediction:
-    atomic = [each.atomic for each in parts if each.atomic is not None]
-    return Prediction(
-        np.concatenate([each.energies for each in parts]),
-        np.concatenate([each.forces for each in parts]),
-        atomic=np.concatenate(atomic) if len(atomic) == len(parts) else None,
-    )
 
 
 def _take_baseline(model: AtomisticModel, energy: str) -> dict[int, float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from goniometer.data import NamedStructure, check_structure, packaged_structures, read_structures
+from goniometer.data.records import versions
 from goniometer.errors import GoniometerError, InputError
 from goniometer.potentials import Potential
 from goniometer.potentials.batching import peak_memory_bytes
@@ -29,6 +28,7 @@ Progress = Callable[[int, int, str], None]
 LMAX = 4
 # A rule that may see less than this part of what lies beyond lmax is not taken.
 _HIDDEN = 50.0
+PACKAGES = ("goniometer", "numpy", "scipy", "ase", "torch", "metatomic-torch")
 #: Rules that are evaluated besides, so that a report shows prediction and measurement side by side.
 MEASURED = (("identity", True), ("legendre:2", True), ("octahedral", True))
 
@@ -117,7 +117,7 @@ def probe(
             complete=complete,
             seconds=seconds,
             peak_memory_bytes=peak_memory_bytes(),
-            versions=_versions(),
+            versions=versions(PACKAGES),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             tail_factor=plan.hidden,
         )
@@ -195,16 +195,6 @@ def _known(earlier: dict[str, StructureResult], name: str, atoms: Any) -> Struct
         return None
     same = np.array_equal(known.positions, atoms.positions) and np.array_equal(known.cell, atoms.cell.array)
     return known if same else None
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("goniometer", "numpy", "scipy", "ase", "torch", "metatomic-torch"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 __all__ = ["LMAX", "MEASURED", "NamedStructure", "Progress", "probe"]

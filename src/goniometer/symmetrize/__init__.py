@@ -4,6 +4,7 @@ from goniometer._callable import answer_with
 from goniometer.symmetrize.average import Averaged
 from goniometer.symmetrize.crystal import CrystalAveraged, operations
 from goniometer.symmetrize.random import RandomlyTurned, frozen
+from goniometer.symmetrize.replicas import Replicas
 from goniometer.symmetrize.response import Response, response
 from goniometer.symmetrize.tumble import Frame, Tumbling
 
@@ -12,6 +13,7 @@ __all__ = [
     "CrystalAveraged",
     "Frame",
     "RandomlyTurned",
+    "Replicas",
     "Response",
     "Tumbling",
     "frozen",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from ase import Atoms
@@ -48,6 +48,13 @@ class Averaged(Potential):
         """See :meth:`Potential.turned`: one prediction a copy, each the average over the whole rule."""
         elements = np.broadcast_to(self.rule.matrices, (len(matrices), *self.rule.matrices.shape))
         return averages(self.potential, structure, matrices, elements, self.rule)
+
+    def turned_each(
+        self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
+    ) -> Iterator[Prediction]:
+        """See :meth:`Potential.turned_each`: the copies of all structures in the batches of the potential."""
+        elements = np.broadcast_to(self.rule.matrices, (len(matrices), *self.rule.matrices.shape))
+        yield averages_each(self.potential, structure, positions, matrices, elements, self.rule)
 
 
 def described(over: Rule) -> str:
@@ -95,54 +102,100 @@ def averages(
                 mean = _Mean()
 
 
+def averages_each(
+    potential: Potential,
+    structure: Atoms,
+    positions: Float64[np.ndarray, "M N 3"],
+    matrices: Float64[np.ndarray, "M 3 3"],
+    elements: Float64[np.ndarray, "M K 3 3"],
+    over: Rule,
+) -> Prediction:
+    """:func:`averages`, of copies with positions of their own, x_m: one prediction of M copies.
+
+    For many small structures: the response at all M K copies is in memory at once.
+    """
+    shape = elements.shape[:2]
+    copies = (elements @ matrices[:, None]).reshape(-1, 3, 3)
+    repeated = np.repeat(positions, shape[1], axis=0)
+    parts = [each for _, each in _evaluated(potential, structure, copies, over, repeated)]
+    response = Prediction.joined(parts)
+    energies, energy = _mean(response.energies.reshape(shape), over.weights)
+    forces, force = _mean(response.forces.reshape(*shape, -1, 3) @ elements, over.weights, (2,))
+    atomic = None if response.atomic is None else _mean(response.atomic.reshape(*shape, -1), over.weights)[0]
+    if response.virials is None:
+        return Prediction(energies, forces, None, atomic, Spread(energy, force))
+    turned_back = elements.swapaxes(2, 3) @ response.virials.reshape(*shape, 3, 3) @ elements
+    virials, virial = _mean(turned_back, over.weights, (1, 2))
+    return Prediction(energies, forces, virials, atomic, Spread(energy, force, virial))
+
+
+def _mean(values: np.ndarray, weights: np.ndarray, axes: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the second axis of (M, K, …), and the standard deviation, its square in the mean over some axes."""
+    first = values[:, :1]
+    differences = np.moveaxis(values - first, 1, -1)
+    mean = differences @ weights
+    square = (differences**2 @ weights - mean**2).mean(axis=axes) if axes else differences**2 @ weights - mean**2
+    return first[:, 0] + mean, np.sqrt(np.maximum(square, 0.0))
+
+
 def _evaluated(
-    potential: Potential, structure: Atoms, copies: np.ndarray, over: Rule
+    potential: Potential, structure: Atoms, copies: np.ndarray, over: Rule, positions: np.ndarray | None = None
 ) -> Iterator[tuple[int, Prediction]]:
     """See :func:`evaluated`; errors say on what structure and where in the rule."""
     done = 0
     try:
-        for first, prediction in evaluated(potential, structure, copies):
+        for first, prediction in evaluated(potential, structure, copies, positions):
             yield first, prediction
             done = first + len(prediction)
     except PotentialError as error:
-        raise PotentialError(f"{error}: {_where(potential, structure, copies, done, over)}") from error
+        raise PotentialError(f"{error}: {_where(potential, structure, copies, done, over, positions)}") from error
     except GoniometerError:
         raise
     except Exception as error:  # a fault of the adapter, whose traceback is wanted as it is
-        error.add_note(f"{potential.name} failed: {_where(potential, structure, copies, done, over)}")
+        error.add_note(f"{potential.name} failed: {_where(potential, structure, copies, done, over, positions)}")
         raise
 
 
-def _where(potential: Potential, structure: Atoms, copies: np.ndarray, done: int, over: Rule) -> str:
+def _where(
+    potential: Potential,
+    structure: Atoms,
+    copies: np.ndarray,
+    done: int,
+    over: Rule,
+    positions: np.ndarray | None = None,
+) -> str:
     """The structure, and the element of the rule at which a potential fails; or those before which it did not."""
-    culprit = _culprit(potential, structure, copies[done : done + _SEARCHED])
+
+    def fails(start: int, size: int) -> bool:
+        part = slice(done + start, min(done + start + size, done + _SEARCHED))
+        try:
+            for _ in evaluated(potential, structure, copies[part], None if positions is None else positions[part]):
+                pass
+        except Exception:
+            return True
+        return False
+
+    copy_of = "" if positions is None else f"number {{}} (counted from 0) of {len(copies) // len(over)} copies of "
+    culprit = _culprit(fails, min(len(copies) - done, _SEARCHED))
     if culprit is None:
-        return f"on {called(structure)}, from {element(over, done)} on"
+        return f"on {copy_of.format(done // len(over))}{called(structure)}, from {element(over, done)} on"
     index = done + culprit
-    return f"on {called(structure)}, at {element(over, index)}, {in_words(copies[index])}"
+    which = copy_of.format(index // len(over))
+    return f"on {which}{called(structure)}, at {element(over, index)}, {in_words(copies[index])}"
 
 
-def _culprit(potential: Potential, structure: Atoms, copies: np.ndarray) -> int | None:
+def _culprit(fails: Callable[[int, int], bool], count: int) -> int | None:
     """The first copy at which a potential fails, if it fails there alone; in batches that double, then halve."""
     start, size = 0, 1
-    while start < len(copies) and not _fails(potential, structure, copies[start : start + size]):
+    while start < count and not fails(start, size):
         start, size = start + size, 2 * size
-    if start >= len(copies):
+    if start >= count:
         return None
     while size > 1:
         size //= 2
-        if not _fails(potential, structure, copies[start : start + size]):
+        if not fails(start, size):
             start += size
-    return start if _fails(potential, structure, copies[start : start + 1]) else None
-
-
-def _fails(potential: Potential, structure: Atoms, copies: np.ndarray) -> bool:
-    try:
-        for _ in evaluated(potential, structure, copies):
-            pass
-    except Exception:
-        return True
-    return False
+    return start if fails(start, 1) else None
 
 
 class _Mean:

@@ -11,9 +11,9 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from goniometer.errors import InputError
-from goniometer.potentials.base import Potential, Prediction
+from goniometer.potentials.base import Potential, Prediction, placed
 from goniometer.rotations import Rule, random_rotations
-from goniometer.symmetrize.average import averages, described, inherit
+from goniometer.symmetrize.average import averages, averages_each, described, inherit
 
 KEYS = ("positions", "step")
 
@@ -44,6 +44,11 @@ class RandomlyTurned(Potential):
         Whether turns are proper rotations only; otherwise inversion is drawn as well, with probability one half.
     seed, key
         See above.
+
+    Attributes
+    ----------
+    latest : (K, 3, 3) or None
+        h h' of the copies that were evaluated last: what the rule's identity did to them.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class RandomlyTurned(Potential):
         random_turn(proper, seed)  # a seed that cannot be used is refused now
         self.potential, self.rule, self.proper, self.seed, self.key = potential, over, proper, seed, key
         self.step: int | None = None
+        self.latest: np.ndarray | None = None
         self.name = f"{potential.name} averaged over {described(over)}, turned at random"
         inherit(self, potential)
         self.stochastic = True
@@ -70,9 +76,21 @@ class RandomlyTurned(Potential):
 
         Raises :class:`InputError` where the key is the step and nobody has set it.
         """
-        turns = [self._turn(structure, matrix) for matrix in matrices]
-        elements = np.stack([left @ self.rule.matrices @ right for left, right in turns])
+        elements = self._elements([self._turn(structure, matrix) for matrix in matrices])
         return averages(self.potential, structure, matrices, elements, self.rule)
+
+    def turned_each(
+        self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
+    ) -> Iterator[Prediction]:
+        """See :meth:`Potential.turned_each`."""
+        placements = [placed(structure, each) for each in positions]
+        pairs = zip(placements, matrices, strict=True)
+        elements = self._elements([self._turn(each, matrix) for each, matrix in pairs])
+        yield averages_each(self.potential, structure, positions, matrices, elements, self.rule)
+
+    def _elements(self, turns: list[tuple[np.ndarray, np.ndarray]]) -> Float64[np.ndarray, "K M 3 3"]:
+        self.latest = np.stack([left @ right for left, right in turns])
+        return np.stack([left @ self.rule.matrices @ right for left, right in turns])
 
     def _turn(self, structure: Atoms, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.key == "step":

@@ -77,14 +77,22 @@ def response(
 
 
 def evaluated(
-    potential: Potential, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]
+    potential: Potential,
+    structure: Atoms,
+    matrices: Float64[np.ndarray, "K 3 3"],
+    positions: Float64[np.ndarray, "K N 3"] | None = None,
 ) -> Iterator[tuple[int, Prediction]]:
-    """Predictions of turned copies, each with the number of its first copy.
+    """Predictions of turned copies, with the same or with their own positions, each with the number of its first copy.
 
     Raises :class:`PotentialError` if they are not as many as matrices, not finite, or of shapes that do not fit.
     """
     done, count = 0, len(matrices)
-    for prediction in potential.turned(structure, matrices):
+    copies = (
+        potential.turned(structure, matrices)
+        if positions is None
+        else (potential.turned_each(structure, positions, matrices))
+    )
+    for prediction in copies:
         if done + len(prediction) > count:
             raise PotentialError(f"{potential.name} gave more predictions than there are copies ({count})")
         yield done, checked(prediction, structure, potential.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,9 +12,9 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from goniometer.errors import InputError
-from goniometer.potentials.base import Potential, Prediction
+from goniometer.potentials.base import Potential, Prediction, placed
 from goniometer.rotations import Rule
-from goniometer.symmetrize.average import averages, described, inherit
+from goniometer.symmetrize.average import averages, averages_each, described, inherit
 from goniometer.symmetrize.random import fingerprint, generator, random_turn
 
 #: Defaults in fs: the time of one turn at the rms angular velocity, and the time in which the velocity is forgotten.
@@ -207,6 +207,14 @@ class Tumbling(Potential):
         repeated = np.broadcast_to(elements, (len(matrices), *elements.shape))
         return averages(self.potential, structure, matrices, repeated, self.rule)
 
+    def turned_each(
+        self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
+    ) -> Iterator[Prediction]:
+        """See :meth:`Potential.turned_each`: all copies in the frame of this moment."""
+        elements = self.rule.matrices @ self.matrix
+        repeated = np.broadcast_to(elements, (len(matrices), *elements.shape))
+        yield averages_each(self.potential, structure, positions, matrices, repeated, self.rule)
+
     def follow(self, structure: Atoms) -> Prediction:
         """Evaluate the next structure of a trajectory, and account for the work that the frame has done since the last.
 
@@ -216,6 +224,13 @@ class Tumbling(Potential):
 
         Raises :class:`InputError` for a structure of other atoms than those that were followed before.
         """
+        self._move(structure)
+        prediction = self.predict(structure)
+        self._account(structure, prediction)
+        return prediction
+
+    def _move(self, structure: Atoms) -> None:
+        """Come to the time of the next structure of the trajectory."""
         seen, formula = fingerprint(structure), structure.get_chemical_formula()
         if self.frame.formula not in (None, formula):
             raise InputError(
@@ -224,15 +239,22 @@ class Tumbling(Potential):
             )
         if self.frame.seen not in (None, seen) and self.frame.quaternion == self.frame.evaluated:
             self.advance()
-        prediction = self.predict(structure)
+
+    def _account(self, structure: Atoms, prediction: Prediction) -> None:
+        """Add the work since the last structure, and remember this one."""
         torque, frame = self._torque(structure, prediction), self.frame
         work = frame.work if torque is not None else None
         if torque is not None and work is not None and frame.torque is not None:
             turned = Rotation.from_quat(frame.quaternion) * Rotation.from_quat(frame.evaluated).inv()
             work += 0.5 * float((torque + np.array(frame.torque)) @ turned.as_rotvec())
-        known = None if torque is None else _plain(torque)
-        self.frame = replace(frame, work=work, torque=known, evaluated=frame.quaternion, seen=seen, formula=formula)
-        return prediction
+        self.frame = replace(
+            frame,
+            work=work,
+            torque=None if torque is None else _plain(torque),
+            evaluated=frame.quaternion,
+            seen=fingerprint(structure),
+            formula=structure.get_chemical_formula(),
+        )
 
     def _torque(self, structure: Atoms, prediction: Prediction) -> np.ndarray | None:
         """dE/dθ of the frame, in its own axes; a pseudovector, so that the sign of the frame does not enter."""
@@ -247,6 +269,22 @@ class Tumbling(Potential):
         else:
             return None
         return Rotation.from_quat(self.frame.quaternion).as_matrix() @ about
+
+
+def follow_each(frames: Sequence[Tumbling], structure: Atoms, positions: Float64[np.ndarray, "K N 3"]) -> Prediction:
+    """:meth:`Tumbling.follow` of K trajectories of the same atoms, each in a frame of its own, evaluated together.
+
+    The frames share one potential and one rule.
+    """
+    placements = [placed(structure, each) for each in positions]
+    for frame, atoms in zip(frames, placements, strict=True):
+        frame._move(atoms)
+    elements = np.stack([frame.rule.matrices @ frame.matrix for frame in frames])
+    unturned = np.broadcast_to(np.eye(3), (len(frames), 3, 3))
+    together = averages_each(frames[0].potential, structure, positions, unturned, elements, frames[0].rule)
+    for index, (frame, atoms) in enumerate(zip(frames, placements, strict=True)):
+        frame._account(atoms, together.part(slice(index, index + 1)))
+    return together
 
 
 def _noise(seed: int, step: int) -> np.ndarray:

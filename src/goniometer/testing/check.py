@@ -20,7 +20,6 @@ from goniometer.testing.differences import (
     force_slopes,
 )
 from goniometer.testing.subject import CheckItem, Subject
-from goniometer.testing.toys import collected
 
 
 @dataclass(frozen=True)
@@ -207,9 +206,9 @@ def _malformed(prediction: Prediction, subject: Subject) -> str | None:
 
 def _check_copies(subject: Subject) -> Iterator[CheckItem]:
     potential, structure, matrices = subject.potential, subject.structure, subject.matrices
-    batched = collected(potential.turned(structure, matrices))
-    single = collected([collected(potential.turned(structure, matrix[None])) for matrix in matrices])
-    whole = collected([potential.predict(subject.turned(matrix)) for matrix in matrices])
+    batched = Prediction.joined(potential.turned(structure, matrices))
+    single = Prediction.joined([Prediction.joined(potential.turned(structure, matrix[None])) for matrix in matrices])
+    whole = Prediction.joined([potential.predict(subject.turned(matrix)) for matrix in matrices])
     order, places = _check_order(subject, batched, single)
     yield order
     yield _agreement(

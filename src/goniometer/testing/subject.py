@@ -12,7 +12,6 @@ from jaxtyping import Float64
 from goniometer.data.turning import turned
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import random_rotations
-from goniometer.testing.toys import collected
 
 # Structures up to this size are turned more often: packing and batching show best with many copies.
 _SMALL = 32
@@ -101,7 +100,9 @@ class Subject:
     def noise(self) -> Noise:
         extent = 1.0 + np.abs(self.structure.positions).max()
         shifts = 100.0 * self.eps * extent * self.rng.uniform(-1.0, 1.0, (6, 3))
-        moved = collected([self.potential.predict(self.moved(self.structure.positions + shift)) for shift in shifts])
+        moved = Prediction.joined(
+            [self.potential.predict(self.moved(self.structure.positions + shift)) for shift in shifts]
+        )
         reference = self.reference
 
         def level(values: np.ndarray, central: np.ndarray, scale: float) -> float:

@@ -89,17 +89,6 @@ def envelope(r: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     return inside**3, -6.0 * r / cutoff**2 * inside**2
 
 
-def collected(predictions: Iterator[Prediction] | Sequence[Prediction]) -> Prediction:
-    """Predictions of some copies each, joined into one. Virials are kept if every part has them."""
-    parts = list(predictions)
-    virials = [part.virials for part in parts if part.virials is not None]
-    return Prediction(
-        np.concatenate([part.energies for part in parts]),
-        np.concatenate([part.forces for part in parts]),
-        np.concatenate(virials) if len(virials) == len(parts) else None,
-    )
-
-
 def superposed(parts: Sequence[Prediction]) -> Prediction:
     """The sum of predictions for the same copies. Virials are kept if every term has them."""
     virials = [part.virials for part in parts if part.virials is not None]
@@ -167,7 +156,7 @@ class Toy(Potential):
             signed = strength * (np.sign(np.linalg.det(part)) if self.unnatural else np.ones(len(part)))
             terms = [self._evaluated(vectors, part, signed)]
             if self.base is not None:
-                terms.append(collected(self.base.turned(structure, part)))
+                terms.append(Prediction.joined(self.base.turned(structure, part)))
             yield checked(superposed(terms), structure, self.name)
 
     def _evaluated(self, vectors: Vectors, matrices: np.ndarray, strength: np.ndarray) -> Prediction:
@@ -362,7 +351,7 @@ class SumOf(Potential):
         """Evaluate turned copies, see :meth:`goniometer.potentials.Potential.turned`."""
         for start in range(0, len(matrices), 64):
             part = matrices[start : start + 64]
-            yield superposed([collected(potential.turned(structure, part)) for potential in self.potentials])
+            yield superposed([Prediction.joined(potential.turned(structure, part)) for potential in self.potentials])
 
 
 class _Wrapped(Potential):

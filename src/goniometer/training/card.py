@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from goniometer.data.records import replace_text
 from goniometer.errors import InputError
 from goniometer.training.checkpoint import Checkpoint, Row
 
@@ -37,9 +38,7 @@ def known_hashes(card: str | Path) -> dict[str, str]:
 def write_card(model: Path, checkpoint: Checkpoint, measured: Sequence[str] = (), notes: str = "") -> Path:
     """Write the card of a model: recipe, data, time and versions from its checkpoint, ``measured`` lines, and notes."""
     path = card_path(model)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(_text(model.stem, checkpoint, measured, notes), encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, _text(model.stem, checkpoint, measured, notes))
     return path
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from goniometer.data import packaged_files
+from goniometer.data.settings import Part, read_yaml, validated
 from goniometer.errors import InputError
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Augmentation(_Part):
+class Augmentation(Part):
     """How the structures of a step are turned.
 
     ``group`` is ``off`` (as they are), ``SO3`` (proper rotations) or ``O3``; of each structure ``copies`` turned copies
@@ -33,7 +30,7 @@ class Augmentation(_Part):
         return self
 
 
-class Loss(_Part):
+class Loss(Part):
     """√(|ΔF|² + w²) − w averaged over atoms, plus ``energy`` times the same of the energy per atom.
 
     The widths, eV/Å and eV, are where the square goes over into the absolute value. Up to step ``squares_until`` it is
@@ -48,7 +45,7 @@ class Loss(_Part):
     squares_until: int = Field(default=0, ge=0)
 
 
-class Schedule(_Part):
+class Schedule(Part):
     """The learning rate over the steps, after a linear warm-up, as a factor on the optimizer's rate.
 
     ``constant``; ``cosine`` to zero at the last step; ``linear``: constant, then linearly to zero within the last
@@ -63,7 +60,7 @@ class Schedule(_Part):
     factor: float = Field(default=1.0, gt=0.0, le=1.0)
 
 
-class Optimizer(_Part):
+class Optimizer(Part):
     """``adam`` for all weights, or ``muon`` for the matrices inside and Adam at ``adam_rate`` for the rest.
 
     ``ema`` is the memory of the running mean of the weights, which is what is validated and exported; 0 turns it off.
@@ -79,11 +76,11 @@ class Optimizer(_Part):
     weight_decay: float = Field(default=0.0, ge=0.0)
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """A training: the architecture of metatrain with its settings, and how it is trained."""
 
     architecture: Literal["pet", "soap_bpnn"]
-    model: dict[str, Any] = {}
+    model: dict[str, Any] = Field(default={})
     steps: int = Field(ge=1)
     batch: int = Field(default=1, ge=1)
     scale: float = Field(default=1.0, gt=0.0)
@@ -94,14 +91,6 @@ class Recipe(_Part):
     schedule: Schedule = Schedule()
     optimizer: Optimizer = Optimizer()
     validate_every: int = Field(default=250, ge=1)
-
-
-_PARTS: dict[str, type[BaseModel]] = {
-    "augmentation": Augmentation,
-    "loss": Loss,
-    "schedule": Schedule,
-    "optimizer": Optimizer,
-}
 
 
 def packaged_recipes() -> list[str]:
@@ -119,30 +108,5 @@ def read_recipe(source: str | Path, **changes: Any) -> Recipe:
     path = packaged.get(str(source), Path(source))
     if not path.is_file():
         raise InputError(f"there is no recipe '{source}'; the packaged ones are {', '.join(packaged)}")
-    settings = {**_yaml(path), **{key: value for key, value in changes.items() if value is not None}}
-    try:
-        return Recipe.model_validate(settings)
-    except ValidationError as error:
-        raise InputError(f"the recipe '{source}': {_first(error)}") from error
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"'{path}' cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
-        raise InputError(f"'{path}' is no recipe: it must hold keys and values, as the packaged ones do")
-    return settings
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-    if first["type"] == "extra_forbidden":
-        parents = [str(part) for part in first["loc"][:-1]]
-        owner = _PARTS.get(parents[0] if parents else "", Recipe)
-        return f"there is no key '{where}'; there are {', '.join(owner.model_fields)}"
-    return f"'{where}': {first['msg']}"
+    settings = {**read_yaml(path, "recipe"), **{key: value for key, value in changes.items() if value is not None}}
+    return validated(Recipe, settings, f"the recipe '{source}'")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from goniometer.data.labelled import Labelled, composition_baseline
+from goniometer.data.records import replace_text, versions
 from goniometer.data.suspicion import look_for_trouble
 from goniometer.errors import InputError
 from goniometer.training.card import write_card
@@ -186,9 +186,9 @@ class _Run:
 
     def save(self) -> None:
         self.checkpoint().write(self.folder / NAME)
-        _replace(self.folder / "curve.csv", _table(self.state.curve))
+        replace_text(self.folder / "curve.csv", _table(self.state.curve))
         record = {"identity": asdict(self.identity), "progress": asdict(self.state)}
-        _replace(self.folder / "run.json", json.dumps(record, indent=1))
+        replace_text(self.folder / "run.json", json.dumps(record, indent=1))
 
 
 def _check_data(training: Sequence[Labelled], validation: Sequence[Labelled]) -> None:
@@ -237,22 +237,12 @@ def _errors(network: Network, held: Sequence[Prepared]) -> Row:
 def _record(state: Progress) -> Any:
     """Note the session: when, with which versions and threads."""
     session: dict[str, Any] = {"began": datetime.now(UTC).isoformat(timespec="seconds"), "from_step": state.step}
-    session.update(threads=torch.get_num_threads(), versions=_versions())
+    session.update(threads=torch.get_num_threads(), versions=versions(PACKAGES))
     state.sessions.append(session)
     try:
         yield
     finally:
         session.update(ended=datetime.now(UTC).isoformat(timespec="seconds"), to_step=state.step)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def _network_of(recipe: Recipe) -> dict[str, Any]:
@@ -279,9 +269,3 @@ def _table(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

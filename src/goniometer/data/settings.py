@@ -1,0 +1,65 @@
+"""Settings from YAML: plain keys and values, and one sentence for what is wrong in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from goniometer.errors import InputError, did_you_mean
+
+
+class Part(BaseModel):
+    """Settings that are frozen, and refuse a key that they do not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Settings = TypeVar("Settings", bound=Part)
+
+
+def read_yaml(path: Path, kind: str) -> dict[str, Any]:
+    """The keys and values of a file. Raises :class:`InputError` if it holds none; ``kind`` is what it should be."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"'{path}' cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        raise InputError(f"'{path}' is no {kind}: it must hold keys and values, as the packaged ones do")
+    return settings
+
+
+def validated(model: type[Settings], settings: dict[str, Any], what: str) -> Settings:
+    """Settings as what they describe. Raises :class:`InputError` that names the first key at fault."""
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        raise InputError(f"{what}: {_first(model, error)}") from error
+
+
+def _first(model: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+    if first["type"] == "extra_forbidden":
+        owner = _owner(model, [str(part) for part in first["loc"][:-1]])
+        hint = did_you_mean(str(first["loc"][-1]), list(owner.model_fields))
+        return f"there is no key '{where}'; there are {', '.join(owner.model_fields)}{hint}"
+    return f"'{where}': {first['msg'].removeprefix('Value error, ')}"
+
+
+def _owner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    """The settings at a path of keys."""
+    for key in path:
+        model = next(_models(model.model_fields[key].annotation), model)
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)

@@ -1,0 +1,73 @@
+"""``goniometer run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from goniometer.cli.app import app
+
+
+@app.command()
+def run(
+    description: Annotated[
+        str,
+        typer.Argument(
+            help="A packaged description (gas-nve, gas-nvt), or a YAML file like them.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Where runs have their folders, each under a hash.")
+    ] = Path("runs"),
+    size: Annotated[
+        str | None, typer.Option(help="smoke, laptop or paper in packaged descriptions; by default the first.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Of several runs this one; repeatable.")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another value, --set potential.model=model.pt; repeatable."),
+    ] = None,
+) -> None:
+    """Run molecular dynamics, go on where it was killed, or say that it is finished."""
+    import sys
+
+    from goniometer.cli.app import Stopped
+    from goniometer.cli.progress import progress_bar
+    from goniometer.dynamics.description import read_runs
+    from goniometer.dynamics.run import run as start
+
+    runs = read_runs(description, size=size, only=only or (), changes=_changes(change or []))
+    for name, each in runs.items():
+        with progress_bar() as bar:
+
+            def progress(done: int, whole: int, speed: str, name: str = name, bar: Any = bar) -> None:
+                bar(done, whole, f"{name}, {speed}")
+
+            result = start(each, out, name=name, progress=progress)
+        if not result.finished:
+            raise Stopped(
+                f"stopped at step {result.steps} of {each.steps}; the same command goes on from {result.folder}"
+            )
+        print(f"goniometer: {result.folder} is finished, {each.length:g} ps", file=sys.stderr)
+
+
+def _changes(pairs: list[str]) -> dict[str, Any]:
+    import yaml
+
+    from goniometer.errors import InputError
+
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise InputError(f"'{pair}' is no change: write KEY=VALUE, for instance length=5")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"the value in '{pair}' cannot be read: {' '.join(str(error).split())}") from error
+    return found

@@ -1,0 +1,230 @@
+"""Trajectories in H5MD, in segments that are each whole and never changed again.
+
+H5MD 1.1 (P. de Buyl, P. Colberg, F. Höfling, Comput. Phys. Commun. 185, 1546 (2014)) is HDF5 with names that programs
+agree on. A file holds the atoms of all replicas in a row, in ``particles/atoms``, and what else was recorded in
+``observables``. A run's folder holds such files, ``frames-000000.h5`` and so on, and is read as one trajectory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64, Int64
+
+from goniometer.errors import InputError
+
+_GROUP = "particles/atoms"
+_UNITS = {"position": "Angstrom", "velocity": "Angstrom fs-1"}
+# What is recorded besides, where it has a unit.
+_OBSERVABLE_UNITS = {"temperature": "K", "frame": ""}
+# Frames held at a time while a trajectory is gone through, in bytes of their positions.
+_CHUNK_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames that follow each other.
+
+    Attributes
+    ----------
+    steps, times : (T,)
+        Times in fs.
+    positions, velocities : (T, R, N, 3)
+        Of R replicas, in Å (not wrapped into the cell) and Å/fs.
+    observables
+        Names to arrays whose first axis is time; energies in eV.
+    """
+
+    steps: Int64[np.ndarray, "T"]
+    times: Float64[np.ndarray, "T"]
+    positions: Float64[np.ndarray, "T R N 3"]
+    velocities: Float64[np.ndarray, "T R N 3"]
+    observables: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def write_segment(path: Path, replica: Atoms, frames: Frames, attributes: Mapping[str, Any]) -> None:
+    """Write frames as a file, which is there as a whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Of the file; one that exists is replaced.
+    replica
+        One of the R structures that the frames hold: its species, masses and cell.
+    frames
+        What to write.
+    attributes
+        Plain values that are kept with them, as JSON.
+    """
+    partial = path.with_name(path.name + ".part")
+    count = frames.positions.shape[1]
+    with h5py.File(partial, "w") as file:
+        _describe(file, attributes)
+        group = file.create_group(_GROUP)
+        group.attrs["replicas"] = count
+        _element(group, "position", frames.positions.reshape(len(frames), -1, 3), frames, _UNITS["position"])
+        clock = group["position"]
+        _element(group, "velocity", frames.velocities.reshape(len(frames), -1, 3), clock, _UNITS["velocity"])
+        group["species"] = np.tile(replica.numbers, count)
+        group["mass"] = np.tile(replica.get_masses(), count)
+        group["mass"].attrs["unit"] = "u"
+        _box(group.create_group("box"), replica)
+        for name, values in frames.observables.items():
+            _element(file.require_group("observables"), name, values, clock, _OBSERVABLE_UNITS.get(name, "eV"))
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def _describe(file: h5py.File, attributes: Mapping[str, Any]) -> None:
+    from importlib.metadata import version
+
+    about = file.create_group("h5md")
+    about.attrs["version"] = np.array([1, 1], dtype=np.int32)
+    about.create_group("author").attrs["name"] = "unknown"
+    creator = about.create_group("creator")
+    creator.attrs["name"], creator.attrs["version"] = "goniometer", version("goniometer")
+    file.create_group("parameters").attrs["goniometer"] = json.dumps(dict(attributes))
+
+
+def _box(box: h5py.Group, replica: Atoms) -> None:
+    box.attrs["dimension"] = 3
+    box.attrs["boundary"] = ["periodic" if each else "none" for each in replica.pbc]
+    box["edges"] = replica.cell.array
+    box["edges"].attrs["unit"] = _UNITS["position"]
+
+
+def _element(group: h5py.Group, name: str, values: np.ndarray, clock: Frames | h5py.Group, unit: str) -> None:
+    """An element of H5MD that depends on time; all of a file share the first one's steps and times."""
+    element = group.create_group(name)
+    element.create_dataset("value", data=values, compression="gzip", compression_opts=1, shuffle=True)
+    if unit:
+        element["value"].attrs["unit"] = unit
+    if isinstance(clock, Frames):
+        element["step"], element["time"] = clock.steps, clock.times
+        element["time"].attrs["unit"] = "fs"
+    else:
+        element["step"], element["time"] = clock["step"], clock["time"]
+
+
+class Trajectory:
+    """A trajectory in one or several files; frames are read when they are asked for.
+
+    Attributes
+    ----------
+    replica : Atoms
+        One of the structures: species, masses, cell; its positions are those of the first frame.
+    replicas : int
+        How many there are.
+    attributes
+        What was kept with the frames, the description of the run for instance.
+    """
+
+    def __init__(self, paths: list[Path], name: str) -> None:
+        self.paths, self.name = paths, name
+        with _opened(paths[0]) as file:
+            group = file[_GROUP]
+            self.replicas = int(group.attrs["replicas"])
+            size = len(group["species"]) // self.replicas
+            box = group["box"]
+            periodic = [each in ("periodic", b"periodic") for each in box.attrs["boundary"]]
+            positions = group["position/value"][0][:size]
+            self.replica = Atoms(group["species"][:size], positions, cell=box["edges"][()], pbc=periodic)
+            self.replica.set_masses(group["mass"][:size])
+            self.attributes: dict[str, Any] = json.loads(file["parameters"].attrs["goniometer"])
+
+    def __len__(self) -> int:
+        return sum(self._lengths)
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        lengths = []
+        for path in self.paths:
+            with _opened(path) as file:
+                lengths.append(len(file[_GROUP]["position/step"]))
+        return lengths
+
+    def chunks(self, size: int | None = None) -> Iterator[Frames]:
+        """The frames, at most so many at a time; by default as many as fit into 64 MB of positions."""
+        if size is None:
+            size = max(1, _CHUNK_BYTES // (24 * len(self.replica) * self.replicas))
+        for path, length in zip(self.paths, self._lengths, strict=True):
+            with _opened(path) as file:
+                for start in range(0, length, size):
+                    yield self._frames(file, slice(start, start + size))
+
+    def frames(self) -> Frames:
+        """All frames at once."""
+        chunks = list(self.chunks(2**62))
+        return Frames(
+            np.concatenate([each.steps for each in chunks]),
+            np.concatenate([each.times for each in chunks]),
+            np.concatenate([each.positions for each in chunks]),
+            np.concatenate([each.velocities for each in chunks]),
+            {name: np.concatenate([each.observables[name] for each in chunks]) for name in chunks[0].observables},
+        )
+
+    def _frames(self, file: h5py.File, part: slice) -> Frames:
+        group, shape = file[_GROUP], (-1, self.replicas, len(self.replica), 3)
+        return Frames(
+            group["position/step"][part],
+            group["position/time"][part],
+            group["position/value"][part].reshape(shape),
+            group["velocity/value"][part].reshape(shape),
+            {name: each["value"][part] for name, each in file.get("observables", {}).items()},
+        )
+
+    def structures(self, every: int = 1) -> Iterator[Atoms]:
+        """Frames as ASE has them, all replicas in one, with velocities, and energies and times in ``info``."""
+        number = 0
+        whole = Atoms(np.tile(self.replica.numbers, self.replicas), cell=self.replica.cell, pbc=self.replica.pbc)
+        whole.set_masses(np.tile(self.replica.get_masses(), self.replicas))
+        from ase import units
+
+        for frames in self.chunks():
+            for index in range(len(frames)):
+                if number % every == 0:
+                    atoms = whole.copy()
+                    atoms.positions = frames.positions[index].reshape(-1, 3)
+                    atoms.set_velocities(frames.velocities[index].reshape(-1, 3) / units.fs)
+                    atoms.info = {"time": float(frames.times[index]), "step": int(frames.steps[index])}
+                    atoms.info.update({name: each[index] for name, each in frames.observables.items()})
+                    yield atoms
+                number += 1
+
+
+def read_trajectory(path: str | Path) -> Trajectory:
+    """Open the trajectory of a run's folder, or of one file.
+
+    Raises :class:`InputError` if there is none.
+    """
+    path = Path(path)
+    paths = sorted(path.glob("frames-*.h5")) if path.is_dir() else [path]
+    if not paths:
+        raise InputError(f"'{path}' holds no trajectory: no files frames-000000.h5 and so on")
+    try:
+        return Trajectory(paths, str(path))
+    except InputError:
+        raise
+    except (KeyError, ValueError) as error:
+        raise InputError(f"'{paths[0]}' is no trajectory of this program: {error}") from error
+
+
+def _opened(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = "there is no such file" if not path.exists() else "it is no HDF5 file, or was cut off"
+        raise InputError(f"'{path}' cannot be read: {reason}") from error

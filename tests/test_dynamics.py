@@ -25,7 +25,7 @@ from goniometer.dynamics.checks import RunError
 from goniometer.dynamics.description import Run, packaged_runs, read_runs
 from goniometer.dynamics.gle import WAVENUMBER, drift_matrix, efficiency
 from goniometer.dynamics.run import Finished, run
-from goniometer.errors import InputError, PotentialError
+from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import placed
 from springs import Springs
@@ -214,6 +214,35 @@ def test_what_a_trajectory_says_of_the_model_is_true(tmp_path: Path) -> None:
                     turn = found["frame"][time_index, replica]
                     expected = model().predict(placed(water, x @ turn.T)).energies[0]
                 assert energy == pytest.approx(expected, abs=1e-9)
+
+
+def test_drivers_give_the_trajectory_of_this_process_and_any_but_the_last_may_be_killed(tmp_path: Path) -> None:
+    description = described(strategy={"kind": "tumble", "rule": "klein", "inversion": False})
+    here = arrays(run(description, tmp_path / "here").folder)
+    killed = []
+
+    def kill_one(done: int, whole: int, label: str) -> None:
+        if done == 10:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            found = [int(each) for each in children if "driver" in Path(f"/proc/{each}/cmdline").read_text()]
+            os.kill(found[0], signal.SIGKILL)
+            killed.extend(found)
+
+    there = arrays(run(description, tmp_path / "there", drivers=2, progress=kill_one).folder)
+    assert len(killed) == 2
+    np.testing.assert_allclose(here["positions"], there["positions"], rtol=0, atol=1e-9)
+
+
+def test_drivers_that_all_end_end_the_run_with_what_they_said(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("def factory():\n    raise ValueError('no licence for today')\n")
+    description = described(potential={"model": f"{tmp_path}/model.py:factory"})
+    with pytest.raises(ServerError, match=r"all drivers have ended: .*no licence for today"):
+        run(description, tmp_path / "runs", drivers=1)
+
+
+def test_a_run_has_drivers_of_one_kind(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="drivers are started here, or come to an address"):
+        run(described(), tmp_path, drivers=1, address="5000")
 
 
 # ---- known laws ----------------------------------------------------------------------------------------------------

@@ -28,6 +28,13 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Of several runs this one; repeatable.")
     ] = None,
+    drivers: Annotated[
+        int, typer.Option(min=0, help="Evaluate in so many processes on this machine instead of this one.")
+    ] = 0,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Listen there for `goniometer driver`, on this machine or on others."),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Another value, --set potential.model=model.pt; repeatable."),
@@ -39,16 +46,21 @@ def run(
     from goniometer.cli.app import Stopped
     from goniometer.cli.progress import progress_bar
     from goniometer.dynamics.description import read_runs
+    from goniometer.dynamics.run import driver_options
     from goniometer.dynamics.run import run as start
 
     runs = read_runs(description, size=size, only=only or (), changes=_changes(change or []))
     for name, each in runs.items():
+        if address is not None:
+            options = " ".join(["", *driver_options(each)])
+            where = f"goniometer driver {each.potential.model} {each.structure} --address {address}{options}"
+            print(f"goniometer: start drivers by: {where}", file=sys.stderr)
         with progress_bar() as bar:
 
             def progress(done: int, whole: int, speed: str, name: str = name, bar: Any = bar) -> None:
                 bar(done, whole, f"{name}, {speed}")
 
-            result = start(each, out, name=name, progress=progress)
+            result = start(each, out, name=name, drivers=drivers, address=address, progress=progress)
         if not result.finished:
             raise Stopped(
                 f"stopped at step {result.steps} of {each.steps}; the same command goes on from {result.folder}"

@@ -40,6 +40,9 @@ from goniometer.dynamics.checks import RunError, Watch
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.engine import Engine, initial_velocities
 from goniometer.dynamics.forces import Forces
+from goniometer.engines.driver import inet_address
+from goniometer.engines.served import Served
+from goniometer.engines.served import drivers as served_by
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import is_factory, model_file
@@ -84,6 +87,8 @@ def run(
     *,
     name: str = "run",
     potential: Potential | None = None,
+    drivers: int = 0,
+    address: str | None = None,
     progress: Progress | None = None,
     checkpoint: float = CHECKPOINT,
 ) -> Finished:
@@ -98,10 +103,16 @@ def run(
         structure and the model.
     potential
         In the place of the model that the description names; it must be a function of its name.
+    drivers
+        So many processes evaluate the copies that a step needs, instead of this one.
+    address
+        ``HOST:PORT`` to listen at for drivers that are started by hand, on this machine or on others.
     progress
         Is told the steps done, the steps in all, and the speed in ns/day, all replicas together.
     checkpoint
         Seconds between two checkpoints.
+
+    The last bits of a trajectory depend on where its copies are evaluated, one by one by drivers or in batches here.
 
     A SIGINT (Ctrl-C) ends it after the step, with a checkpoint.
 
@@ -115,10 +126,36 @@ def run(
         state = _read_state(folder)
         if state is not None and state["step"] >= description.steps:
             return Finished(folder, state["step"], True)
-        trajectory = _Trajectory(description, structure, folder, potential, state)
-        with _session(folder, trajectory.engine), _interrupts() as interrupted:
-            trajectory.go(progress, checkpoint, interrupted)
+        with _elsewhere(description, structure, drivers, address) as served:
+            trajectory = _Trajectory(description, structure, folder, served or potential, state)
+            with _session(folder, trajectory.engine), _interrupts() as interrupted:
+                trajectory.go(progress, checkpoint, interrupted)
         return Finished(folder, trajectory.engine.step, trajectory.engine.step >= description.steps)
+
+
+@contextmanager
+def _elsewhere(description: Run, structure: Atoms, count: int, address: str | None) -> Iterator[Served | None]:
+    """The potential that drivers evaluate, if any are wanted."""
+    if count and address is not None:
+        raise InputError("drivers are started here, or come to an address: leave out one of both")
+    if count:
+        with served_by(count, description.potential.model, structure, driver_options(description)) as served:
+            yield served
+    elif address is not None:
+        with Served(inet_address(address)) as served:
+            yield served
+    else:
+        yield None
+
+
+def driver_options(description: Run) -> list[str]:
+    """The options of ``goniometer driver`` for the model of a run."""
+    model = description.potential
+    given = {"--device": model.device, "--dtype": model.dtype, "--forces": model.forces, "--batch": model.batch}
+    options = [str(each) for name, value in given.items() if value is not None for each in (name, value)]
+    for key, value in model.options.items():
+        options += ["--option", f"{key}={value}"]
+    return options
 
 
 class _Trajectory:

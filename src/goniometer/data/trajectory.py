@@ -80,7 +80,7 @@ def write_segment(path: Path, replica: Atoms, frames: Frames, attributes: Mappin
         group["species"] = np.tile(replica.numbers, count)
         group["mass"] = np.tile(replica.get_masses(), count)
         group["mass"].attrs["unit"] = "u"
-        _box(group.create_group("box"), replica)
+        _box(group.create_group("box"), replica, clock, len(frames))
         for name, values in frames.observables.items():
             _element(file.require_group("observables"), name, values, clock, _OBSERVABLE_UNITS.get(name, "eV"))
     with partial.open("rb") as stream:
@@ -99,11 +99,13 @@ def _describe(file: h5py.File, attributes: Mapping[str, Any]) -> None:
     file.create_group("parameters").attrs["goniometer"] = json.dumps(dict(attributes))
 
 
-def _box(box: h5py.Group, replica: Atoms) -> None:
+def _box(box: h5py.Group, replica: Atoms, clock: h5py.Group, length: int) -> None:
+    """The cell of a periodic structure, once a frame: MDAnalysis reads it so, though H5MD knows fixed ones as well."""
     box.attrs["dimension"] = 3
     box.attrs["boundary"] = ["periodic" if each else "none" for each in replica.pbc]
-    box["edges"] = replica.cell.array
-    box["edges"].attrs["unit"] = _UNITS["position"]
+    if replica.pbc.any():
+        edges = np.broadcast_to(replica.cell.array, (length, 3, 3))
+        _element(box, "edges", edges, clock, _UNITS["position"])
 
 
 def _element(group: h5py.Group, name: str, values: np.ndarray, clock: Frames | h5py.Group, unit: str) -> None:
@@ -141,7 +143,8 @@ class Trajectory:
             box = group["box"]
             periodic = [each in ("periodic", b"periodic") for each in box.attrs["boundary"]]
             positions = group["position/value"][0][:size]
-            self.replica = Atoms(group["species"][:size], positions, cell=box["edges"][()], pbc=periodic)
+            cell = box["edges/value"][0] if "edges" in box else None
+            self.replica = Atoms(group["species"][:size], positions, cell=cell, pbc=periodic)
             self.replica.set_masses(group["mass"][:size])
             self.attributes: dict[str, Any] = json.loads(file["parameters"].attrs["goniometer"])
 

@@ -334,7 +334,10 @@ class Nothing(Potential):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"checks": {"temperature": 1e-3}}, r"fs the temperature is \d+ K, more than 0.001 standard deviations"),
+        (
+            {"checks": {"temperature": 1e-3}},
+            r"fs the temperature is \d+ K, above \d+ K: 0.001 times 300 K and what 3 atoms",
+        ),
         ({"checks": {"energy": 1e-6}}, r"the conserved quantity has changed by -?\d.* meV per atom, more than 1e-06"),
         (
             {"checks": {"molecules": 1.01}},

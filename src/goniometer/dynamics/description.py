@@ -104,12 +104,12 @@ class Thermostat(Part):
 class Checks(Part):
     """What stops a run. None turns a check off.
 
-    ``temperature``: how many standard deviations of the canonical distribution the temperature may be off. ``energy``:
+    ``temperature``: how many times that of the run it may be, besides what so many atoms fluctuate. ``energy``:
     how far the conserved quantity may come from where it began, in meV per atom. ``molecules``: no bond of the first
     structure may be longer than so many sums of covalent radii.
     """
 
-    temperature: float | None = Field(default=12.0, gt=0.0)
+    temperature: float | None = Field(default=3.0, gt=0.0)
     energy: float | None = Field(default=100.0, gt=0.0)
     molecules: float | None = Field(default=1.6, gt=1.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,10 @@ def evaluate(
     ] = None,
     symmetry: Annotated[bool, typer.Option(help="Measure the symmetry error as well.")] = True,
     json: Json = None,
+    parity: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw predictions against labels: .png, or .html for light and dark."),
+    ] = None,
     options: Options = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -37,6 +42,10 @@ def evaluate(
     from goniometer.training.evaluate import GRIDS, table
     from goniometer.training.evaluate import evaluate as measure
 
+    if parity is not None:
+        from goniometer.report.sheet import check_sheet
+
+        check_sheet(parity)
     samples = read_labelled(data)
     potential = loaded(model, options, device, dtype, forces, batch)
     card = card_path(packaged_files("models", ".pt").get(model, model))
@@ -51,4 +60,8 @@ def evaluate(
         )
     if json is not None:
         write_json(json, jsonlib.dumps(result.to_dict(), allow_nan=False, indent=1))
+    if parity is not None:
+        from goniometer.report.parity import write_parity
+
+        write_parity(result, parity)
     typer.echo(table(result))

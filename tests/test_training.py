@@ -256,7 +256,7 @@ def test_a_file_stop_starts_the_decay_and_then_ends(tmp_path: Path) -> None:
 def test_a_model_file_names_no_path_and_its_card_knows_the_data(tmp_path: Path) -> None:
     from goniometer.training.card import card_path, known_hashes
 
-    model = train(small(steps=1), tmp_path, name="tiny")
+    model = train(small(steps=1), tmp_path, name="tiny", sources=["licence: CC0-1.0", "please cite nobody"])
     with zipfile.ZipFile(model) as archive:
         assert not [name for name in archive.namelist() if name.endswith(".debug_pkl")]
         content = b"".join(archive.read(name) for name in archive.namelist())
@@ -264,7 +264,10 @@ def test_a_model_file_names_no_path_and_its_card_knows_the_data(tmp_path: Path) 
         assert folder.encode() not in content
     known = known_hashes(card_path(model))
     assert [known[sample.hash] for sample in BOXES] == ["training"] * 6 + ["validation"] * 2
-    assert "6 structures, validated on 2 others" in card_path(model).read_text(encoding="utf-8")
+    text = card_path(model).read_text(encoding="utf-8")
+    assert "6 structures, validated on 2 others" in text
+    assert "- H–O " in text
+    assert "- licence: CC0-1.0\n- please cite nobody\n" in text
 
 
 def test_the_command_trains_and_goes_on(
@@ -280,12 +283,13 @@ def test_the_command_trains_and_goes_on(
     settings = "\n".join(f"  {key}: {value}" for key, value in SMALL.items())
     Path("tiny.yaml").write_text(f"architecture: pet\nsteps: 4\nvalidate_every: 2\nmodel:\n{settings}\n", "utf-8")
     for _ in range(2):
-        arguments = ["train", "tiny.yaml", "--data", "water.xyz", "-o", "run", "--threads", "1"]
+        arguments = ["train", "tiny.yaml", "--data", "water.xyz", "-o", "run", "--threads", "1", "--licence", "CC0-1.0"]
         monkeypatch.setattr("sys.argv", ["goniometer", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code, capsys.readouterr().err
         assert "the model is run/tiny.pt" in capsys.readouterr().err
+    assert "- licence: CC0-1.0\n" in Path("run/tiny.md").read_text("utf-8")
     record = json.loads(Path("run/run.json").read_text("utf-8"))
     assert [session["from_step"] for session in record["progress"]["sessions"]] == [0, 4]
     # A tenth of twelve is held back.

@@ -27,6 +27,7 @@ from goniometer.training.network import Network, build
 from goniometer.training.optimize import Descent, rate_factor
 from goniometer.training.recipe import Recipe
 from goniometer.training.step import Prepared, loss_of_step, prepare
+from goniometer.training.validity import span
 
 PACKAGES = ("goniometer", "torch", "metatrain", "metatomic-torch", "metatensor-torch", "ase", "numpy")
 
@@ -41,6 +42,7 @@ def train(
     threads: int | None = None,
     start: str | Path | None = None,
     name: str = "model",
+    sources: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Path:
     """Train a model, or go on with the training in this folder, and export it; returns the path of the model.
@@ -48,7 +50,8 @@ def train(
     The same recipe, data, seed and number of threads give the same weights on the same machine, however often the run
     was killed: turns and order are drawn from the key (seed, step), and a checkpoint holds all else. The folder gets
     ``checkpoint.pt``, ``curve.csv``, ``run.json``, and at the end the model and its card. A file ``STOP`` in it starts
-    the decay of the schedule ``linear``; with other schedules it ends the run.
+    the decay of the schedule ``linear``; with other schedules it ends the run. ``sources`` (licence and citations of
+    the data) are for the card, which also says what the training data span.
 
     Raises :class:`InputError` for data that cannot be right, a folder of another run, and a recipe that wants a
     checkpoint to start from and has none.
@@ -66,7 +69,7 @@ def train(
     path = folder / f"{name}.pt"
     with run.descent.mean_in():
         run.network.export(path, f"{name}, trained by goniometer with the architecture {recipe.architecture}")
-    write_card(path, run.checkpoint())
+    write_card(path, run.checkpoint(), [*span(training), *sources])
     return path
 
 

@@ -67,8 +67,8 @@ def learning_figure(curves: dict[str, Curve], against: Against = "step") -> matp
         _panel(axes, drawn, quantity, against)
         axes.set_ylabel(label)
     handles = [Line2D([], [], color=colour, label=name) for colour, name in zip(_COLOURS, drawn, strict=False)]
-    styles = (("-", "mean absolute error"), ("--", "symmetry error"))
-    handles += [Line2D([], [], color=INK, linestyle=style, label=label) for style, label in styles]
+    handles.append(Line2D([], [], color=INK, linestyle="-", label="mean absolute error"))
+    handles.append(Line2D([], [], color=INK, linestyle="--", label="symmetry error"))
     legend_above(figure, handles, 4)
     return figure
 

@@ -100,9 +100,8 @@ def read_state(path: Path, identity: str) -> State | None:
     return State(**values)
 
 
-def run(name: str, plan: Plan, potential: Potential, folder: Path, progress: Callable[[int, int, str], None]) -> State:
+def run(name: str, plan: Plan, potential: Potential, path: Path, progress: Callable[[int, int, str], None]) -> State:
     """Run, or go on, until the end or until a molecule breaks."""
-    path = folder / f"{name}.npz"
     atoms = read_structures(plan.structure)[0].atoms
     number = list(PLANS).index(name)
     state = read_state(path, plan.identity)
@@ -244,14 +243,17 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         given.out.mkdir(parents=True, exist_ok=True)
         potential = load(given.model)
-        model, path = potential.name, Path(given.model)
-        if path.is_file():
-            model += f" {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+        model, file = potential.name, Path(given.model)
+        if file.is_file():
+            model += f" {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
         with progress_bar() as progress:
             for name, plan in PLANS.items():
-                if given.only in (None, name):
-                    plan = replace(plan, steps=given.steps or plan.steps, model=model, seed=given.seed)
-                    found[name] = figures(plan, run(name, plan, potential, given.out, progress))
+                plan = replace(plan, steps=given.steps or plan.steps, model=model, seed=given.seed)
+                wanted = given.only in (None, name)
+                path = given.out / f"{name}.npz"
+                state = run(name, plan, potential, path, progress) if wanted else read_state(path, plan.identity)
+                if state is not None:
+                    found[name] = figures(plan, state)
                     text = json.dumps({"schema": SCHEMA, "runs": found}, allow_nan=False, indent=1)
                     write_json(given.out / "stability.json", text)
     except KeyboardInterrupt:

@@ -85,15 +85,14 @@ def test_bonds_that_break_or_change_hands_are_seen(stability: ModuleType) -> Non
 def test_a_run_ends_when_a_bond_breaks(stability: ModuleType, tmp_path: Path) -> None:
     plan = replace(stability.PLANS["molecule"], steps=200)
     # At rest where 40 (r − 0.96) = 40, at 1.96 Å.
-    state = stability.run("molecule", plan, load(Springs(push=40.0)), tmp_path, quiet)
+    state = stability.run("molecule", plan, load(Springs(push=40.0)), tmp_path / "run.npz", quiet)
     found = stability.figures(plan, state)
     assert 0.0 < found["broken_at_ps"] == found["ran_ps"] < found["planned_ps"] == 0.1
     assert found["longest_bond"] > 1.4
     assert f"until {found['broken_at_ps']:.3f} ps" in stability.table({"molecule": found})
     # A broken run stays broken.
-    assert stability.run("molecule", plan, load(Springs(push=40.0)), tmp_path, quiet).step == state.step
-    (tmp_path / "sound").mkdir()
-    whole = stability.run("molecule", plan, load(Springs()), tmp_path / "sound", quiet)
+    assert stability.run("molecule", plan, load(Springs(push=40.0)), tmp_path / "run.npz", quiet).step == state.step
+    whole = stability.run("molecule", plan, load(Springs()), tmp_path / "sound.npz", quiet)
     assert stability.figures(plan, whole)["broken_at_ps"] is None
 
 
@@ -103,29 +102,26 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
 ) -> None:
     plan = replace(stability.PLANS["molecule"], steps=110, thermostat=thermostat)
     potential = load("pet-water")
-    for folder in ("whole", "stopped"):
-        (tmp_path / folder).mkdir()
 
     def stop(done: int, *rest: object) -> None:
         if done == 80:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stability.run("molecule", plan, potential, tmp_path / "stopped", stop)
-    stopped = stability.run("molecule", plan, potential, tmp_path / "stopped", quiet)
-    whole = stability.run("molecule", plan, potential, tmp_path / "whole", quiet)
+        stability.run("molecule", plan, potential, tmp_path / "stopped.npz", stop)
+    stopped = stability.run("molecule", plan, potential, tmp_path / "stopped.npz", quiet)
+    whole = stability.run("molecule", plan, potential, tmp_path / "whole.npz", quiet)
     assert stopped.step == whole.step == 110
     for name, value in vars(whole).items():
         np.testing.assert_array_equal(value, getattr(stopped, name), err_msg=name)
     assert len(whole.rows) == 11
-    (tmp_path / "other").mkdir()
-    other = stability.run("molecule", replace(plan, seed=1), potential, tmp_path / "other", quiet)
+    other = stability.run("molecule", replace(plan, seed=1), potential, tmp_path / "other.npz", quiet)
     assert not np.array_equal(other.positions, whole.positions)
 
 
 def test_the_conserved_energy_is_conserved_and_the_total_is_not(stability: ModuleType, tmp_path: Path) -> None:
     plan = replace(stability.PLANS["molecule"], steps=400, thermostat=True)
-    state = stability.run("molecule", plan, load(Springs()), tmp_path, quiet)
+    state = stability.run("molecule", plan, load(Springs()), tmp_path / "run.npz", quiet)
     _, total, conserved, *_ = state.rows.T
     # Steps of a twentieth of a period scatter the energy by per cents of its kinetic part; the thermostat by all of it.
     assert 5 * np.std(conserved) < np.std(total)
@@ -161,5 +157,9 @@ def test_the_script_runs_and_refuses_a_folder_of_another_model(
     assert document["schema"] == "goniometer/stability/1"
     assert document["runs"]["molecule"]["ran_ps"] == 0.01
     assert document["runs"]["molecule"]["first_peak"] is None
+    # What another call has run stays in the document.
+    stability.main(["pet-water", "-o", str(tmp_path / "out"), "--only", "liquid", "--steps", "2"])
+    document = json.loads((tmp_path / "out" / "stability.json").read_text(encoding="utf-8"))
+    assert list(document["runs"]) == ["molecule", "liquid"]
     with pytest.raises(SystemExit, match="is of another run"):
         stability.main([*arguments, "--seed", "1"])

@@ -100,6 +100,7 @@ def test_the_command_records_errors_symmetry_and_spectrum(
     assert text.count("## Measured") == 1
     (forces,) = [line.split("|") for line in text.splitlines() if line.startswith("| forces, meV/Å")]
     assert f"MAE {float(forces[2]):8.2f}   RMSE {float(forces[3]):8.2f}" in said
+    assert "in float32 with conservative forces" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert {"O", "H"} <= {row.split()[2] for row in rows if row.startswith("| of ")}
     assert [row.split()[1] for row in rows if row.split()[1] in ("none", "O")] == ["none", "O"]

@@ -91,4 +91,4 @@ def _record(
     first = NamedStructure(kept[0].name, kept[0].atoms)
     probed = probe(potential, first, measured=(), progress=progress).structures if result.grids else []
     hashes = [each.hash for each in kept]
-    record_measured(card_path(model), measured_lines(model, result, hashes, probed[0] if probed else None))
+    record_measured(card_path(model), measured_lines(model, potential, result, hashes, probed[0] if probed else None))

@@ -8,21 +8,28 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from goniometer.potentials import Potential
 from goniometer.probe.result import Figure, StructureResult
 from goniometer.training.evaluate import REFERENCE, Errors, Evaluation
 
 
 def measured_lines(
-    model: Path, evaluation: Evaluation, hashes: Sequence[str], probed: StructureResult | None = None
+    model: Path,
+    potential: Potential,
+    evaluation: Evaluation,
+    hashes: Sequence[str],
+    probed: StructureResult | None = None,
 ) -> list[str]:
     """The errors of an evaluation and the spectrum of one probed structure, for the file that they are of.
 
     ``hashes`` are those of the structures evaluated.
     """
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    kind = "conservative" if potential.conservative else "non-conservative"
     left_out = sum(map(len, evaluation.left_out.values()))
     return [
-        f"By goniometer {version('goniometer')}, of the file with the SHA-256 `{digest}`, on "
+        f"By goniometer {version('goniometer')} in {potential.dtype} with {kind} forces, of the file with the SHA-256 "
+        f"`{digest}`, on "
         f"{len(evaluation.structures)} structures (hashes below; {left_out} that the model was trained or validated on "
         "were left out). The structures are all there is: no uncertainties, their scatter is in the RMSE.",
         "",

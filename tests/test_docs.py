@@ -141,9 +141,10 @@ def test_a_wrong_command_does_not_parse(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_option_that_is_mentioned_exists() -> None:
     group = typer.main.get_command(app)
+    inner = [each for command in group.commands.values() for each in getattr(command, "commands", {}).values()]
     known = {
         text
-        for command in group.commands.values()
+        for command in (*group.commands.values(), *inner)
         for parameter in command.params
         for text in (*parameter.opts, *parameter.secondary_opts)
     }

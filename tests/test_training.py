@@ -240,7 +240,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
 
 def table(folder: Path) -> list[tuple[str, ...]]:
     """The curve without its times."""
-    columns = ("step", "training_force_mae", "force_mae", "energy_mae")
+    columns = ("step", "training_force_mae", "force_mae", "energy_mae", "symmetry_force", "symmetry_energy")
     return [
         tuple(row[name] for name in columns) for row in csv.DictReader((folder / "curve.csv").open(encoding="utf-8"))
     ]
@@ -256,7 +256,7 @@ def test_a_file_stop_starts_the_decay_and_then_ends(tmp_path: Path) -> None:
 def test_a_model_file_names_no_path_and_its_card_knows_the_data(tmp_path: Path) -> None:
     from goniometer.training.card import card_path, known_hashes
 
-    model = train(small(steps=1), tmp_path, name="tiny")
+    model = train(small(steps=1), tmp_path, name="tiny", sources=["licence: CC0-1.0", "please cite nobody"])
     with zipfile.ZipFile(model) as archive:
         assert not [name for name in archive.namelist() if name.endswith(".debug_pkl")]
         content = b"".join(archive.read(name) for name in archive.namelist())
@@ -264,7 +264,10 @@ def test_a_model_file_names_no_path_and_its_card_knows_the_data(tmp_path: Path) 
         assert folder.encode() not in content
     known = known_hashes(card_path(model))
     assert [known[sample.hash] for sample in BOXES] == ["training"] * 6 + ["validation"] * 2
-    assert "6 structures, validated on 2 others" in card_path(model).read_text(encoding="utf-8")
+    text = card_path(model).read_text(encoding="utf-8")
+    assert "6 structures, validated on 2 others" in text
+    assert "- H–O " in text
+    assert "- licence: CC0-1.0\n- please cite nobody\n" in text
 
 
 def test_the_command_trains_and_goes_on(
@@ -280,12 +283,13 @@ def test_the_command_trains_and_goes_on(
     settings = "\n".join(f"  {key}: {value}" for key, value in SMALL.items())
     Path("tiny.yaml").write_text(f"architecture: pet\nsteps: 4\nvalidate_every: 2\nmodel:\n{settings}\n", "utf-8")
     for _ in range(2):
-        arguments = ["train", "tiny.yaml", "--data", "water.xyz", "-o", "run", "--threads", "1"]
+        arguments = ["train", "tiny.yaml", "--data", "water.xyz", "-o", "run", "--threads", "1", "--licence", "CC0-1.0"]
         monkeypatch.setattr("sys.argv", ["goniometer", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code, capsys.readouterr().err
         assert "the model is run/tiny.pt" in capsys.readouterr().err
+    assert "- licence: CC0-1.0\n" in Path("run/tiny.md").read_text("utf-8")
     record = json.loads(Path("run/run.json").read_text("utf-8"))
     assert [session["from_step"] for session in record["progress"]["sessions"]] == [0, 4]
     # A tenth of twelve is held back.
@@ -336,3 +340,76 @@ def test_weight_decay_shrinks_the_matrices_inside_and_nothing_else():
         torch.testing.assert_close(weights["inner.weight"], before["inner.weight"] * (1.0 - 0.5 * 0.1 * 0.5))
         assert torch.equal(weights["inner.bias"], before["inner.bias"])
         assert torch.equal(weights["embedding.weight"], before["embedding.weight"])
+
+
+# The symmetry error of the curve
+
+
+def watched(field: float, boxes: int = 6, steps: int = 400) -> dict[str, float]:
+    """The mean over many steps, each with turns of its own, for a force on each atom that does not turn with it."""
+    pytest.importorskip("metatrain")
+    from metatomic.torch import System
+
+    from goniometer.training.network import Network
+    from goniometer.training.step import Prepared
+    from goniometer.training.validate import symmetry_errors
+
+    class Tilted(Network):
+        def __init__(self) -> None:
+            pass
+
+        def predict(self, systems: Any, training: bool) -> tuple[Any, list[Any]]:
+            assert not training
+            heights = [system.positions[:, 2] for system in systems]
+            pulls = [torch.tensor([0.0, 0.0, field]).repeat(len(height), 1) for height in heights]
+            return torch.stack([-field * height.sum() for height in heights]), pulls
+
+    held = []
+    for atoms in toy_water(boxes, molecules=2):
+        positions = torch.tensor(atoms.positions - atoms.positions.mean(axis=0) + [0.0, 0.0, 1.0], dtype=torch.float32)
+        cell = torch.tensor(atoms.cell.array, dtype=torch.float32)
+        system = System(torch.tensor(atoms.numbers), positions, cell, torch.tensor([True] * 3))
+        held.append(Prepared(system, 0.0, torch.zeros(len(atoms), 3)))
+    rows = [symmetry_errors(Tilted(), held, 0, step) for step in range(steps)]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def test_the_symmetry_error_of_the_curve_is_the_one_that_was_put_in() -> None:
+    found = watched(0.2)
+    # A component of a vector of length 0.2 that turns uniformly is uniform within ±0.2: mean absolute value 0.1. So is
+    # the height of the centre, 1 Å from the origin, times 0.2 eV/Å, per atom. The factor is exact for normal deviations
+    # and for uniform ones some 2 % off with 6 turns. 400 rows of 6 turns: 1 to 2 % more.
+    assert found["symmetry_force"] == pytest.approx(100.0, rel=0.05)
+    assert found["symmetry_energy"] == pytest.approx(100.0, rel=0.05)
+    # The controls: a network without the field, and a few structures instead of many.
+    assert set(watched(0.0, steps=2).values()) == {0.0}
+    assert watched(0.2, boxes=1)["symmetry_force"] == pytest.approx(100.0, rel=0.06)
+
+
+def test_the_curve_has_the_symmetry_error_of_the_model(tmp_path: Path) -> None:
+    from goniometer.training.validate import TURNS_OF_EACH
+
+    model = load(train(small(steps=3), tmp_path))
+    (row,) = csv.DictReader((tmp_path / "curve.csv").open(encoding="utf-8"))
+    forces, energies = [], []
+    for sample in VALIDATION:
+        matrices = turns("O3", TURNS_OF_EACH, 0, 3, stream=4)
+        parts = list(model.turned(sample.atoms, matrices))
+        back = np.concatenate([part.forces for part in parts]) @ matrices
+        said = np.concatenate([part.energies for part in parts])
+        forces.append(np.abs(back - back.mean(axis=0)).mean())
+        energies.append(np.abs(said - said.mean()).mean() / len(sample.atoms))
+    scale = 1e3 * np.sqrt(TURNS_OF_EACH / (TURNS_OF_EACH - 1))
+    # float32, and three decimals in the table.
+    assert scale * np.mean(forces) == pytest.approx(float(row["symmetry_force"]), rel=1e-3, abs=2e-3)
+    assert scale * np.mean(energies) == pytest.approx(float(row["symmetry_energy"]), rel=1e-2, abs=2e-2)
+
+
+def test_a_curve_that_an_older_version_began_goes_on() -> None:
+    pytest.importorskip("metatrain")
+    from goniometer.training.train import _table
+
+    older, newer = {"step": 250, "force_mae": 90.0}, {"step": 500, "force_mae": 80.0, "symmetry_force": 8.0}
+    first, second = csv.DictReader(_table([older, newer]).splitlines())
+    assert (first["step"], first["force_mae"], first["symmetry_force"]) == ("250", "90.0", "")
+    assert (second["step"], second["force_mae"], second["symmetry_force"]) == ("500", "80.0", "8.0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,3 +33,41 @@ def check(
     if lines:
         print(f"goniometer: {len(lines)} {'things look' if len(lines) > 1 else 'thing looks'} wrong", file=sys.stderr)
         raise typer.Exit(1)
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Which set: water.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Extended XYZ; by default NAME.xyz.")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="GONIOMETER_DATA_URL", help="A mirror of the original file.", show_default=False),
+    ] = None,
+) -> None:
+    """Fetch a public data set, check that it is the one that was meant, and convert it to eV and Å.
+
+    The original is kept in a cache, the folder GONIOMETER_CACHE or that of the system; a download that broke off goes
+    on.
+    """
+    from ase.io import write
+
+    from goniometer.cli.progress import progress_bar
+    from goniometer.data.fetching import converted, public_set
+    from goniometer.data.fetching import fetch as original
+    from goniometer.errors import InputError
+
+    wanted = public_set(name)
+    out = out or Path(f"{name}.xyz")
+    partial = out.with_name(out.name + ".part")
+    with progress_bar() as progress:
+        path = original(name, url, progress)
+        frames = list(converted(path, wanted, progress))
+    try:
+        write(partial, frames, format="extxyz")
+        partial.replace(out)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+    typer.echo(f"{out}: {len(frames)} structures of {path.name} (git blob {wanted.blob}) in eV and Å")
+    typer.echo(f"please cite {wanted.citation}")

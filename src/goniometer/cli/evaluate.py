@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from goniometer.cli.app import Batch, Device, Dtype, Forces, Json, Model, Options, app, loaded, write_json
+from goniometer.errors import InputError
+
+if TYPE_CHECKING:
+    from goniometer.data.labelled import Labelled
+    from goniometer.potentials import Potential
+    from goniometer.training.evaluate import Evaluation
 
 
 @app.command()
@@ -20,6 +28,14 @@ def evaluate(
     ] = None,
     symmetry: Annotated[bool, typer.Option(help="Measure the symmetry error as well.")] = True,
     json: Json = None,
+    parity: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw predictions against labels: .png, or .html for light and dark."),
+    ] = None,
+    card: Annotated[
+        bool,
+        typer.Option("--card", help="Record the errors, and the spectrum of the first structure, in the model's card."),
+    ] = False,
     options: Options = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -37,18 +53,42 @@ def evaluate(
     from goniometer.training.evaluate import GRIDS, table
     from goniometer.training.evaluate import evaluate as measure
 
+    if parity is not None:
+        from goniometer.report.sheet import check_sheet
+
+        check_sheet(parity)
+    path = Path(packaged_files("models", ".pt").get(model, model))
+    beside = card_path(path)
+    if card and not beside.exists():
+        raise InputError(f"there is no card {beside} to record in: `goniometer train` writes one beside its model")
     samples = read_labelled(data)
     potential = loaded(model, options, device, dtype, forces, batch)
-    card = card_path(packaged_files("models", ".pt").get(model, model))
+    known = known_hashes(beside) if beside.exists() else None
     chosen = tuple(grids.split(",")) if grids is not None else tuple(GRIDS)
     with progress_bar() as progress:
-        result = measure(
-            potential,
-            samples,
-            known_hashes(card) if card.exists() else None,
-            grids=chosen if symmetry else (),
-            progress=progress,
-        )
+        result = measure(potential, samples, known, grids=chosen if symmetry else (), progress=progress)
     if json is not None:
         write_json(json, jsonlib.dumps(result.to_dict(), allow_nan=False, indent=1))
+    if parity is not None:
+        from goniometer.report.parity import write_parity
+
+        write_parity(result, parity)
     typer.echo(table(result))
+    if card:
+        with progress_bar() as progress:
+            _record(potential, path, result, [each for each in samples if each.hash not in (known or {})], progress)
+
+
+def _record(
+    potential: Potential, model: Path, result: Evaluation, kept: list[Labelled], progress: Callable[..., None]
+) -> None:
+    """Write what was measured into the card; the first structure is probed for it where grids were."""
+    from goniometer.data import NamedStructure
+    from goniometer.probe.measure import probe
+    from goniometer.training.card import card_path, record_measured
+    from goniometer.training.measured import measured_lines
+
+    first = NamedStructure(kept[0].name, kept[0].atoms)
+    probed = probe(potential, first, measured=(), progress=progress).structures if result.grids else []
+    hashes = [each.hash for each in kept]
+    record_measured(card_path(model), measured_lines(model, potential, result, hashes, probed[0] if probed else None))

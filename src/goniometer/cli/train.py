@@ -36,6 +36,8 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the processor; by default PyTorch's choice.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the data, for the model's card.")] = None,
+    citation: Annotated[list[str] | None, typer.Option(help="Of the data, for the model's card; repeatable.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Train a model, or go on where it was killed, and export it with its card.
@@ -68,6 +70,10 @@ def train(
                 threads=threads,
                 start=start,
                 name=Path(recipe).stem,
+                sources=[
+                    *([f"licence: {licence}"] if licence else []),
+                    *(f"please cite {each}" for each in citation or []),
+                ],
                 progress=progress,
             )
     except KeyboardInterrupt:

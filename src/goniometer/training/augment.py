@@ -7,15 +7,15 @@ from jaxtyping import Float64
 
 from goniometer.rotations import random_rotations
 
-#: Separates the streams that share a seed.
-TURNS, ORDER = 1, 2
+#: Separates the streams that share a seed; 3 chooses what is held back.
+TURNS, ORDER, WATCH = 1, 2, 4
 
 
-def turns(group: str, count: int, seed: int, step: int) -> Float64[np.ndarray, "count 3 3"]:
+def turns(group: str, count: int, seed: int, step: int, stream: int = TURNS) -> Float64[np.ndarray, "count 3 3"]:
     """Elements of O(3), uniform on the group: ``off`` (the identity), ``SO3`` or ``O3``."""
     if group == "off":
         return np.tile(np.eye(3), (count, 1, 1))
-    generator = np.random.default_rng([seed, TURNS, step])
+    generator = np.random.default_rng([seed, stream, step])
     matrices = random_rotations(count, generator)
     if group == "O3":
         matrices = matrices * generator.choice([-1.0, 1.0], size=(count, 1, 1))

@@ -13,6 +13,8 @@ from goniometer.training.checkpoint import Checkpoint, Row
 
 _FENCE = "```text {}\n"
 _HASHES = re.compile(r"^```text (training|validation) structures\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_MEASURED, _MARK = "## Measured", "Written by `goniometer evaluate --card`."
+_SECTION = re.compile(rf"^{_MEASURED}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 
 
 def card_path(model: str | Path) -> Path:
@@ -35,14 +37,31 @@ def known_hashes(card: str | Path) -> dict[str, str]:
     return {each: split for split, hashes in _HASHES.findall(text) for each in hashes.split()}
 
 
-def write_card(model: Path, checkpoint: Checkpoint, measured: Sequence[str] = (), notes: str = "") -> Path:
-    """Write the card of a model: recipe, data, time and versions from its checkpoint, ``measured`` lines, and notes."""
+def write_card(model: Path, checkpoint: Checkpoint, data: Sequence[str] = (), notes: str = "") -> Path:
+    """Write the card of a model: recipe, time and versions from its checkpoint; ``data`` are items on its data."""
     path = card_path(model)
-    replace_text(path, _text(model.stem, checkpoint, measured, notes))
+    replace_text(path, _text(model.stem, checkpoint, data, notes))
     return path
 
 
-def _text(name: str, checkpoint: Checkpoint, measured: Sequence[str], notes: str) -> str:
+def record_measured(card: Path, lines: Sequence[str]) -> None:
+    """Write the section "Measured" of a card, or replace the one that was written so before.
+
+    Raises :class:`InputError` if that section was not written so.
+    """
+    text = card.read_text(encoding="utf-8")
+    section = "\n".join([_MEASURED, "", _MARK, "", *lines, "", ""])
+    found = _SECTION.search(text)
+    if found is None:
+        place = text.find("\n## Structures\n") + 1 or len(text)
+        replace_text(card, text[:place] + section + text[place:])
+    elif found.group().startswith(f"{_MEASURED}\n\n{_MARK}\n"):
+        replace_text(card, text[: found.start()] + section + text[found.end() :])
+    else:
+        raise InputError(f"the section 'Measured' of {card} was written by hand: give it another heading")
+
+
+def _text(name: str, checkpoint: Checkpoint, data: Sequence[str], notes: str) -> str:
     identity, progress, recipe = checkpoint.identity, checkpoint.progress, checkpoint.recipe
     weights = sum(weight.numel() for weight in checkpoint.weights.values())
     versions: dict[str, Any] = progress.sessions[-1]["versions"] if progress.sessions else {}
@@ -64,7 +83,7 @@ def _text(name: str, checkpoint: Checkpoint, measured: Sequence[str], notes: str
         f"- versions: {', '.join(f'{package} {number}' for package, number in versions.items()) or 'unrecorded'}",
         *_last_row(progress.curve),
         "",
-        *(["## Measured", "", *measured, ""] if measured else []),
+        *(["## Training data", "", *(f"- {each}" for each in data), ""] if data else []),
         "## Structures",
         "",
         "`goniometer evaluate` leaves these out.",

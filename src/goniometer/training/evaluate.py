@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float64
 
-from goniometer.data.labelled import Labelled
+from goniometer.data.labelled import Labelled, composition_baseline
 from goniometer.errors import InputError
 from goniometer.potentials import Potential
 from goniometer.rotations import PAPER_GRIDS, Rule, rule
@@ -56,6 +56,16 @@ class GridErrors:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Given and predicted values, (2, M): energies in eV/atom less what the composition explains of those given, the
+    predicted ones less their mean error as well; force components in eV/Å.
+    """
+
+    energies: Float64[np.ndarray, "2 S"]
+    forces: Float64[np.ndarray, "2 M"]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Errors of a model: energies in eV/atom, forces in eV/Å a component.
 
@@ -74,10 +84,13 @@ class Evaluation:
     force: Errors
     force_by_element: dict[str, Errors]
     grids: list[GridErrors]
+    pairs: Pairs = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The document ``goniometer/evaluation/1``."""
-        return {"schema": SCHEMA, **asdict(self)}
+        """The document ``goniometer/evaluation/1``: all but the pairs."""
+        document = asdict(self)
+        del document["pairs"]
+        return {"schema": SCHEMA, **document}
 
 
 def evaluate(
@@ -132,7 +145,16 @@ def evaluate(
         Errors.of(together),
         {chemical_symbols[z]: Errors.of(together[elements == z]) for z in np.unique(elements).tolist()},
         [_grid_errors(grid, kept, averages) for grid in grids],
+        _pairs(kept, np.array(energies) - shift, together),
     )
+
+
+def _pairs(kept: Sequence[Labelled], energies: np.ndarray, forces: np.ndarray) -> Pairs:
+    """From the errors of energies, per atom and less their mean, and of forces."""
+    baseline = composition_baseline(kept)
+    given = np.array([(s.energy - sum(baseline[int(z)] for z in s.atoms.numbers)) / len(s.atoms) for s in kept])
+    components = np.concatenate([sample.forces for sample in kept]).ravel()
+    return Pairs(np.stack([given, given + energies]), np.stack([components, components + forces.ravel()]))
 
 
 _Average = tuple[float, Float64[np.ndarray, "N 3"]]

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from goniometer.data.labelled import Labelled, composition_baseline
@@ -27,6 +26,8 @@ from goniometer.training.network import Network, build
 from goniometer.training.optimize import Descent, rate_factor
 from goniometer.training.recipe import Recipe
 from goniometer.training.step import Prepared, loss_of_step, prepare
+from goniometer.training.validate import errors, symmetry_errors
+from goniometer.training.validity import span
 
 PACKAGES = ("goniometer", "torch", "metatrain", "metatomic-torch", "metatensor-torch", "ase", "numpy")
 
@@ -41,6 +42,7 @@ def train(
     threads: int | None = None,
     start: str | Path | None = None,
     name: str = "model",
+    sources: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Path:
     """Train a model, or go on with the training in this folder, and export it; returns the path of the model.
@@ -48,7 +50,8 @@ def train(
     The same recipe, data, seed and number of threads give the same weights on the same machine, however often the run
     was killed: turns and order are drawn from the key (seed, step), and a checkpoint holds all else. The folder gets
     ``checkpoint.pt``, ``curve.csv``, ``run.json``, and at the end the model and its card. A file ``STOP`` in it starts
-    the decay of the schedule ``linear``; with other schedules it ends the run.
+    the decay of the schedule ``linear``; with other schedules it ends the run. ``sources`` (licence and citations of
+    the data) are for the card, which also says what the training data span.
 
     Raises :class:`InputError` for data that cannot be right, a folder of another run, and a recipe that wants a
     checkpoint to start from and has none.
@@ -66,7 +69,7 @@ def train(
     path = folder / f"{name}.pt"
     with run.descent.mean_in():
         run.network.export(path, f"{name}, trained by goniometer with the architecture {recipe.architecture}")
-    write_card(path, run.checkpoint())
+    write_card(path, run.checkpoint(), [*span(training), *sources])
     return path
 
 
@@ -169,7 +172,8 @@ class _Run:
         row["training_force_mae"] = round(1e3 * state.errors / max(state.count, 1), 2)
         if held:
             with self.descent.mean_in():
-                row.update(_errors(self.network, held))
+                row.update(errors(self.network, held))
+                row.update(symmetry_errors(self.network, held, self.identity.seed, state.step))
         state.curve.append(row)
         state.errors, state.count = 0.0, 0
 
@@ -214,25 +218,6 @@ def _elements(samples: Sequence[Labelled]) -> set[int]:
     return {int(number) for sample in samples for number in sample.atoms.numbers}
 
 
-def _errors(network: Network, held: Sequence[Prepared]) -> Row:
-    """meV/Å and meV/atom; energies less their mean error, whose value is another column."""
-    offsets, absolute, square = [], [], []
-    for sample in held:
-        energies, forces = network.predict([sample.system], training=False)
-        off = forces[0].detach() - sample.forces
-        absolute.append(float(off.abs().mean()))
-        square.append(float(off.square().mean()))
-        offsets.append((float(energies.detach()[0]) - sample.energy) / len(sample.system))
-    bias = float(np.mean(offsets))
-    figures = {
-        "force_mae": np.mean(absolute),
-        "force_rmse": np.sqrt(np.mean(square)),
-        "energy_mae": np.mean(np.abs(np.array(offsets) - bias)),
-        "energy_bias": bias,
-    }
-    return {name: round(1e3 * float(value), 3) for name, value in figures.items()}
-
-
 @contextmanager
 def _record(state: Progress) -> Any:
     """Note the session: when, with which versions and threads."""
@@ -265,7 +250,9 @@ def _copy(source: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> N
 
 def _table(rows: Sequence[Row]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["step"], lineterminator="\n")
+    # A run that an older version began has rows of fewer columns.
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -1,0 +1,143 @@
+"""Observables of isolated molecules, where a broken symmetry shows."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import units
+from jaxtyping import Float64
+from scipy.signal import welch
+
+from goniometer.data.trajectory import Trajectory
+from goniometer.errors import InputError
+from goniometer.observables.result import Axis, Observable
+from goniometer.observables.statistics import REPLICAS, autocorrelation_time, slope
+
+#: eV fs in u Å²/fs.
+_EV_FS = 1.0 / units.fs**2
+#: cm⁻¹ in 1/fs.
+_WAVENUMBER = 1e15 / 2.99792458e10
+
+
+def angular_momentum(trajectory: Trajectory) -> Observable:
+    """L = Σ_a m_a (x_a − x̄) × v_a of every replica about its centre of mass, against time, in eV fs.
+
+    Components x, y, z and the norm. It is conserved by a potential that turns with the molecule, at constant energy.
+    """
+    _isolated(trajectory)
+    masses = trajectory.replica.get_masses()
+    times, momenta = [], []
+    for frames in trajectory.chunks():
+        centre = np.einsum("a,traj->trj", masses, frames.positions) / masses.sum()
+        motion = np.einsum("a,traj->trj", masses, frames.velocities) / masses.sum()
+        arms, speeds = frames.positions - centre[:, :, None], frames.velocities - motion[:, :, None]
+        momenta.append(_EV_FS * np.einsum("a,traj->trj", masses, np.cross(arms, speeds)))
+        times.append(frames.times)
+    components = np.concatenate(momenta)
+    values = np.concatenate([components, np.linalg.norm(components, axis=-1, keepdims=True)], axis=-1)
+    axes = {
+        "time": Axis(np.concatenate(times), "fs"),
+        "replica": Axis(np.arange(trajectory.replicas)),
+        "component": Axis(np.array(["x", "y", "z", "norm"])),
+    }
+    change = np.linalg.norm(components - components[0], axis=-1)
+    about = {
+        "frames": len(values),
+        "replicas": trajectory.replicas,
+        "rms_change": float(np.sqrt(np.mean(change**2))),
+        "largest_change": float(change.max()),
+    }
+    return Observable("angular_momentum", "eV fs", values, np.full_like(values, np.nan), axes, about)
+
+
+def drift(trajectory: Trajectory) -> Observable:
+    """The slope of the conserved quantity against time, in eV/ps a replica, by least squares.
+
+    Its error is that of :func:`goniometer.observables.statistics.slope`.
+    """
+    frames = [(each.times, each.observables["conserved_energy"]) for each in trajectory.chunks()]
+    times, energies = (np.concatenate(each) for each in zip(*frames, strict=True))
+    if len(times) < 3:
+        raise InputError(f"'{trajectory.name}' has {len(times)} frames; a drift with an error takes 3 or more")
+    per_replica = energies / trajectory.replicas
+    value, error = slope(1e-3 * times, per_replica)
+    about = {
+        "frames": len(times),
+        "replicas": trajectory.replicas,
+        "length_ps": 1e-3 * float(times[-1] - times[0]),
+        "autocorrelation_time_fs": _spacing(times) * autocorrelation_time(per_replica),
+    }
+    return Observable("conserved_energy_drift", "eV/ps", np.array(value), np.array(error), {}, about)
+
+
+def power_spectrum(
+    series: Float64[np.ndarray, "T R"], spacing: float, *, name: str = "power_spectrum", unit: str = "eV^2 cm"
+) -> Observable:
+    """The power spectral density of a series of each replica, in the mean over them, against wavenumber in cm⁻¹.
+
+        S(ν̃) = lim (2/T) |∫ (A(t) − ⟨A⟩) exp(−2πi c ν̃ t) dt|² c
+
+    one-sided, so that ∫ S dν̃ is the variance; by the method of P. D. Welch (IEEE Trans. Audio 15, 70 (1967)) with Hann
+    windows over a quarter of the series, half overlapping. The error is the scatter over replicas; NaN for fewer than
+    eight.
+
+    Parameters
+    ----------
+    series : (T, R)
+        Of energies in eV, for the default unit.
+    spacing
+        Of the times, in fs.
+
+    Raises :class:`InputError` for fewer than 16 times.
+    """
+    if len(series) < 16:
+        raise InputError(f"a power spectrum takes 16 times or more, not {len(series)}")
+    window = max(16, len(series) // 4)
+    frequencies, density = welch(series, fs=1.0 / spacing, window="hann", nperseg=window, detrend="constant", axis=0)
+    density = density / _WAVENUMBER
+    replicas = density.shape[1]
+    errors = density.std(axis=1, ddof=1) / np.sqrt(replicas) if replicas >= REPLICAS else np.full(len(density), np.nan)
+    axes = {"wavenumber": Axis(frequencies * _WAVENUMBER, "cm^-1")}
+    about = {"times": len(series), "replicas": replicas, "window_fs": window * spacing}
+    return Observable(name, unit, density.mean(axis=1), errors, axes, about)
+
+
+def potential_spectrum(trajectory: Trajectory) -> Observable:
+    """:func:`power_spectrum` of the potential energy of each replica."""
+    return _spectrum_of(trajectory, "potential_energy", lambda frames: frames["potential_energy"])
+
+
+def correction_spectrum(trajectory: Trajectory) -> Observable:
+    """:func:`power_spectrum` of V_avg − V_raw of each replica, which runs with multiple time steps record."""
+    return _spectrum_of(
+        trajectory, "averaged_minus_raw", lambda frames: frames["potential_energy"] - frames["raw_potential_energy"]
+    )
+
+
+def _spectrum_of(trajectory: Trajectory, name: str, of: object) -> Observable:
+    assert callable(of)
+    times, series = [], []
+    for frames in trajectory.chunks():
+        try:
+            series.append(of(frames.observables))
+        except KeyError as error:
+            raise InputError(f"'{trajectory.name}' has no {error.args[0]}: it is not that kind of run") from error
+        times.append(frames.times)
+    return power_spectrum(np.concatenate(series), _spacing(np.concatenate(times)), name=f"spectrum_of_{name}")
+
+
+def _spacing(times: np.ndarray) -> float:
+    return float(times[-1] - times[0]) / max(1, len(times) - 1)
+
+
+def _isolated(trajectory: Trajectory) -> None:
+    if trajectory.replica.pbc.any():
+        raise InputError(f"'{trajectory.name}' is periodic, and this observable is that of isolated molecules")
+
+
+#: What ``goniometer observe`` knows.
+OBSERVABLES = {
+    "angular-momentum": angular_momentum,
+    "drift": drift,
+    "potential-spectrum": potential_spectrum,
+    "correction-spectrum": correction_spectrum,
+}

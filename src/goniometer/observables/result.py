@@ -1,0 +1,65 @@
+"""What an observable is: values with errors, coordinates, units, and how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+
+from goniometer.errors import InputError
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A coordinate of values: its numbers or labels, and their unit."""
+
+    values: np.ndarray
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Observable:
+    """A measured quantity.
+
+    Attributes
+    ----------
+    name, unit
+        What it is.
+    values, errors
+        Of the same shape; errors are standard errors, NaN where there is none.
+    axes
+        Name to coordinate, in the order of the axes of the values.
+    about
+        Plain values: the number of frames and replicas, the autocorrelation time, settings of the estimator.
+    """
+
+    name: str
+    unit: str
+    values: np.ndarray
+    errors: np.ndarray
+    axes: Mapping[str, Axis] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Values and errors as variables over the axes."""
+        names = list(self.axes)
+        coordinates = {name: (name, axis.values, {"units": axis.unit}) for name, axis in self.axes.items()}
+        variables = {
+            self.name: (names, self.values, {"units": self.unit}),
+            f"{self.name}_error": (names, self.errors, {"units": self.unit}),
+        }
+        return xarray.Dataset(variables, coordinates, {**self.about, "observable": self.name})
+
+    def save(self, path: str | Path) -> None:
+        """Write it as netCDF, in one step. Raises :class:`InputError` if that cannot be done."""
+        path = Path(path)
+        partial = path.with_name(path.name + ".part")
+        try:
+            self.to_xarray().to_netcdf(partial, engine="h5netcdf")
+            partial.replace(path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

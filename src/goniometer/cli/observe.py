@@ -24,7 +24,7 @@ def observe(
     """Work out an observable of a trajectory."""
     from goniometer.data.trajectory import read_trajectory
     from goniometer.errors import InputError, did_you_mean
-    from goniometer.observables.gas import OBSERVABLES
+    from goniometer.observables import OBSERVABLES
 
     if observable not in OBSERVABLES:
         hint = did_you_mean(observable, OBSERVABLES)

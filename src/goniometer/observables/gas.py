@@ -132,12 +132,3 @@ def _spacing(times: np.ndarray) -> float:
 def _isolated(trajectory: Trajectory) -> None:
     if trajectory.replica.pbc.any():
         raise InputError(f"'{trajectory.name}' is periodic, and this observable is that of isolated molecules")
-
-
-#: What ``goniometer observe`` knows.
-OBSERVABLES = {
-    "angular-momentum": angular_momentum,
-    "drift": drift,
-    "potential-spectrum": potential_spectrum,
-    "correction-spectrum": correction_spectrum,
-}

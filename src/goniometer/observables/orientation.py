@@ -1,0 +1,218 @@
+"""Orientations of a molecule: the free energy of its direction, by dynamics or without it, and a test of uniformity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import sph_harm_y
+from scipy.stats import f as fisher
+
+from goniometer.data.trajectory import Trajectory
+from goniometer.errors import InputError
+from goniometer.observables.result import Axis, Observable
+
+#: The grid of arXiv 2406.17747 in cos θ and φ, and the width of its Gaussian kernel in both.
+GRID, KERNEL = (101, 201), 0.1
+# Resampled sets of replicas that errors are taken from.
+_BOOTSTRAP = 200
+# Degree up to which uniformity is tested by default: 24 moments.
+_DEGREE = 4
+
+
+def directions(
+    trajectory: Trajectory, weights: Sequence[float] | None = None, *, frame: str = "laboratory"
+) -> Float64[np.ndarray, "T R 3"]:
+    """Unit vectors along u = Σ_a w_a x_a of every replica.
+
+    Parameters
+    ----------
+    trajectory
+        Of isolated molecules.
+    weights : (N,)
+        Of the atoms; they sum to zero. By default those of the dipole of water: the middle of the hydrogens less the
+        oxygen.
+    frame
+        ``laboratory``, or ``model``: as the model saw them, for runs with random turns or tumbling frames.
+
+    Raises :class:`InputError` for weights that do not fit, and for a frame that the run did not record.
+    """
+    if frame not in ("laboratory", "model"):
+        raise InputError(f"the frame is 'laboratory' or 'model', not {frame!r}")
+    chosen = _dipole(trajectory) if weights is None else np.asarray(weights, dtype=float)
+    if chosen.shape != (len(trajectory.replica),) or abs(chosen.sum()) > 1e-9 * np.abs(chosen).sum():
+        raise InputError(f"the direction takes {len(trajectory.replica)} weights, one an atom, that sum to zero")
+    found = []
+    for frames in trajectory.chunks():
+        vectors = np.einsum("a,traj->trj", chosen, frames.positions)
+        if frame == "model":
+            if "frame" not in frames.observables:
+                raise InputError(f"'{trajectory.name}' records no frame of the model: it is that of the laboratory")
+            vectors = np.einsum("trij,trj->tri", frames.observables["frame"], vectors)
+        found.append(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+    return np.concatenate(found)
+
+
+def _dipole(trajectory: Trajectory) -> np.ndarray:
+    numbers = trajectory.replica.numbers
+    if sorted(numbers) != [1, 1, 8]:
+        raise InputError(f"only water has a direction by default; give weights for {trajectory.replica.symbols}")
+    return np.where(numbers == 8, -1.0, 0.5)
+
+
+def free_energy(
+    vectors: Float64[np.ndarray, "T R 3"],
+    *,
+    kernel: float = KERNEL,
+    grid: tuple[int, int] = GRID,
+    discard: float = 0.1,
+    seed: int = 0,
+) -> Observable:
+    """The orientational free energy −ln (4π P(cos θ, φ)) in kT, zero where all directions are alike.
+
+    P is a sum of Gaussians in cos θ and φ, mirrored at cos θ = ±1 and periodic in φ: the estimator of arXiv 2406.17747.
+    The error is the standard deviation over replicas drawn anew with replacement; NaN for fewer than eight. It is that
+    of each point alone: for a verdict over all of them see :func:`uniformity`.
+
+    Parameters
+    ----------
+    vectors : (T, R, 3)
+        See :func:`directions`.
+    kernel, grid
+        Width, and points in cos θ and φ.
+    discard
+        The part of the times at the start that is left out.
+    seed
+        Of the resampling.
+    """
+    kept = vectors[int(discard * len(vectors)) :]
+    density = _density(kept, np.ones(kept.shape[:2]), kernel, grid) / len(kept)
+    return _result(density, np.ones_like(density), seed, {"frames": len(kept), "kernel": kernel})
+
+
+def reweighted_free_energy(
+    vectors: Float64[np.ndarray, "G K 3"],
+    corrections: Float64[np.ndarray, "G K"],
+    weights: Float64[np.ndarray, "K"],
+    *,
+    kernel: float = KERNEL,
+    grid: tuple[int, int] = GRID,
+    seed: int = 0,
+) -> Observable:
+    """:func:`free_energy` without dynamics of the raw model: from its response on geometries of the averaged one.
+
+        P(u) ∝ ⟨ Σ_k w_k exp(−(V(R_k x) − V_avg(x)) / kT) δ(u − u(R_k x)) ⟩
+
+    where x are geometries from the canonical distribution of V_avg, which prefers no direction. Divided by the same
+    without the exponential, whose exact value is that of uniform directions: what the finite number of geometries and
+    rotations does to both cancels. ``docs/observables.md`` derives it.
+
+    Parameters
+    ----------
+    vectors : (G, K, 3)
+        Directions of the turned geometries.
+    corrections : (G, K)
+        (V(R_k x_g) − V_avg(x_g)) / kT.
+    weights : (K,)
+        Of the rule.
+    kernel, grid, seed
+        As for :func:`free_energy`; the error is that of geometries drawn anew.
+    """
+    factors = weights * np.exp(-(corrections - corrections.mean()))
+    turned, reference = (
+        _density(vectors.swapaxes(0, 1), np.broadcast_to(each, corrections.shape).T, kernel, grid)
+        for each in (factors, weights)
+    )
+    total = factors.sum(axis=1)
+    effective = float(total.sum() ** 2 / (len(total) * (total**2).sum()))
+    about = {"geometries": len(vectors), "rotations": vectors.shape[1], "kernel": kernel, "effective_share": effective}
+    return _result(turned, reference, seed, about, total, np.full(len(total), weights.sum()))
+
+
+def _density(
+    vectors: Float64[np.ndarray, "T R 3"], factors: np.ndarray, kernel: float, grid: tuple[int, int]
+) -> Float64[np.ndarray, "R C P"]:
+    """4π times the density of the directions of each replica, in the sum over times."""
+    cosines, angles = _axes(grid)
+    found = np.empty((vectors.shape[1], *grid))
+    for replica in range(vectors.shape[1]):
+        z = np.clip(vectors[:, replica, 2], -1.0, 1.0)
+        phi = np.arctan2(vectors[:, replica, 1], vectors[:, replica, 0])
+        mirrored = _images(cosines, [z, 2.0 - z, -2.0 - z], kernel)
+        around = _images(angles, [phi, phi + 2.0 * np.pi, phi - 2.0 * np.pi], kernel)
+        found[replica] = 4.0 * np.pi * (mirrored * factors[:, replica]) @ around.T
+    return found
+
+
+def _images(points: np.ndarray, images: Sequence[np.ndarray], width: float) -> np.ndarray:
+    """Gaussians about values (T,) and their images, at points (P,): (P, T)."""
+    offsets = points[:, None, None] - np.stack(images)
+    return np.exp(-0.5 * (offsets / width) ** 2).sum(axis=1) / (np.sqrt(2.0 * np.pi) * width)
+
+
+def _axes(grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    return np.linspace(-1.0, 1.0, grid[0]), np.linspace(-np.pi, np.pi, grid[1])
+
+
+def _result(
+    densities: np.ndarray,
+    references: np.ndarray,
+    seed: int,
+    about: dict[str, object],
+    totals: np.ndarray | None = None,
+    reference_totals: np.ndarray | None = None,
+) -> Observable:
+    """−ln of the ratio of the means over replicas, each over its own total, and its scatter under resampling."""
+    count, grid = len(densities), densities.shape[1:]
+    totals = np.ones(count) if totals is None else totals
+    reference_totals = np.ones(count) if reference_totals is None else reference_totals
+
+    def of(chosen: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            ratio = np.tensordot(chosen, densities, 1) / (chosen @ totals)
+            return -np.log(ratio / (np.tensordot(chosen, references, 1) / (chosen @ reference_totals)))
+
+    values, errors = of(np.ones(count)), np.full(grid, np.nan)
+    if count >= 8:
+        rng = np.random.default_rng(seed)
+        draws = rng.multinomial(count, np.full(count, 1.0 / count), size=_BOOTSTRAP)
+        errors = np.std([of(each.astype(float)) for each in draws], axis=0, ddof=1)
+    cosines, angles = _axes(grid)
+    axes = {"cos_theta": Axis(cosines), "phi": Axis(angles, "rad")}
+    about = {**about, "replicas": count, "range": float(values.max() - values.min())}
+    return Observable("orientational_free_energy", "kT", values, errors, axes, about)
+
+
+def moments(vectors: Float64[np.ndarray, "T R 3"], degree: int = _DEGREE) -> Float64[np.ndarray, "R M"]:
+    """Time averages of the real spherical harmonics 1 ≤ ℓ ≤ degree of each replica, √(4π) times the normalized ones.
+
+    Of uniform directions their mean is 0 and the variance of a single direction 1.
+    """
+    theta = np.arccos(np.clip(vectors[..., 2], -1.0, 1.0))
+    phi = np.arctan2(vectors[..., 1], vectors[..., 0])
+    found = []
+    for ell in range(1, degree + 1):
+        for m in range(-ell, ell + 1):
+            harmonic = sph_harm_y(ell, abs(m), theta, phi)
+            real = harmonic.real if m == 0 else np.sqrt(2.0) * (harmonic.real if m > 0 else harmonic.imag)
+            found.append(np.sqrt(4.0 * np.pi) * real.mean(axis=0))
+    return np.stack(found, axis=1)
+
+
+def uniformity(vectors: Float64[np.ndarray, "T R 3"], degree: int = _DEGREE) -> float:
+    """The probability of moments as large as these if all directions were alike: a p-value over the whole sphere.
+
+    Replicas are independent samples of the M = degree (degree + 2) :func:`moments`, with mean m̄ and covariance S:
+    Hotelling's T² = R m̄ᵀ S⁻¹ m̄, of which (R − M) T² / (M (R − 1)) has Fisher's distribution with M and R − M degrees of
+    freedom, whatever the correlation in time. Discard what remembers the start before.
+
+    Raises :class:`InputError` for fewer than M + 2 replicas.
+    """
+    found = moments(vectors, degree)
+    count, number = found.shape
+    if count < number + 2:
+        raise InputError(f"uniformity up to ℓ = {degree} takes {number + 2} replicas or more, not {count}")
+    centre = found.mean(axis=0)
+    square = count * centre @ np.linalg.solve(np.cov(found, rowvar=False), centre)
+    return float(fisher.sf((count - number) * square / (number * (count - 1)), number, count - number))

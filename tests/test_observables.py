@@ -12,6 +12,7 @@ import xarray
 from ase import Atoms, units
 from ase.io import read
 
+from goniometer import load, symmetrize
 from goniometer.data import read_structures
 from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
 from goniometer.dynamics.description import Run
@@ -19,11 +20,13 @@ from goniometer.dynamics.run import run
 from goniometer.errors import InputError
 from goniometer.observables.gas import (
     angular_momentum,
+    by_grid,
     correction_spectrum,
     drift,
     potential_spectrum,
     power_spectrum,
 )
+from goniometer.potentials.base import placed
 
 WATER = read_structures("molecule")[0].atoms
 
@@ -116,6 +119,29 @@ def test_the_correction_of_a_run_with_multiple_time_steps_has_a_spectrum(tmp_pat
     trajectory = gas({"kind": "mts", "rule": "tetrahedral", "ratio": 4}, tmp_path)
     correction, whole = correction_spectrum(trajectory), potential_spectrum(trajectory)
     assert 0.0 < correction.values.sum() < whole.values.sum()
+
+
+def test_every_grid_leaves_what_the_single_evaluations_say(tmp_path: Path) -> None:
+    trajectory = gas({"kind": "raw"}, tmp_path, replicas=8, length=0.02)
+    model = load("pet-water", dtype="float64", batch=64)
+    found = by_grid(trajectory, model, ("none", "i", "T", "3i"), frames=3)
+    assert found.values.shape == (4, 3)
+    positions = trajectory.frames().positions[[0, 5, 10]].reshape(-1, 3, 3)
+    fine = symmetrize(model, "legendre:3")
+    torques, energies, forces = [], [], []
+    for each in positions:
+        raw, averaged = (potential.predict(placed(WATER, each)) for potential in (model, fine))
+        torques.append(np.cross(each - each.mean(axis=0), raw.forces[0]).sum(axis=0))
+        energies.append(abs(raw.energies[0] - averaged.energies[0]))
+        forces.append(np.abs(raw.forces[0] - averaged.forces[0]).mean())
+    expected = [np.sqrt(np.mean(np.sum(np.square(torques), axis=1))), np.mean(energies), np.mean(forces)]
+    np.testing.assert_allclose(found.values[0], expected, rtol=1e-8)
+    assert (found.values[2, 1:] < 0.2 * found.values[0, 1:]).all()
+    assert (found.values[3, 1:] == 0.0).all()
+    assert (found.errors[0] > 0.0).all()
+    assert (found.errors[0] < found.values[0]).all()
+    with pytest.raises(InputError, match="there is no grid '4'; there are none, i, 2"):
+        by_grid(trajectory, model, ["4"])
 
 
 def test_what_observables_refuse(tmp_path: Path) -> None:

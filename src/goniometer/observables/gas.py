@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ase import units
 from jaxtyping import Float64
@@ -11,6 +13,10 @@ from goniometer.data.trajectory import Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statistics import REPLICAS, autocorrelation_time, slope
+from goniometer.potentials.base import Potential, Prediction
+from goniometer.rotations import rule as named_rule
+from goniometer.rotations.named import PAPER_GRIDS
+from goniometer.symmetrize.average import Averaged
 
 #: eV fs in u Å²/fs.
 _EV_FS = 1.0 / units.fs**2
@@ -132,3 +138,81 @@ def _spacing(times: np.ndarray) -> float:
 def _isolated(trajectory: Trajectory) -> None:
     if trajectory.replica.pbc.any():
         raise InputError(f"'{trajectory.name}' is periodic, and this observable is that of isolated molecules")
+
+
+#: The study's grids and the rotation groups: name to rule and inversion.
+GRIDS: dict[str, tuple[str, bool]] = {
+    **PAPER_GRIDS,
+    "T": ("tetrahedral", False),
+    "O": ("octahedral", False),
+    "I": ("icosahedral", False),
+}
+#: What symmetry errors are taken from.
+REFERENCE = "3i"
+# Frames of each replica that are evaluated anew.
+_FRAMES = 50
+
+
+def by_grid(
+    trajectory: Trajectory, potential: Potential, grids: Sequence[str] = tuple(GRIDS), frames: int = _FRAMES
+) -> Observable:
+    """What each grid leaves of a broken symmetry on stored frames, evaluated anew by a potential.
+
+    ==========  ==============================================================================================
+    ``torque``  √⟨|Σ_a (x_a − x̄) × F_a|²⟩ in eV, of forces averaged over the grid
+    ``energy``  ⟨|E_grid − E_3i|⟩ in eV
+    ``forces``  ⟨|F_grid − F_3i|⟩ per component in eV/Å
+    ==========  ==============================================================================================
+
+    The mean is over replicas and times that are evenly spaced; the error is the scatter over replicas, NaN for fewer
+    than eight. An average of a model that conserves angular momentum has no torque at all. Values have the axes grid
+    and quantity.
+
+    Raises :class:`InputError` for a periodic structure and an unknown grid.
+    """
+    _isolated(trajectory)
+    for name in grids:
+        if name not in GRIDS:
+            raise InputError(f"there is no grid '{name}'; there are {', '.join(GRIDS)}")
+    positions = _spread(trajectory, frames)
+    times, replicas = positions.shape[:2]
+    flat = positions.reshape(-1, *positions.shape[2:])
+    reference = _averaged(potential, trajectory, flat, REFERENCE)
+    arms = flat - flat.mean(axis=1, keepdims=True)
+    values, errors = [], []
+    for name in grids:
+        found = reference if name == REFERENCE else _averaged(potential, trajectory, flat, name)
+        torque = (np.cross(arms, found.forces).sum(axis=1) ** 2).sum(axis=1)
+        energy = np.abs(found.energies - reference.energies)
+        force = np.abs(found.forces - reference.forces).mean(axis=(1, 2))
+        each = [_over_replicas(quantity.reshape(times, replicas)) for quantity in (torque, energy, force)]
+        root = np.sqrt(each[0][0])
+        each[0] = root, each[0][1] / (2.0 * root) if root > 0.0 else 0.0
+        values.append([mean for mean, _ in each])
+        errors.append([error for _, error in each])
+    axes = {"grid": Axis(np.array(list(grids))), "quantity": Axis(np.array(["torque", "energy", "forces"]))}
+    about = {"frames": times, "replicas": replicas, "potential": potential.name, "reference": REFERENCE}
+    return Observable("by_grid", "eV, eV, eV/Angstrom", np.array(values), np.array(errors), axes, about)
+
+
+def _averaged(potential: Potential, trajectory: Trajectory, positions: np.ndarray, grid: str) -> Prediction:
+    averaged = Averaged(potential, named_rule(*GRIDS[grid]))
+    unturned = np.broadcast_to(np.eye(3), (len(positions), 3, 3))
+    return Prediction.joined(averaged.turned_each(trajectory.replica, positions, unturned))
+
+
+def _spread(trajectory: Trajectory, frames: int) -> Float64[np.ndarray, "T R N 3"]:
+    """The positions of so many frames, evenly spaced."""
+    chosen = set(np.linspace(0, len(trajectory) - 1, min(frames, len(trajectory))).astype(int).tolist())
+    found, number = [], 0
+    for chunk in trajectory.chunks():
+        found += [chunk.positions[index] for index in range(len(chunk)) if number + index in chosen]
+        number += len(chunk)
+    return np.stack(found)
+
+
+def _over_replicas(values: Float64[np.ndarray, "T R"]) -> tuple[float, float]:
+    """The mean, and the scatter over replicas."""
+    each = values.mean(axis=0)
+    enough = len(each) >= REPLICAS
+    return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each))) if enough else float("nan")

@@ -9,15 +9,18 @@ import pytest
 from ase import Atoms, units
 from scipy.stats import binom
 
-from goniometer import rule
-from goniometer.data.trajectory import read_trajectory
+from goniometer import load, rule
+from goniometer.data.trajectory import Trajectory, read_trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
 from goniometer.observables.orientation import (
+    Response,
+    agreement,
     directions,
     free_energy,
     moments,
+    response,
     reweighted_free_energy,
     uniformity,
 )
@@ -120,6 +123,11 @@ DIATOMIC = Atoms("OH", [[0.0, 0.0, 0.0], [0.97, 0.0, 0.0]])
 
 def rotor(field: float, tmp_path: Path, thermostat: dict | None = None) -> np.ndarray:
     """Directions of a diatomic molecule by Langevin dynamics, from uniform ones at the start."""
+    return directions(rotors(field, tmp_path, thermostat), [-1.0, 1.0])[25:]
+
+
+def rotors(field: float, tmp_path: Path, thermostat: dict | None = None) -> Trajectory:
+    tmp_path.mkdir(exist_ok=True)
     DIATOMIC.write(tmp_path / "diatomic.xyz")
     settings = {
         "structure": str(tmp_path / "diatomic.xyz"),
@@ -133,7 +141,7 @@ def rotor(field: float, tmp_path: Path, thermostat: dict | None = None) -> np.nd
         "checks": {"temperature": None, "energy": None, "molecules": None},
     }
     folder = run(Run.model_validate(settings), tmp_path, potential=Springs(DIATOMIC, 5.0, field)).folder
-    return directions(read_trajectory(folder), [-1.0, 1.0])[25:]
+    return read_trajectory(folder)
 
 
 def test_dynamics_give_the_exact_free_energy_of_a_rotor(tmp_path: Path) -> None:
@@ -145,6 +153,30 @@ def test_dynamics_give_the_exact_free_energy_of_a_rotor(tmp_path: Path) -> None:
     assert np.abs((found.values - exact) / found.errors).max() < 5.0
     assert np.ptp(exact) > 0.8
     assert uniformity(vectors) < 1e-6
+
+
+def test_dynamics_agree_with_the_response_on_geometries_of_the_average(tmp_path: Path) -> None:
+    strength = 0.7
+    free = rotors(0.0, tmp_path / "free")
+    found = response(free, Springs(DIATOMIC, 5.0, strength * KT), rule("gauss:5"), 300.0, weights=[-1.0, 1.0])
+    assert found.evaluations < 300 * 2000 / 90
+    vectors = rotor(strength * KT, tmp_path / "field")
+    assert agreement(vectors, found) > 1e-3
+    # The controls: another field, and another sign of this one.
+    assert agreement(rotor(0.0, tmp_path / "free"), found) < 1e-6
+    assert agreement(vectors, Response(found.vectors, -found.corrections, found.weights)) < 1e-6
+    assert np.abs(found.free_energy().values - smoothed(strength)[:, None]).max() < 0.03
+
+
+def test_agreement_is_refused_as_often_as_it_says() -> None:
+    over = rule("gauss:5")
+    refused = 0
+    for seed in range(200):
+        vectors = np.einsum("kij,gj->gki", over.matrices, uniform((60,), seed))
+        corrections = 0.3 * np.random.default_rng(seed).standard_normal(60)[:, None] * vectors[..., 2]
+        found = Response(vectors, corrections, over.weights)
+        refused += agreement(persistent(100, 80, 1000 + seed), found) < 0.05
+    assert binom.ppf(1e-3, 200, 0.03) <= refused <= binom.ppf(0.999, 200, 0.05)
 
 
 def test_without_a_field_the_directions_are_uniform(tmp_path: Path) -> None:
@@ -179,6 +211,8 @@ def test_what_directions_refuse(tmp_path: Path) -> None:
         directions(trajectory, [1.0, 1.0, 1.0])
     with pytest.raises(InputError, match="the frame is 'laboratory' or 'model', not 'mine'"):
         directions(trajectory, frame="mine")
+    with pytest.raises(InputError, match="a direction takes proper rotations"):
+        response(trajectory, load("pet-water"), rule("legendre:2", inversion=True), 300.0)
     with pytest.raises(InputError, match="takes 26 replicas or more, not 1"):
         uniformity(directions(trajectory))
     trajectory.replica.numbers[:] = 6

@@ -94,4 +94,4 @@ def write_json(path: Path, text: str) -> None:
 
 
 # Each command registers itself.
-from goniometer.cli import check, data, evaluate, export, ipi, observe, plan, probe, rules, run, train  # noqa: E402, F401
+from goniometer.cli import check, data, evaluate, experiment, export, ipi, observe, plan, probe, rules, run, train  # noqa: E402, F401

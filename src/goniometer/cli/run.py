@@ -9,6 +9,11 @@ import typer
 
 from goniometer.cli.app import app
 
+Change = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Another value, --set potential.model=model.pt; repeatable."),
+]
+
 
 @app.command()
 def run(
@@ -35,10 +40,7 @@ def run(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Listen there for `goniometer driver`, on this machine or on others."),
     ] = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another value, --set potential.model=model.pt; repeatable."),
-    ] = None,
+    change: Change = None,
 ) -> None:
     """Run molecular dynamics, go on where it was killed, or say that it is finished."""
     import sys
@@ -49,7 +51,7 @@ def run(
     from goniometer.dynamics.run import driver_options
     from goniometer.dynamics.run import run as start
 
-    runs = read_runs(description, size=size, only=only or (), changes=_changes(change or []))
+    runs = read_runs(description, size=size, only=only or (), changes=changes_of(change or []))
     for name, each in runs.items():
         if address is not None:
             options = " ".join(["", *driver_options(each)])
@@ -68,7 +70,8 @@ def run(
         print(f"goniometer: {result.folder} is finished, {each.length:g} ps", file=sys.stderr)
 
 
-def _changes(pairs: list[str]) -> dict[str, Any]:
+def changes_of(pairs: list[str]) -> dict[str, Any]:
+    """Keys and values of ``KEY=VALUE``, read as YAML."""
     import yaml
 
     from goniometer.errors import InputError

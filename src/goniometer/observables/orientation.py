@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from ase import units
 from jaxtyping import Float64
 from scipy.special import sph_harm_y
 from scipy.stats import f as fisher
@@ -12,6 +14,8 @@ from scipy.stats import f as fisher
 from goniometer.data.trajectory import Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
+from goniometer.potentials.base import Potential
+from goniometer.rotations.rule import Rule
 
 #: The grid of arXiv 2406.17747 in cos θ and φ, and the width of its Gaussian kernel in both.
 GRID, KERNEL = (101, 201), 0.1
@@ -40,9 +44,7 @@ def directions(
     """
     if frame not in ("laboratory", "model"):
         raise InputError(f"the frame is 'laboratory' or 'model', not {frame!r}")
-    chosen = _dipole(trajectory) if weights is None else np.asarray(weights, dtype=float)
-    if chosen.shape != (len(trajectory.replica),) or abs(chosen.sum()) > 1e-9 * np.abs(chosen).sum():
-        raise InputError(f"the direction takes {len(trajectory.replica)} weights, one an atom, that sum to zero")
+    chosen = _weights(trajectory, weights)
     found = []
     for frames in trajectory.chunks():
         vectors = np.einsum("a,traj->trj", chosen, frames.positions)
@@ -52,6 +54,13 @@ def directions(
             vectors = np.einsum("trij,trj->tri", frames.observables["frame"], vectors)
         found.append(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
     return np.concatenate(found)
+
+
+def _weights(trajectory: Trajectory, weights: Sequence[float] | None) -> np.ndarray:
+    chosen = _dipole(trajectory) if weights is None else np.asarray(weights, dtype=float)
+    if chosen.shape != (len(trajectory.replica),) or abs(chosen.sum()) > 1e-9 * np.abs(chosen).sum():
+        raise InputError(f"the direction takes {len(trajectory.replica)} weights, one an atom, that sum to zero")
+    return chosen
 
 
 def _dipole(trajectory: Trajectory) -> np.ndarray:
@@ -130,6 +139,111 @@ def reweighted_free_energy(
     return _result(turned, reference, seed, about, total, np.full(len(total), weights.sum()))
 
 
+@dataclass(frozen=True)
+class Response:
+    """The directions and energies of geometries turned by a rule: what :func:`reweighted_free_energy` takes.
+
+    Attributes
+    ----------
+    vectors : (G, K, 3)
+        Directions of the turned geometries.
+    corrections : (G, K)
+        (V(R_k x_g) − V_avg(x_g)) / kT.
+    weights : (K,)
+        Of the rule.
+    """
+
+    vectors: Float64[np.ndarray, "G K 3"]
+    corrections: Float64[np.ndarray, "G K"]
+    weights: Float64[np.ndarray, "K"]
+
+    def free_energy(self) -> Observable:
+        """See :func:`reweighted_free_energy`."""
+        return reweighted_free_energy(self.vectors, self.corrections, self.weights)
+
+    @property
+    def evaluations(self) -> int:
+        """How many evaluations of the potential it took."""
+        return self.corrections.size
+
+
+def response(
+    trajectory: Trajectory,
+    potential: Potential,
+    over: Rule,
+    temperature: float,
+    *,
+    geometries: int = 100,
+    weights: Sequence[float] | None = None,
+    discard: float = 0.1,
+) -> Response:
+    """Evaluate a potential over a rule on geometries of a run of its average, evenly spaced in time and replica.
+
+    Parameters
+    ----------
+    trajectory
+        Of isolated molecules with the averaged potential, at constant temperature.
+    potential
+        The raw one.
+    over
+        Proper rotations: an inversion would set directions against themselves.
+    temperature
+        In K.
+    geometries
+        How many at most.
+    weights
+        See :func:`directions`.
+    discard
+        The part of the times at the start that is left out.
+
+    Raises :class:`InputError` for a rule with inversions.
+    """
+    if (np.linalg.det(over.matrices) < 0.0).any():
+        raise InputError(f"the rule {over.name} holds inversions; a direction takes proper rotations")
+    first = int(discard * len(trajectory))
+    count = (len(trajectory) - first) * trajectory.replicas
+    chosen = np.unique(np.linspace(0, count - 1, min(geometries, count)).astype(int))
+    pairs = {(first + each // trajectory.replicas, each % trajectory.replicas): None for each in chosen.tolist()}
+    positions, number = [], 0
+    for chunk in trajectory.chunks():
+        positions += [
+            chunk.positions[time - number, replica] for time, replica in pairs if 0 <= time - number < len(chunk)
+        ]
+        number += len(chunk)
+    sampled = np.stack(positions)
+    axis = np.einsum("a,gaj->gj", _weights(trajectory, weights), sampled)
+    axis /= np.linalg.norm(axis, axis=-1, keepdims=True)
+    copies, size = np.repeat(sampled, len(over), axis=0), len(over)
+    predictions = potential.turned_each(trajectory.replica, copies, np.tile(over.matrices, (len(sampled), 1, 1)))
+    energies = np.concatenate([each.energies for each in predictions]).reshape(-1, size)
+    corrections = (energies - (energies @ over.weights)[:, None]) / (units.kB * temperature)
+    return Response(np.einsum("kij,gj->gki", over.matrices, axis), corrections, over.weights)
+
+
+def agreement(vectors: Float64[np.ndarray, "T R 3"], found: Response, degree: int = _DEGREE) -> float:
+    """The probability of :func:`moments` as different as these, if the directions follow the response: a p-value.
+
+    The moments of the response, m_r = Σ_g Σ_k w_k exp(−ΔV) Y / Σ_g Σ_k w_k exp(−ΔV), have the covariance of a ratio of
+    means over G geometries, those of the run m the covariance over R replicas. Of (m − m_r)ᵀ (S/R + S_r/G)⁻¹ (m − m_r)
+    Fisher's distribution is used as in :func:`uniformity`, which is exact where the response has no error and errs
+    towards agreement by little where it has.
+
+    Raises :class:`InputError` for fewer than M + 2 replicas.
+    """
+    run = moments(vectors, degree)
+    count, number = run.shape
+    _enough(count, degree, number)
+    factors = found.weights * np.exp(-(found.corrections - found.corrections.mean()))
+    shape = found.vectors.shape
+    each = _harmonics(found.vectors.reshape(-1, 3), degree).reshape(*shape[:2], number)
+    sums, totals = np.einsum("gk,gkm->gm", factors, each), factors.sum(axis=1)
+    expected = sums.sum(axis=0) / totals.sum()
+    scatter = np.cov((sums - totals[:, None] * expected) / totals.mean(), rowvar=False) / len(totals)
+    difference = run.mean(axis=0) - expected
+    square = difference @ np.linalg.solve(np.cov(run, rowvar=False) / count + scatter, difference)
+    return float(fisher.sf((count - number) * square / (number * (count - 1)), number, count - number))
+
+
 def _density(
     vectors: Float64[np.ndarray, "T R 3"], factors: np.ndarray, kernel: float, grid: tuple[int, int]
 ) -> Float64[np.ndarray, "R C P"]:
@@ -189,15 +303,19 @@ def moments(vectors: Float64[np.ndarray, "T R 3"], degree: int = _DEGREE) -> Flo
 
     Of uniform directions their mean is 0 and the variance of a single direction 1.
     """
+    return _harmonics(vectors, degree).mean(axis=0)
+
+
+def _harmonics(vectors: np.ndarray, degree: int) -> np.ndarray:
+    """√(4π) times the real spherical harmonics 1 ≤ ℓ ≤ degree of directions (..., 3), (..., M)."""
     theta = np.arccos(np.clip(vectors[..., 2], -1.0, 1.0))
     phi = np.arctan2(vectors[..., 1], vectors[..., 0])
     found = []
     for ell in range(1, degree + 1):
         for m in range(-ell, ell + 1):
             harmonic = sph_harm_y(ell, abs(m), theta, phi)
-            real = harmonic.real if m == 0 else np.sqrt(2.0) * (harmonic.real if m > 0 else harmonic.imag)
-            found.append(np.sqrt(4.0 * np.pi) * real.mean(axis=0))
-    return np.stack(found, axis=1)
+            found.append(harmonic.real if m == 0 else np.sqrt(2.0) * (harmonic.real if m > 0 else harmonic.imag))
+    return np.sqrt(4.0 * np.pi) * np.stack(found, axis=-1)
 
 
 def uniformity(vectors: Float64[np.ndarray, "T R 3"], degree: int = _DEGREE) -> float:
@@ -211,8 +329,12 @@ def uniformity(vectors: Float64[np.ndarray, "T R 3"], degree: int = _DEGREE) -> 
     """
     found = moments(vectors, degree)
     count, number = found.shape
-    if count < number + 2:
-        raise InputError(f"uniformity up to ℓ = {degree} takes {number + 2} replicas or more, not {count}")
+    _enough(count, degree, number)
     centre = found.mean(axis=0)
     square = count * centre @ np.linalg.solve(np.cov(found, rowvar=False), centre)
     return float(fisher.sf((count - number) * square / (number * (count - 1)), number, count - number))
+
+
+def _enough(count: int, degree: int, number: int) -> None:
+    if count < number + 2:
+        raise InputError(f"a test up to ℓ = {degree} takes {number + 2} replicas or more, not {count}")

@@ -1,0 +1,115 @@
+"""The lone molecule: figure 1 of arXiv 2406.17747 with any model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from goniometer.data.trajectory import Trajectory, read_trajectory
+from goniometer.dynamics.description import Run, read_runs
+from goniometer.dynamics.run import run
+from goniometer.observables import orientation
+from goniometer.observables.gas import GRIDS, angular_momentum, by_grid, drift, potential_spectrum, power_spectrum
+from goniometer.observables.result import Observable
+from goniometer.potentials import Potential
+from goniometer.potentials.loading import load
+from goniometer.report.gas import GasStudy
+from goniometer.rotations import rule
+from goniometer.symmetrize import Averaged
+
+#: Replicas whose correction V_2i − V_raw is evaluated anew on every frame, for its spectrum.
+_CORRECTED = 2
+# Runs at constant temperature that have a place in the figure.
+_NVT = ("raw", "2i")
+
+Progress = Callable[[int, int, str], None]
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """A run of the experiment was interrupted; the same call goes on."""
+
+
+def gas(
+    folder: Path, *, size: str = "smoke", changes: dict[str, Any] | None = None, progress: Progress | None = None
+) -> GasStudy:
+    """Run what is not finished, and work out what figure 1 shows; each result is saved as netCDF beside the runs.
+
+    Raises :class:`Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what cannot be run.
+    """
+    constant = _trajectories("gas-nve", folder, size, (), changes, progress)
+    heated = _trajectories("gas-nvt", folder, size, _NVT, changes, progress)
+    description, raw = constant["raw"]
+    settings = description.potential
+    model = load(
+        settings.model, device=settings.device, dtype=settings.dtype, forces=settings.forces, options=settings.options
+    )
+    correction = power_spectrum(corrections(raw, model), description.frames_every, name="spectrum_of_2i_minus_raw")
+    study = GasStudy(
+        momenta={name: angular_momentum(each) for name, (_, each) in constant.items()},
+        grids=by_grid(raw, model),
+        spectra={"V": potential_spectrum(raw), "V averaged − V": correction},
+        free_energies={name: orientation(each) for name, (_, each) in heated.items()},
+        model=settings.model,
+    )
+    drifts = {name: drift(each) for name, (_, each) in constant.items()}
+    for kind, found in {"angular-momentum": study.momenta, "orientation": study.free_energies, "drift": drifts}.items():
+        for name, each in found.items():
+            each.save(folder / f"gas-{size}-{kind}-{name}.nc")
+    study.grids.save(folder / f"gas-{size}-grids.nc")
+    for name, each in zip(("potential", "correction"), study.spectra.values(), strict=True):
+        each.save(folder / f"gas-{size}-spectrum-{name}.nc")
+    return study
+
+
+def corrections(trajectory: Trajectory, model: Potential, replicas: int = _CORRECTED) -> np.ndarray:
+    """V_2i − V_raw on every frame of some replicas, (T, R), in eV."""
+    averaged = Averaged(model, rule(*GRIDS["2i"]))
+    found = []
+    for frames in trajectory.chunks():
+        positions = frames.positions[:, :replicas]
+        flat = positions.reshape(-1, *positions.shape[2:])
+        unturned = np.broadcast_to(np.eye(3), (len(flat), 3, 3))
+        (prediction,) = averaged.turned_each(trajectory.replica, flat, unturned)
+        found.append(prediction.energies.reshape(positions.shape[:2]))
+        found[-1] -= frames.observables["potential_energy"][:, :replicas]
+    return np.concatenate(found)
+
+
+def summary(study: GasStudy) -> list[str]:
+    """Figures of the study as lines of text."""
+    lines = [f"{study.model}: one molecule in vacuum"]
+    for name, momentum in study.momenta.items():
+        lines.append(f"  angular momentum, {name}: |ΔL| up to {momentum.about['largest_change']:.3g} eV fs")
+    grids = study.grids
+    for index, grid in enumerate(grids.axes["grid"].values):
+        torque, energy, forces = 1e3 * grids.values[index]
+        lines.append(f"  {grid!s:>4}: torque {torque:.3g} meV, energy {energy:.3g} meV, forces {forces:.3g} meV/Å")
+    for name, found in study.free_energies.items():
+        lines.append(f"  orientations, {name}: {_spread(found)}")
+    return lines
+
+
+def _spread(found: Observable) -> str:
+    p_value = found.about.get("uniform_p_value")
+    said = "" if p_value is None else f", uniform with p = {p_value:.2g}"
+    return f"{found.about['range']:.2f} kT between extremes{said}"
+
+
+def _trajectories(
+    name: str, folder: Path, size: str, only: tuple[str, ...], changes: dict[str, Any] | None, progress: Progress | None
+) -> dict[str, tuple[Run, Trajectory]]:
+    found = {}
+    for label, description in read_runs(name, size=size, only=only, changes=changes).items():
+
+        def told(done: int, whole: int, speed: str, label: str = label) -> None:
+            if progress is not None:
+                progress(done, whole, f"{label}, {speed}")
+
+        result = run(description, folder, name=label, progress=told)
+        if not result.finished:
+            raise Interrupted(f"stopped in {label}; the same command goes on")
+        found[label.removeprefix(f"{name}-{size}-")] = (description, read_trajectory(result.folder))
+    return found

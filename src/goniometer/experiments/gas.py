@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import run
 from goniometer.observables import orientation
 from goniometer.observables.gas import GRIDS, angular_momentum, by_grid, drift, potential_spectrum, power_spectrum
+from goniometer.observables.orientation import Response, agreement, directions, response
 from goniometer.observables.result import Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import load
@@ -22,6 +24,10 @@ from goniometer.symmetrize import Averaged
 
 #: Replicas whose correction V_2i − V_raw is evaluated anew on every frame, for its spectrum.
 _CORRECTED = 2
+# Degree and number of geometries of free energies without dynamics.
+_RULE, _GEOMETRIES = "gauss:7", 200
+# Replicas from which on dynamics are compared with them.
+_COMPARED = 60
 # Runs at constant temperature that have a place in the figure.
 _NVT = ("raw", "2i")
 
@@ -47,21 +53,35 @@ def gas(
         settings.model, device=settings.device, dtype=settings.dtype, forces=settings.forces, options=settings.options
     )
     correction = power_spectrum(corrections(raw, model), description.frames_every, name="spectrum_of_2i_minus_raw")
+    free_energies = {name: orientation(each) for name, (_, each) in heated.items()}
+    description, averaged = heated["2i"]
+    found = response(averaged, model, rule(_RULE), description.temperature, geometries=_GEOMETRIES)
+    free_energies["by the response"] = _with_agreement(found, heated["raw"][1])
     study = GasStudy(
         momenta={name: angular_momentum(each) for name, (_, each) in constant.items()},
         grids=by_grid(raw, model),
         spectra={"V": potential_spectrum(raw), "V averaged − V": correction},
-        free_energies={name: orientation(each) for name, (_, each) in heated.items()},
+        free_energies=free_energies,
         model=settings.model,
     )
     drifts = {name: drift(each) for name, (_, each) in constant.items()}
-    for kind, found in {"angular-momentum": study.momenta, "orientation": study.free_energies, "drift": drifts}.items():
-        for name, each in found.items():
-            each.save(folder / f"gas-{size}-{kind}-{name}.nc")
+    kinds = {"angular-momentum": study.momenta, "orientation": study.free_energies, "drift": drifts}
+    for kind, results in kinds.items():
+        for name, each in results.items():
+            each.save(folder / f"gas-{size}-{kind}-{name.replace(' ', '-')}.nc")
     study.grids.save(folder / f"gas-{size}-grids.nc")
     for name, each in zip(("potential", "correction"), study.spectra.values(), strict=True):
         each.save(folder / f"gas-{size}-spectrum-{name}.nc")
     return study
+
+
+def _with_agreement(found: Response, raw: Trajectory) -> Observable:
+    about: dict[str, Any] = {"evaluations": found.evaluations}
+    if raw.replicas >= _COMPARED:
+        vectors = directions(raw)
+        about["agrees_with_dynamics_p_value"] = agreement(vectors[len(vectors) // 10 :], found)
+    free_energy = found.free_energy()
+    return replace(free_energy, about={**free_energy.about, **about})
 
 
 def corrections(trajectory: Trajectory, model: Potential, replicas: int = _CORRECTED) -> np.ndarray:
@@ -93,8 +113,10 @@ def summary(study: GasStudy) -> list[str]:
 
 
 def _spread(found: Observable) -> str:
-    p_value = found.about.get("uniform_p_value")
-    said = "" if p_value is None else f", uniform with p = {p_value:.2g}"
+    said = ""
+    for key, what in (("uniform_p_value", "uniform"), ("agrees_with_dynamics_p_value", "as the raw dynamics")):
+        if key in found.about:
+            said += f", {what} with p = {found.about[key]:.2g}"
     return f"{found.about['range']:.2f} kT between extremes{said}"
 
 

@@ -120,8 +120,11 @@ def _map(axes: Axes, found: Observable, name: str, limit: float) -> None:
     cosines, angles = found.axes["cos_theta"].values, found.axes["phi"].values
     norm = TwoSlopeNorm(0.0, -limit, limit)
     axes.pcolormesh(angles / np.pi, cosines, found.values, cmap=_diverging(), norm=norm, rasterized=True)
-    p_value = found.about.get("uniform_p_value")
-    axes.set_title(name if p_value is None else f"{name}, uniform: p = {float(p_value):.2g}", fontsize=9.0, loc="left")
+    title = name
+    for key, what in (("uniform_p_value", "uniform"), ("agrees_with_dynamics_p_value", "as raw")):
+        if key in found.about:
+            title += f", {what}: p = {float(found.about[key]):.2g}"
+    axes.set_title(title, fontsize=9.0, loc="left")
     axes.set(xlabel="φ [π]", ylabel="cos θ")
     axes.label_outer()
     axes.xaxis.set_major_locator(ticker.MultipleLocator(0.5))

@@ -28,7 +28,7 @@ def test_the_lone_molecule_goes_on_after_an_interruption_and_is_drawn(tmp_path: 
     with pytest.raises(Interrupted, match="stopped in gas-nve-smoke-2i; the same command goes on"):
         gas(tmp_path, changes=SHORT, progress=interrupt)
     study = gas(tmp_path, changes=SHORT)
-    assert len([each for each in tmp_path.iterdir() if each.is_dir()]) == 4
+    assert len([each for each in tmp_path.iterdir() if each.is_dir()]) == 7
     assert set(study.free_energies) == {"raw", "2i", "by the response"}
     # What averaging is for, and the control.
     momentum = {name: found.about["largest_change"] for name, found in study.momenta.items()}
@@ -38,7 +38,7 @@ def test_the_lone_molecule_goes_on_after_an_interruption_and_is_drawn(tmp_path: 
     assert study.free_energies["by the response"].about["evaluations"] == 160 * 128
     lines = summary(study)
     assert lines[0] == "pet-water: one molecule in vacuum"
-    assert len(lines) == 1 + 2 + 9 + 3
+    assert len(lines) == 1 + 2 + 5 + 9 + 3
 
     saved = xarray.load_dataset(tmp_path / "gas-smoke-orientation-by-the-response.nc")
     assert "agrees_with_dynamics_p_value" not in saved.attrs

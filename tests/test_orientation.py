@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def rotor(field: float, tmp_path: Path, thermostat: dict | None = None) -> np.nd
     return directions(rotors(field, tmp_path, thermostat), [-1.0, 1.0])[25:]
 
 
-def rotors(field: float, tmp_path: Path, thermostat: dict | None = None) -> Trajectory:
+def rotors(field: float, tmp_path: Path, thermostat: dict | None = None, **more: Any) -> Trajectory:
     tmp_path.mkdir(exist_ok=True)
     DIATOMIC.write(tmp_path / "diatomic.xyz")
     settings = {
@@ -139,6 +140,7 @@ def rotors(field: float, tmp_path: Path, thermostat: dict | None = None) -> Traj
         "timestep": 1.0,
         "frames_every": 20.0,
         "checks": {"temperature": None, "energy": None, "molecules": None},
+        **more,
     }
     folder = run(Run.model_validate(settings), tmp_path, potential=Springs(DIATOMIC, 5.0, field)).folder
     return read_trajectory(folder)
@@ -181,6 +183,17 @@ def test_agreement_is_refused_as_often_as_it_says() -> None:
 
 def test_without_a_field_the_directions_are_uniform(tmp_path: Path) -> None:
     assert uniformity(rotor(0.0, tmp_path)) > 1e-3
+
+
+@pytest.mark.parametrize("outer", ["average", pytest.param("random", marks=pytest.mark.nightly)])
+def test_multiple_time_steps_of_ratio_ten_have_the_distribution_of_the_average(outer: str, tmp_path: Path) -> None:
+    """The raw rotor in this field, two tests above, is the control."""
+    strategy = {"kind": "mts", "rule": "octahedral", "ratio": 10, "outer": outer}
+    found = rotors(2.0 * KT, tmp_path, strategy=strategy)
+    assert uniformity(directions(found, [-1.0, 1.0])[25:]) > 1e-3
+    # ½ kT of the stretch, and the mean ε/6 of the field over all directions.
+    stretch = found.frames().observables["potential_energy"][25:].mean(axis=0)
+    assert abs(stretch.mean() - 0.5 * KT - 2.0 * KT / 6.0) < 4.0 * stretch.std() / np.sqrt(len(stretch))
 
 
 def test_velocity_rescaling_of_the_rotor_does_not_sample_the_field(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def main() -> None:
     from goniometer.errors import GoniometerError
 
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name="goniometer", standalone_mode=False) or 0
     except GoniometerError as error:
         _leave(2, str(error))
     except Stopped as stopped:

@@ -28,8 +28,8 @@ _CORRECTED = 2
 _RULE, _GEOMETRIES = "gauss:7", 200
 # Replicas from which on dynamics are compared with them.
 _COMPARED = 60
-# Runs at constant temperature that have a place in the figure.
-_NVT = ("raw", "2i")
+# Runs that have a place in the figure; of those at constant energy there are others, for their drift.
+_SHOWN = ("raw", "2i")
 
 Progress = Callable[[int, int, str], None]
 
@@ -46,7 +46,7 @@ def gas(
     Raises :class:`Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what cannot be run.
     """
     constant = _trajectories("gas-nve", folder, size, (), changes, progress)
-    heated = _trajectories("gas-nvt", folder, size, _NVT, changes, progress)
+    heated = _trajectories("gas-nvt", folder, size, _SHOWN, changes, progress)
     description, raw = constant["raw"]
     settings = description.potential
     model = load(
@@ -58,14 +58,14 @@ def gas(
     found = response(averaged, model, rule(_RULE), description.temperature, geometries=_GEOMETRIES)
     free_energies["by the response"] = _with_agreement(found, heated["raw"][1])
     study = GasStudy(
-        momenta={name: angular_momentum(each) for name, (_, each) in constant.items()},
+        momenta={name: angular_momentum(constant[name][1]) for name in _SHOWN},
         grids=by_grid(raw, model),
         spectra={"V": potential_spectrum(raw), "V averaged − V": correction},
         free_energies=free_energies,
+        drifts={name: drift(each) for name, (_, each) in constant.items()},
         model=settings.model,
     )
-    drifts = {name: drift(each) for name, (_, each) in constant.items()}
-    kinds = {"angular-momentum": study.momenta, "orientation": study.free_energies, "drift": drifts}
+    kinds = {"angular-momentum": study.momenta, "orientation": study.free_energies, "drift": study.drifts}
     for kind, results in kinds.items():
         for name, each in results.items():
             each.save(folder / f"gas-{size}-{kind}-{name.replace(' ', '-')}.nc")
@@ -103,6 +103,9 @@ def summary(study: GasStudy) -> list[str]:
     lines = [f"{study.model}: one molecule in vacuum"]
     for name, momentum in study.momenta.items():
         lines.append(f"  angular momentum, {name}: |ΔL| up to {momentum.about['largest_change']:.3g} eV fs")
+    for name, found in study.drifts.items():
+        value, error = 1e3 * float(found.values), 1e3 * float(found.errors)
+        lines.append(f"  drift at constant energy, {name}: {value:.3g} ± {error:.1g} meV/ps")
     grids = study.grids
     for index, grid in enumerate(grids.axes["grid"].values):
         torque, energy, forces = 1e3 * grids.values[index]

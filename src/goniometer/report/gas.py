@@ -51,6 +51,8 @@ class GasStudy:
         Power spectra of the potential and of what averaging adds to it.
     free_energies
         Orientational free energies by run.
+    drifts
+        Slopes of the conserved quantity at constant energy, per molecule, by run.
     model
         What the runs are of.
     """
@@ -59,6 +61,7 @@ class GasStudy:
     grids: Observable
     spectra: Mapping[str, Observable]
     free_energies: Mapping[str, Observable]
+    drifts: Mapping[str, Observable]
     model: str
 
 

@@ -1,5 +1,7 @@
 """From what a user writes to a potential, and what is said if that does not work."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
+from goniometer import symmetrize
 from goniometer.data import packaged_files
 from goniometer.errors import InputError
 from goniometer.potentials import AsePotential, load, packaged_models, parse_options
@@ -82,9 +85,43 @@ def test_the_packaged_model_by_name_and_by_path(tmp_path):
     assert by_name.predict(water).energies[0] == pytest.approx(by_path.predict(water).energies[0], rel=1e-5)
 
 
-def test_the_packaged_model_tells_nothing_of_where_it_was_made():
-    with zipfile.ZipFile(MODEL) as archive:
+@pytest.mark.parametrize("name", sorted(packaged_files("models", ".pt")))
+def test_packaged_models_tell_nothing_of_where_they_were_made(name):
+    with zipfile.ZipFile(packaged_files("models", ".pt")[name]) as archive:
         assert not [member for member in archive.namelist() if member.endswith("debug_pkl")]
+
+
+@pytest.mark.parametrize("name", ["pet-water-fine-tuned", "pet-water-unaugmented", "soap-bpnn-water"])
+def test_packaged_models_have_cards_of_what_was_measured_of_them(name):
+    path = packaged_files("models", ".pt")[name]
+    card = path.with_suffix(".md").read_text("utf-8")
+    assert card.startswith(f"# {name}\n")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+    assert all(said in card for said in ("please cite", "licence", "text evaluated structures", "√P_ℓ"))
+
+
+def test_the_models_of_the_study_differ_in_their_symmetry_as_they_should():
+    """Never shown a turned structure, shown them, and symmetric by construction: rms over the octahedral group."""
+    water, errors = molecule("H2O"), {}
+    for name in ("pet-water-unaugmented", "pet-water-fine-tuned", "soap-bpnn-water"):
+        forces = symmetrize(load(name, dtype="float64"), "octahedral").predict(water).spread.forces
+        errors[name] = float(np.sqrt(np.mean(forces**2)))
+    assert errors["pet-water-unaugmented"] > 3.0 * errors["pet-water-fine-tuned"] > 1e-4
+    assert errors["soap-bpnn-water"] < 1e-9
+
+
+def test_a_model_that_needs_an_extension_which_is_not_installed_says_what_to_install(tmp_path):
+    source, target = packaged_files("models", ".pt")["soap-bpnn-water"], tmp_path / "model.pt"
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as changed:
+        for member in archive.namelist():
+            content = archive.read(member)
+            if member.endswith("/extra/extensions"):
+                content = json.dumps([{"name": "no_such", "path": "no_such/torch/torch-2.13/lib/x.so"}]).encode()
+            changed.writestr(member, content)
+    with pytest.raises(
+        InputError, match=r"extension 'no_such' of the Python package no_such.torch, .*pip install no-such$"
+    ):
+        load(target)
 
 
 def test_calculators_potentials_and_functions_themselves():

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import itertools
+import json
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -77,7 +81,11 @@ class _Pairs:
 
 
 def read_model(path: str | Path) -> AtomisticModel:
-    """Load an exported model (``.pt``). Raises :class:`InputError` if the file is not one."""
+    """Load an exported model (``.pt``), and the installed packages whose TorchScript extensions it needs.
+
+    Raises :class:`InputError` if the file is none, or such a package is missing.
+    """
+    _import_extensions(path)
     try:
         with hushed():
             return load_atomistic_model(str(path))
@@ -86,6 +94,29 @@ def read_model(path: str | Path) -> AtomisticModel:
             f"{path} is not an exported metatomic model ({_first_line(error)}); "
             "a checkpoint must be exported first, with `mtt export`"
         ) from error
+
+
+def _import_extensions(path: str | Path) -> None:
+    """Import what registers the operators of a model; metatomic by itself looks into one folder of libraries only.
+
+    Of an extension a model tells the path below site-packages: ``sphericart/torch/torch-2.13/lib/…so`` is of the module
+    ``sphericart.torch``.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (member,) = (name for name in archive.namelist() if name.endswith("/extra/extensions"))
+            extensions = json.loads(archive.read(member))
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return  # no exported model, or none that metatomic would find extensions of either
+    for extension in extensions:
+        module = ".".join(itertools.takewhile(str.isidentifier, Path(extension["path"]).parts))
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(
+                f"{path} needs the TorchScript extension '{extension['name']}' of the Python package {module}, which "
+                f"cannot be imported ({_first_line(error)}): pip install {extension['name'].replace('_', '-')}"
+            ) from error
 
 
 class MetatomicPotential(Potential):

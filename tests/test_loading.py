@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from goniometer import symmetrize
 from goniometer.data import packaged_files
 from goniometer.errors import InputError
 from goniometer.potentials import AsePotential, load, packaged_models, parse_options
+from goniometer.potentials.hushed import hushed
 
 MODEL = packaged_files("models", ".pt")["pet-water"]
 FACTORY = """
@@ -336,3 +338,14 @@ def test_options_are_numbers_booleans_nothing_or_text():
 def test_malformed_options_are_refused(pairs, message):
     with pytest.raises(InputError, match=message):
         parse_options(pairs)
+
+
+def test_what_metatomic_says_of_extensions_that_are_there_is_not_passed_on(capfd):
+    dependency = (
+        "[W1125 22:14:02.1 model.cpp:1039] Warning: failed to load extension dependency gomp. We tried the following:\n"
+        " - loading gomp directly by name\n (function load_library)\n"
+    )
+    other = "[W1125 22:14:02.1 model.cpp:1039] Warning: something else\n of two lines (function load_library)\n"
+    with hushed():
+        os.write(2, (dependency + other + dependency).encode())
+    assert capfd.readouterr().err == other

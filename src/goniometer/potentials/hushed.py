@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Of C++, which writes to the error stream past Python: ``[W1125 … model.cpp:345] Warning: …``.
+# The packages of extensions are imported before, so that what metatomic could not find of them is there.
 _FROM_METATOMIC = re.compile(
-    rb"^\[W\S* .*\] Warning: .*(has an empty description|is deprecated|Consider adding a unit to ensure)"
+    rb"^\[W\S* .*\] Warning: .*(?:has an empty description|is deprecated|Consider adding a unit to ensure).*\n?"
+    rb"|^\[W\S* .*\] Warning: failed to load extension dependency(?:(?!^\[W)[\s\S])*?\(function load_library\)\n?",
+    re.MULTILINE,
 )
 _FROM_TORCH = r"`torch\.jit\.\w+` is deprecated"
 
@@ -37,6 +40,5 @@ def hushed() -> Iterator[None]:
                 os.dup2(stream, 2)
                 os.close(stream)
                 held.seek(0)
-                for line in held:
-                    if not _FROM_METATOMIC.search(line):
-                        os.write(2, line)
+                if told := _FROM_METATOMIC.sub(b"", held.read()):
+                    os.write(2, told)

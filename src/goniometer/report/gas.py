@@ -72,7 +72,7 @@ def gas_figure(study: GasStudy) -> matplotlib.figure.Figure:
     figure = matplotlib.figure.Figure(figsize=(9.6, 5.6))
     grid = figure.add_gridspec(2, 1)
     top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
-    _momenta(top.subplots(1, 3, width_ratios=(1.1, 1.0, 1.0)), study)
+    _momenta(list(top.subplots(1, 3, width_ratios=(1.1, 1.0, 1.0))), study)
     limit = min(_LARGEST, max(float(np.abs(each.values).max()) for _, each in maps))
     panels = list(np.atleast_1d(bottom.subplots(1, len(maps), sharey=True)))
     for axes, (name, found) in zip(panels, maps, strict=True):

@@ -11,6 +11,7 @@ import xarray
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
+from goniometer.errors import InputError
 from goniometer.experiments.gas import Interrupted, gas, summary
 
 # Sixteen frames.
@@ -18,10 +19,7 @@ SHORT = {"length": 0.08, "frames_every": 5.0}
 
 
 def test_the_lone_molecule_goes_on_after_an_interruption_and_is_drawn(tmp_path: Path) -> None:
-    told = []
-
     def interrupt(done: int, whole: int, label: str) -> None:
-        told.append((done, whole, label))
         if "2i" in label and done == 80:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -52,4 +50,5 @@ def test_the_lone_molecule_goes_on_after_an_interruption_and_is_drawn(tmp_path: 
 
 def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["experiment", "stream", "-o", str(tmp_path)])
-    assert shown.exit_code == 2 or "there is no experiment 'stream'" in str(shown.exception)
+    assert isinstance(shown.exception, InputError)
+    assert str(shown.exception) == "there is no experiment 'stream'; there is gas"

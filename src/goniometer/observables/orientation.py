@@ -141,17 +141,7 @@ def reweighted_free_energy(
 
 @dataclass(frozen=True)
 class Response:
-    """The directions and energies of geometries turned by a rule: what :func:`reweighted_free_energy` takes.
-
-    Attributes
-    ----------
-    vectors : (G, K, 3)
-        Directions of the turned geometries.
-    corrections : (G, K)
-        (V(R_k x_g) − V_avg(x_g)) / kT.
-    weights : (K,)
-        Of the rule.
-    """
+    """Geometries turned by a rule, in the three arrays that :func:`reweighted_free_energy` takes."""
 
     vectors: Float64[np.ndarray, "G K 3"]
     corrections: Float64[np.ndarray, "G K"]

@@ -8,7 +8,7 @@ times plain evaluations of the model; the shortest of all of them is the unit.
     single       the model through metatomic-ase's MetatomicCalculator, neighbor list included: what a user has now
     limit        the model's own forward and backward pass on turned copies that were prepared before, per rotation, at
                  the best of several batch sizes (for the molecule: all copies packed into one system)
-    memory       the growth of the peak of resident memory, above that of a process that has evaluated the model once
+    memory       the growth of the peak of resident memory since the model was loaded, plain evaluations included
     residual     rms difference of the force components from the average over an independently turned rule of degree + 3
                  with inversion
 """
@@ -46,6 +46,8 @@ STRUCTURES = {
 RULES = {3: "octahedral", 5: "icosahedral", 9: "gauss:9"}
 DEGREES = {"molecule": (3, 5, 9), "box": (3, 5, 9), "box-512": (3,), "ice": (3,)}
 BATCHES = (1, 2, 4, 8)
+#: Of the peers that take a batch size, each is tried in a process of its own, and the quickest is shown.
+PEER_BATCHES = (4, 32)
 _ENOUGH_SECONDS = 30.0
 
 Evaluation = Callable[[], tuple[float, np.ndarray]]
@@ -65,13 +67,13 @@ def structure_of(name: str) -> Atoms:
     return read_structures(source)[0].atoms * repeat
 
 
-def goniometer_here(atoms: Atoms, degree: int, repeat: int) -> Contender:
+def goniometer_here(atoms: Atoms, degree: int, repeat: int, batch: int) -> Contender:
     """The averaged potential on its defaults."""
     potential = goniometer.symmetrize(str(MODEL), RULES[degree])
     return Contender(_predict(potential, atoms), len(potential.rule), potential.rule.name)
 
 
-def goniometer_general(atoms: Atoms, degree: int, repeat: int) -> Contender:
+def goniometer_general(atoms: Atoms, degree: int, repeat: int, batch: int) -> Contender:
     """The same without the code that is made for PET, as any other metatomic model is evaluated."""
     from goniometer.potentials.metatomic import MetatomicPotential
 
@@ -80,7 +82,7 @@ def goniometer_general(atoms: Atoms, degree: int, repeat: int) -> Contender:
     return Contender(_predict(potential, atoms), len(potential.rule), potential.rule.name)
 
 
-def exported(atoms: Atoms, degree: int, repeat: int) -> Contender:
+def exported(atoms: Atoms, degree: int, repeat: int, batch: int) -> Contender:
     """The exported model through metatomic-ase."""
     from metatomic_ase import MetatomicCalculator
 
@@ -92,21 +94,21 @@ def exported(atoms: Atoms, degree: int, repeat: int) -> Contender:
     return Contender(_calculate(MetatomicCalculator(str(path), device="cpu"), atoms), len(over), over.name)
 
 
-def symmetrized_calculator(atoms: Atoms, degree: int, repeat: int) -> Contender:
-    """metatomic-ase's SymmetrizedCalculator, at the best of its batch sizes."""
+def symmetrized_calculator(atoms: Atoms, degree: int, repeat: int, batch: int) -> Contender:
+    """metatomic-ase's SymmetrizedCalculator."""
     from peers.symmetrized import symmetrized_calculator as make
 
-    return _best(lambda batch: make(atoms, MODEL, degree, True, batch), (4, 32))
+    return Contender(*make(atoms, MODEL, degree, True, batch), f"batch {batch}")
 
 
-def symmetrized_model(atoms: Atoms, degree: int, repeat: int) -> Contender:
-    """metatomic's SymmetrizedModel, energy and its gradient, at the best of its batch sizes."""
+def symmetrized_model(atoms: Atoms, degree: int, repeat: int, batch: int) -> Contender:
+    """metatomic's SymmetrizedModel, energy and its gradient."""
     from peers.symmetrized import symmetrized_model as make
 
-    return _best(lambda batch: make(atoms, MODEL, degree, True, batch), (4, 32) if len(atoms) < 500 else (1, 4))
+    return Contender(*make(atoms, MODEL, degree, True, batch), f"batch {batch}")
 
 
-def ffrotations(atoms: Atoms, degree: int, repeat: int) -> Contender:
+def ffrotations(atoms: Atoms, degree: int, repeat: int, batch: int) -> Contender:
     """i-PI's ffrotations over batched ffdirect, with the smallest of its grids that reaches the degree."""
     from peers.ffrotations import ffrotations as time_of
 
@@ -115,7 +117,7 @@ def ffrotations(atoms: Atoms, degree: int, repeat: int) -> Contender:
     return Contender(lambda: (float("nan"), peer.forces), peer.copies, "Lebedev", peer.seconds)
 
 
-CONTENDERS: dict[str, Callable[[Atoms, int, int], Contender]] = {
+CONTENDERS: dict[str, Callable[[Atoms, int, int, int], Contender]] = {
     "goniometer": goniometer_here,
     "goniometer, any model": goniometer_general,
     "goniometer, exported": exported,
@@ -139,15 +141,6 @@ def _calculate(calculator: Any, atoms: Atoms) -> Evaluation:
         return float(calculator.results["energy"]), np.array(calculator.results["forces"])
 
     return evaluate
-
-
-def _best(make: Callable[[int], tuple[Evaluation, int]], batches: tuple[int, ...]) -> Contender:
-    timed = []
-    for batch in batches:
-        evaluate, rotations = make(batch)
-        timed.append((seconds(evaluate, 1, warm=1), batch, evaluate, rotations))
-    _, batch, evaluate, rotations = min(timed, key=lambda each: each[0])
-    return Contender(evaluate, rotations, f"batch {batch}")
 
 
 def seconds(run: Callable[[], Any], repeat: int, warm: int = 3) -> float:
@@ -192,17 +185,27 @@ def limit_per_rotation(atoms: Atoms, degree: int, repeat: int) -> float:
     return min(found)
 
 
-def worker(name: str, contender: str, degree: int, repeat: int, forces: Path) -> dict[str, Any]:
+def batches(contender: str, atoms: Atoms) -> tuple[int, ...]:
+    """The batch sizes to try; (0,) for those that choose their own."""
+    if contender not in ("SymmetrizedModel", "SymmetrizedCalculator"):
+        return (0,)
+    return PEER_BATCHES if len(atoms) < 500 else (1, 4)
+
+
+def worker(name: str, contender: str, degree: int, batch: int, repeat: int, forces: Path) -> dict[str, Any]:
     """One process: plain evaluations, then the symmetrized one."""
     from metatomic_ase import MetatomicCalculator
 
     atoms = structure_of(name)
     warm = 3 if len(atoms) < 500 else 1
-    single = seconds(_calculate(MetatomicCalculator(str(MODEL), device="cpu"), atoms), max(5, repeat), warm=5)
-    if contender == "limit":
-        return {"single": single, "per_rotation": limit_per_rotation(atoms, degree, repeat)}
+    calculator = MetatomicCalculator(str(MODEL), device="cpu")
     before = peak_memory_bytes()
-    made = CONTENDERS[contender](atoms, degree, repeat)
+    single = seconds(_calculate(calculator, atoms), max(5, repeat), warm=5)
+    if contender == "limit":
+        memory = (peak_memory_bytes() - before) / 2**20
+        per_rotation = limit_per_rotation(atoms, degree, repeat)
+        return {"single": single, "memory_mib": memory, "per_rotation": per_rotation}
+    made = CONTENDERS[contender](atoms, degree, repeat, batch)
     whole = seconds(made.evaluate, repeat, warm) if made.seconds is None else made.seconds
     energy, found = made.evaluate()
     np.save(forces, found)
@@ -250,8 +253,8 @@ def table(rows: list[dict[str, Any]], limit: dict[str, Any], title: str) -> None
     console = Console(width=130)
     console.print(printed)
     own = next((row for row in rows if row["contender"] == "goniometer"), None)
-    said = f"single evaluation {1e3 * single:.1f} ms; limit {limit['per_rotation'] / single:.3f} "
-    said += "single evaluations a rotation"
+    said = f"single evaluation {1e3 * single:.1f} ms and {limit['memory_mib']:.0f} MiB; "
+    said += f"limit {limit['per_rotation'] / single:.3f} single evaluations a rotation"
     if own is not None:
         said += f"; goniometer takes {own['seconds'] / own['rotations'] / limit['per_rotation']:.2f} of the limit"
     console.print(said)
@@ -265,20 +268,24 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/symmetrized.json"))
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        name, contender, degree, forces = given.worker
-        print(json.dumps(worker(name, contender, int(degree), given.repeat, Path(forces))))
+        name, contender, degree, batch, forces = given.worker
+        print(json.dumps(worker(name, contender, int(degree), int(batch), given.repeat, Path(forces))))
         return
     found = []
     for name in given.structures:
         for degree in given.degrees or DEGREES[name]:
             repeat = given.repeat if name in ("molecule", "box") else 1
             rows, known = [], None
-            limit = in_a_process(name, "limit", degree, repeat)[0]
+            limit = in_a_process(name, "limit", degree, 0, repeat)[0]
             for contender in given.contenders:
-                row, forces = in_a_process(name, contender, degree, repeat)
+                tried = [
+                    in_a_process(name, contender, degree, batch, repeat)
+                    for batch in batches(contender, structure_of(name))
+                ]
+                row, forces = min(tried, key=lambda each: each[0].get("seconds", np.inf))
                 if "error" in row:
                     print(f"{contender} on {name}, degree {degree}: {row['error']}", file=sys.stderr)
                     continue
@@ -289,11 +296,13 @@ def main() -> None:
             given.json.write_text(json.dumps(found, indent=1))
 
 
-def in_a_process(name: str, contender: str, degree: int, repeat: int) -> tuple[dict[str, Any], np.ndarray | None]:
+def in_a_process(
+    name: str, contender: str, degree: int, batch: int, repeat: int
+) -> tuple[dict[str, Any], np.ndarray | None]:
     with tempfile.TemporaryDirectory() as folder:
         forces = Path(folder) / "forces.npy"
         command = [sys.executable, "-W", "ignore", __file__, "--repeat", str(repeat)]
-        command += ["--worker", name, contender, str(degree), str(forces)]
+        command += ["--worker", name, contender, str(degree), str(batch), str(forces)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return {"error": (done.stderr.strip().splitlines() or ["failed"])[-1]}, None

@@ -6,13 +6,21 @@ import os
 import signal
 from pathlib import Path
 
+import ase.io
+import numpy as np
 import pytest
 import xarray
+from ase import Atoms
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
+from goniometer.data import read_structures
 from goniometer.errors import InputError
 from goniometer.experiments.gas import Interrupted, gas, summary
+from goniometer.experiments.liquid import liquid
+from goniometer.experiments.liquid import summary as liquid_summary
+from goniometer.report.liquid import convergence_figure, liquid_figure
 
 # Sixteen frames.
 SHORT = {"length": 0.08, "frames_every": 5.0}
@@ -51,4 +59,38 @@ def test_the_lone_molecule_goes_on_after_an_interruption_and_is_drawn(tmp_path: 
 def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["experiment", "stream", "-o", str(tmp_path)])
     assert isinstance(shown.exception, InputError)
-    assert str(shown.exception) == "there is no experiment 'stream'; there is gas"
+    assert str(shown.exception) == "there is no experiment 'stream'; there are gas and liquid"
+
+
+def small_box(path: Path) -> Path:
+    """Eight molecules of water on a lattice."""
+    water = read_structures("molecule")[0].atoms
+    grid = np.stack(np.meshgrid(*[np.arange(2)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) * 3.3
+    turns = Rotation.random(8, rng=np.random.default_rng(0))
+    body = water.positions - water.positions[0]
+    positions = np.concatenate([place + turn.apply(body) for place, turn in zip(grid, turns, strict=True)])
+    ase.io.write(path, Atoms("OHH" * 8, positions, cell=6.6 * np.eye(3), pbc=True))
+    return path
+
+
+def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
+    changes = {"structure": str(small_box(tmp_path / "small.xyz")), "frames_every": 5.0, "length": 0.2}
+    changes |= {"potential.model": "pet-water-unaugmented", "checks.energy": None, "checks.temperature": None}
+    told: list[str] = []
+    arguments = {"only": ("tumble", "i"), "walkers": 2, "frames": 4, "grids": ("none", "i", "2i"), "changes": changes}
+    study = liquid(tmp_path, progress=lambda done, whole, label: told.append(label), **arguments)
+    assert study.lengths == {"raw": 0.4, "i": 0.4, "tumble": 0.4}
+    assert told[-1] == "frames over all grids"
+    assert study.drawn["g_OO"]["raw"].about["runs"] == 2
+    assert study.grids is not None
+    by_grid = dict(zip(study.grids.axes["grid"].values.tolist(), study.grids.values[:, 1].tolist(), strict=True))
+    assert by_grid["none"] > by_grid["i"] > by_grid["2i"] == 0.0
+    assert set(study.differences["g_OO"]) == {"i", "2i"}
+    told.clear()
+    again = liquid(tmp_path, progress=lambda done, whole, label: told.append(label), **arguments)
+    assert told == []
+    assert liquid_summary(again) == liquid_summary(study)
+    saved = xarray.load_dataset(tmp_path / "liquid-smoke-g_OO-raw.nc")
+    assert saved.sizes == {"r": len(study.drawn["g_OO"]["raw"].values)}
+    assert len(liquid_figure(study).axes) == 0
+    assert len(convergence_figure(study).axes) == 4

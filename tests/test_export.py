@@ -46,7 +46,9 @@ from goniometer.symmetrize import response
 from goniometer.symmetrize.export import Exported, _ship, export
 
 ROOT = Path(__file__).resolve().parent.parent
-PET_WATER = packaged_files("models", ".pt")["pet-water"]
+#: Of the packaged models the one that prefers directions the most: there is something to see.
+NAME = "pet-water-unaugmented"
+PET_WATER = packaged_files("models", ".pt")[NAME]
 EPS = {name: float(np.finfo(name).eps) for name in ("float32", "float64")}
 
 
@@ -89,7 +91,7 @@ def exported(folder: Path) -> Callable[..., Path]:
     @cache
     def write(name: str, inversion: bool = False, dtype: str | None = None, batch: int | None = None) -> Path:
         path = folder / f"{name}-{inversion}-{dtype}-{batch}.pt"
-        assert export("pet-water", name, path, inversion=inversion, dtype=dtype, batch=batch).path == path
+        assert export(NAME, name, path, inversion=inversion, dtype=dtype, batch=batch).path == path
         return path
 
     return write
@@ -106,7 +108,7 @@ def calculated(path: Path | AtomisticModel, structure: Atoms, **options: Any) ->
 
 def average(structure: Atoms, which: Rule, dtype: str) -> tuple[float, np.ndarray, np.ndarray]:
     """Our own: energy, forces and symmetric virial."""
-    found = response(goniometer.load("pet-water", dtype=dtype, batch=4), structure, which.matrices)
+    found = response(goniometer.load(NAME, dtype=dtype, batch=4), structure, which.matrices)
     virial = np.einsum("k,kij->ij", which.weights, found.virials)
     return (
         which.weights @ found.energies,
@@ -633,14 +635,14 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(tmp_path: Path) -> None
         (lambda: export(text, "klein", out), "not a metatomic model"),
         (lambda: export("nothing.pt", "klein", out), "there is no model file"),
         (lambda: export("package.module:factory", "klein", out), "is a function"),
-        (lambda: export(goniometer.load("pet-water"), "klein", out), "MetatomicPotential"),
-        (lambda: export("pet-water", "kline", out), "unknown rule"),
-        (lambda: export("pet-water", "klein", tmp_path / "no" / "out.pt"), "cannot be written"),
-        (lambda: export("pet-water", "klein", blocked / "out.pt"), "cannot be written"),
-        (lambda: export("pet-water", "klein", tmp_path), "it is a folder"),
+        (lambda: export(goniometer.load(NAME), "klein", out), "MetatomicPotential"),
+        (lambda: export(NAME, "kline", out), "unknown rule"),
+        (lambda: export(NAME, "klein", tmp_path / "no" / "out.pt"), "cannot be written"),
+        (lambda: export(NAME, "klein", blocked / "out.pt"), "cannot be written"),
+        (lambda: export(NAME, "klein", tmp_path), "it is a folder"),
         (lambda: export(own, "klein", own), "overwritten"),
-        (lambda: export("pet-water", "klein", out, dtype="float16"), "float16"),
-        (lambda: export("pet-water", "klein", out, batch=0), "at least one"),
+        (lambda: export(NAME, "klein", out, dtype="float16"), "float16"),
+        (lambda: export(NAME, "klein", out, batch=0), "at least one"),
         (lambda: export(springs(tmp_path / "n.pt", without="energy"), "klein", out), "no energy"),
         (lambda: export(springs(tmp_path / "q.pt", needs="charge"), "klein", out), r"inputs beyond positions \(charge"),
     ]
@@ -694,14 +696,14 @@ def test_the_command_writes_what_the_function_writes(
         return int(ended.value.code or 0)
 
     out = tmp_path / "out.pt"
-    assert run("pet-water", "--rule", "klein", "--inversion", "-o", str(out)) == 0
+    assert run(NAME, "--rule", "klein", "--inversion", "-o", str(out)) == 0
     said = capsys.readouterr()
     assert "averaged over klein (8 elements, inversion included)" in said.out
     assert "features" not in said.out
     assert "feature" in said.err
     atoms = calculated(out, molecule())
     assert atoms.get_potential_energy() == pytest.approx(average(molecule(), rule("klein", True), "float32")[0])
-    assert run("pet-water", "--rule", "kline", "-o", str(out)) == 2
+    assert run(NAME, "--rule", "kline", "-o", str(out)) == 2
     assert "unknown rule" in capsys.readouterr().err
     assert run("calculator.py:factory", "--rule", "klein", "-o", str(out)) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -711,16 +713,14 @@ def test_a_planned_rule_is_found_on_the_structures_and_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(
-            sys, "argv", ["goniometer", "export", "pet-water", "-o", str(tmp_path / "o.pt"), *arguments]
-        )
+        monkeypatch.setattr(sys, "argv", ["goniometer", "export", NAME, "-o", str(tmp_path / "o.pt"), *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
         return int(ended.value.code or 0), *capsys.readouterr()
 
     wanted = ("--rule", "plan", "--force-tolerance", "5meV/Å")
     code, out, _ = run(*wanted, "--structure", "molecule")
-    plan = goniometer.plan("pet-water", "molecule", force="5meV/Å")
+    plan = goniometer.plan(NAME, "molecule", force="5meV/Å")
     assert code == 0
     assert plan.certified
     assert f"averaged over {plan.rule} ({plan.n} elements" in out
@@ -772,7 +772,7 @@ def test_what_metatomic_says_of_a_file_is_held_back_and_nothing_else(
 
 
 def test_what_is_returned_says_what_was_done(tmp_path: Path) -> None:
-    done = export("pet-water", rule("klein"), str(tmp_path / "out.pt"))
+    done = export(NAME, rule("klein"), str(tmp_path / "out.pt"))
     assert isinstance(done, Exported)
     assert (done.path, done.rule.name, done.kept) == (tmp_path / "out.pt", "klein", ("energy",))
     assert "feature" in done.dropped

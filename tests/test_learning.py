@@ -67,7 +67,7 @@ def test_what_is_no_curve_is_refused(tmp_path: Path) -> None:
 def test_the_script_draws_several_trainings(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "curve.csv").write_text(BEGUN_BEFORE, encoding="utf-8")
-    older = ROOT / "models" / "pet-water-48.curve.csv"
+    older = ROOT / "models" / "pet-water.curve.csv"
     script().main([str(tmp_path / "run"), f"larger={older}", "-o", str(tmp_path / "study.html")])
     page = (tmp_path / "study.html").read_text(encoding="utf-8")
     assert ">run<" in page

@@ -31,6 +31,10 @@ from goniometer.potentials.base import placed
 WATER = read_structures("molecule")[0].atoms
 
 
+#: Of the packaged models the one that prefers directions the most: there is something to see.
+NAME = "pet-water-unaugmented"
+
+
 def stored(path: Path, positions: np.ndarray, velocities: np.ndarray, spacing: float, **observables) -> Trajectory:
     """A trajectory of water in two segments."""
     steps = np.arange(len(positions))
@@ -104,7 +108,8 @@ def test_a_power_spectrum_holds_the_variance_at_its_wavenumber() -> None:
 
 
 def gas(strategy: dict, folder: Path, **settings) -> Trajectory:
-    description = {"strategy": strategy, "replicas": 3, "orientations": "random", "length": 0.1, "frames_every": 2.0}
+    description = {"potential": {"model": NAME}, "strategy": strategy, "replicas": 3, "orientations": "random"}
+    description = {**description, "length": 0.1, "frames_every": 2.0}
     return read_trajectory(run(Run.model_validate({**description, **settings}), folder).folder)
 
 
@@ -123,7 +128,7 @@ def test_the_correction_of_a_run_with_multiple_time_steps_has_a_spectrum(tmp_pat
 
 def test_every_grid_leaves_what_the_single_evaluations_say(tmp_path: Path) -> None:
     trajectory = gas({"kind": "raw"}, tmp_path, replicas=8, length=0.02)
-    model = load("pet-water", dtype="float64", batch=64)
+    model = load(NAME, dtype="float64", batch=64)
     found = by_grid(trajectory, model, ("none", "i", "T", "3i"), frames=3)
     assert found.values.shape == (4, 3)
     positions = trajectory.frames().positions[[0, 5, 10]].reshape(-1, 3, 3)

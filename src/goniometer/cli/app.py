@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,4 +95,8 @@ def write_json(path: Path, text: str) -> None:
 
 
 # Each command registers itself.
-from goniometer.cli import check, data, evaluate, experiment, export, ipi, observe, plan, probe, rules, run, train  # noqa: E402, F401
+for _name in (
+    *("check", "compare", "data", "evaluate", "experiment", "export", "ipi"),
+    *("observe", "plan", "probe", "rules", "run", "train"),
+):
+    import_module(f"goniometer.cli.{_name}")

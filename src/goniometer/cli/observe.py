@@ -9,7 +9,10 @@ import typer
 
 from goniometer.cli.app import app
 
-Trajectory = Annotated[Path, typer.Argument(help="The folder of a run, or one of its segments.", show_default=False)]
+Trajectory = Annotated[
+    Path,
+    typer.Argument(help="The folder of a run, or a file of frames in any format that ASE reads.", show_default=False),
+]
 
 
 @app.command()
@@ -17,19 +20,26 @@ def observe(
     trajectory: Trajectory,
     observable: Annotated[
         str,
-        typer.Option(help="angular-momentum, drift, potential-spectrum or correction-spectrum.", show_default=False),
+        typer.Option(help="pair-distribution, displacement, orientation, drift …", show_default=False),
     ],
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the observable, --set pair=O-H; repeatable."),
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option(metavar="FS", help="Between two frames, for a file that does not say.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write it as netCDF.")] = None,
 ) -> None:
     """Work out an observable of a trajectory."""
+    from goniometer.cli.run import changes_of
     from goniometer.data.trajectory import read_trajectory
-    from goniometer.errors import InputError, did_you_mean
-    from goniometer.observables import OBSERVABLES
+    from goniometer.observables import check_observable
+    from goniometer.observables import observe as find
 
-    if observable not in OBSERVABLES:
-        hint = did_you_mean(observable, OBSERVABLES)
-        raise InputError(f"there is no observable '{observable}'; there are {', '.join(OBSERVABLES)}{hint}")
-    found = OBSERVABLES[observable](read_trajectory(trajectory))
+    options = changes_of(change or [])
+    check_observable(observable, options)
+    found = find(read_trajectory(trajectory, spacing), observable, options)
     if out is not None:
         found.save(out)
     if found.values.ndim == 0:

@@ -26,6 +26,8 @@ _GROUP = "particles/atoms"
 _UNITS = {"position": "Angstrom", "velocity": "Angstrom fs-1"}
 # What is recorded besides, where it has a unit.
 _OBSERVABLE_UNITS = {"temperature": "K", "frame": ""}
+#: The part of a trajectory at its start that means leave out.
+DISCARD = 0.1
 # Frames held at a time while a trajectory is gone through, in bytes of their positions.
 _CHUNK_BYTES = 2**26
 
@@ -42,6 +44,8 @@ class Frames:
         Of R replicas, in Å (not wrapped into the cell) and Å/fs.
     observables
         Names to arrays whose first axis is time; energies in eV.
+    cells : (T, 3, 3), optional
+        Of periodic structures, in Å; rows are the vectors.
     """
 
     steps: Int64[np.ndarray, "T"]
@@ -49,9 +53,17 @@ class Frames:
     positions: Float64[np.ndarray, "T R N 3"]
     velocities: Float64[np.ndarray, "T R N 3"]
     observables: Mapping[str, np.ndarray]
+    cells: Float64[np.ndarray, "T 3 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def __getitem__(self, part: slice) -> Frames:
+        cells = None if self.cells is None else self.cells[part]
+        observables = {name: each[part] for name, each in self.observables.items()}
+        return Frames(
+            self.steps[part], self.times[part], self.positions[part], self.velocities[part], observables, cells
+        )
 
 
 def write_segment(path: Path, replica: Atoms, frames: Frames, attributes: Mapping[str, Any]) -> None:
@@ -168,15 +180,26 @@ class Trajectory:
                 for start in range(0, length, size):
                     yield self._frames(file, slice(start, start + size))
 
+    def settled(self, discard: float = DISCARD) -> Iterator[Frames]:
+        """The frames without that part of them at the start which remembers it, in chunks."""
+        first, number = int(discard * len(self)), 0
+        for chunk in self.chunks():
+            left = max(0, first - number)
+            number += len(chunk)
+            if left < len(chunk):
+                yield chunk[left:]
+
     def frames(self) -> Frames:
         """All frames at once."""
         chunks = list(self.chunks(2**62))
+        cells = [each.cells for each in chunks if each.cells is not None]
         return Frames(
             np.concatenate([each.steps for each in chunks]),
             np.concatenate([each.times for each in chunks]),
             np.concatenate([each.positions for each in chunks]),
             np.concatenate([each.velocities for each in chunks]),
             {name: np.concatenate([each.observables[name] for each in chunks]) for name in chunks[0].observables},
+            np.concatenate(cells) if cells else None,
         )
 
     def _frames(self, file: h5py.File, part: slice) -> Frames:
@@ -187,6 +210,7 @@ class Trajectory:
             group["position/value"][part].reshape(shape),
             group["velocity/value"][part].reshape(shape),
             {name: each["value"][part] for name, each in file.get("observables", {}).items()},
+            group["box/edges/value"][part] if "edges" in group["box"] else None,
         )
 
     def structures(self, every: int = 1) -> Iterator[Atoms]:
@@ -208,12 +232,47 @@ class Trajectory:
                 number += 1
 
 
-def read_trajectory(path: str | Path) -> Trajectory:
-    """Open the trajectory of a run's folder, or of one file.
+class Excerpt(Trajectory):
+    """Frames ``first`` to ``last`` (not included) of a trajectory."""
+
+    def __init__(self, of: Trajectory, first: int, last: int) -> None:
+        self.of, self.first, self.last = of, first, min(last, len(of))
+        self.paths, self.name, self.attributes = of.paths, f"{of.name}@{first}:{last}", of.attributes
+        self.replica, self.replicas = of.replica, of.replicas
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.first)
+
+    def chunks(self, size: int | None = None) -> Iterator[Frames]:
+        """See :meth:`Trajectory.chunks`."""
+        number = 0
+        for chunk in self.of.chunks(size):
+            part = slice(max(0, self.first - number), max(0, self.last - number))
+            number += len(chunk)
+            if part.start < len(chunk) and part.stop > 0:
+                yield chunk[part]
+            if number >= self.last:
+                return
+
+
+def read_trajectory(path: str | Path, spacing: float | None = None) -> Trajectory:
+    """Open the trajectory of a run's folder, or of one of its files, or a file of frames in any format that ASE reads.
+
+    Parameters
+    ----------
+    path
+        A folder, an H5MD file (``.h5``) of this program, or any other file.
+    spacing
+        The time between two frames in fs, for a file that does not say; see
+        :class:`goniometer.data.foreign.StructureFile`.
 
     Raises :class:`InputError` if there is none.
     """
     path = Path(path)
+    if path.is_file() and path.suffix != ".h5":
+        from goniometer.data.foreign import StructureFile
+
+        return StructureFile(path, spacing)
     paths = sorted(path.glob("frames-*.h5")) if path.is_dir() else [path]
     if not paths:
         raise InputError(f"'{path}' holds no trajectory: no files frames-000000.h5 and so on")

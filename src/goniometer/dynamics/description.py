@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from goniometer.data import packaged_files
 from goniometer.data.settings import Part, read_yaml, validated
@@ -123,6 +123,8 @@ class Run(Part):
         See there.
     structure
         The start: a file with one structure (``file.xyz@0`` chooses one of several), or a packaged one.
+    repeat
+        How often a periodic structure is repeated along each of its cell vectors.
     replicas
         Of an isolated structure: as many trajectories, each with velocities of its own, whose forces come from one
         batch.
@@ -145,6 +147,7 @@ class Run(Part):
     potential: Model = Model()
     strategy: Strategy = Strategy()
     structure: str = "molecule"
+    repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1)
     replicas: int = Field(default=1, ge=1)
     orientations: Literal["same", "random"] = "same"
     ensemble: Literal["nve", "nvt"] = "nve"

@@ -50,7 +50,7 @@ class Forces:
         strategy = run.strategy
         if strategy.kind == "raw":
             return [model]
-        over = _rule(strategy)
+        over = rule_of(strategy)
         if strategy.kind == "average":
             return [Averaged(model, over)]
         if strategy.kind == "tumble":
@@ -116,7 +116,7 @@ def _loaded(run: Run, structure: Atoms) -> Potential:
     )
 
 
-def _rule(strategy: Strategy) -> Rule:
+def rule_of(strategy: Strategy) -> Rule:
     """The rule of a strategy; where a single turned copy is meant, without its inverse."""
     alone = strategy.rule is None and strategy.kind in ("random", "tumble")
     name = strategy.rule or ("identity" if alone else "octahedral")

@@ -119,7 +119,7 @@ def run(
     Raises :class:`RunError` if a check stops it, :class:`InputError` for what cannot be run, or if another process is
     at it.
     """
-    structure = _structure(description.structure)
+    structure = _structure(description.structure, description.repeat)
     folder = Path(parent) / f"{name}-{description.digest(_content(structure), _identity(description, potential))}"
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -276,13 +276,15 @@ class _Trajectory:
         write_segment(path, self.replica, whole, {"description": self.run.model_dump()})
 
 
-def _structure(source: str) -> Atoms:
+def _structure(source: str, repeat: tuple[int, int, int]) -> Atoms:
     found = read_structures(source)
     if len(found) != 1:
         raise InputError(f"'{source}' holds {len(found)} structures; one is needed: write {source}@0")
     name, atoms = found[0]
     check_structure(atoms, name)
-    atoms = atoms.copy()
+    if repeat != (1, 1, 1) and not atoms.pbc.all():
+        raise InputError(f"'{source}' is not periodic in three directions: it cannot be repeated")
+    atoms = atoms.repeat(repeat)
     atoms.info = {"name": name}
     atoms.set_constraint()
     return atoms

@@ -32,6 +32,8 @@ _COMPARED = 60
 _SHOWN = ("raw", "2i")
 
 Progress = Callable[[int, int, str], None]
+#: Description and trajectory by the name of the run.
+Trajectories = dict[str, tuple[Run, Trajectory]]
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -45,13 +47,10 @@ def gas(
 
     Raises :class:`Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what cannot be run.
     """
-    constant = _trajectories("gas-nve", folder, size, (), changes, progress)
-    heated = _trajectories("gas-nvt", folder, size, _SHOWN, changes, progress)
+    constant = trajectories("gas-nve", folder, size, (), changes, progress)
+    heated = trajectories("gas-nvt", folder, size, _SHOWN, changes, progress)
     description, raw = constant["raw"]
-    settings = description.potential
-    model = load(
-        settings.model, device=settings.device, dtype=settings.dtype, forces=settings.forces, options=settings.options
-    )
+    model = loaded(description)
     correction = power_spectrum(corrections(raw, model), description.frames_every, name="spectrum_of_2i_minus_raw")
     free_energies = {name: orientation(each) for name, (_, each) in heated.items()}
     description, averaged = heated["2i"]
@@ -63,7 +62,7 @@ def gas(
         spectra={"V": potential_spectrum(raw), "V averaged − V": correction},
         free_energies=free_energies,
         drifts={name: drift(each) for name, (_, each) in constant.items()},
-        model=settings.model,
+        model=description.potential.model,
     )
     kinds = {"angular-momentum": study.momenta, "orientation": study.free_energies, "drift": study.drifts}
     for kind, results in kinds.items():
@@ -123,9 +122,18 @@ def _spread(found: Observable) -> str:
     return f"{found.about['range']:.2f} kT between extremes{said}"
 
 
-def _trajectories(
+def loaded(description: Run) -> Potential:
+    """The model of a run."""
+    settings = description.potential
+    return load(
+        settings.model, device=settings.device, dtype=settings.dtype, forces=settings.forces, options=settings.options
+    )
+
+
+def trajectories(
     name: str, folder: Path, size: str, only: tuple[str, ...], changes: dict[str, Any] | None, progress: Progress | None
-) -> dict[str, tuple[Run, Trajectory]]:
+) -> Trajectories:
+    """Run what is not finished of a packaged description."""
     found = {}
     for label, description in read_runs(name, size=size, only=only, changes=changes).items():
 

@@ -2,41 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import wraps
+from typing import Any
 
 from goniometer.data.trajectory import Trajectory
+from goniometer.errors import InputError, did_you_mean
+from goniometer.observables import statics
+from goniometer.observables.correlations import (
+    diffusion,
+    mean_squared_displacement,
+    reorientation,
+    velocity_autocorrelation,
+    vibrations,
+)
 from goniometer.observables.gas import angular_momentum, correction_spectrum, drift, potential_spectrum
 from goniometer.observables.orientation import directions, free_energy, uniformity
 from goniometer.observables.result import Observable
+from goniometer.observables.statics import Static, average
 
 
-def orientation(trajectory: Trajectory) -> Observable:
-    """:func:`free_energy` of the dipole of water in the laboratory's frame, with the p-value of :func:`uniformity`."""
-    return _orientation(trajectory, "laboratory")
+def orientation(trajectory: Trajectory, frame: str = "laboratory") -> Observable:
+    """The orientational free energy of isolated molecules or of those in a liquid.
+
+    See :func:`goniometer.observables.orientation.free_energy`, with the p-value of :func:`uniformity` where there are
+    enough replicas, and :func:`goniometer.observables.statics.orientation`.
+    """
+    if trajectory.replica.pbc.any():
+        return average(trajectory, statics.orientation(trajectory, frame))
+    vectors = directions(trajectory, frame=frame)
+    found = free_energy(vectors)
+    about = {**found.about, "frame": frame}
+    if vectors.shape[1] >= 26:
+        about["uniform_p_value"] = uniformity(vectors[int(0.1 * len(vectors)) :])
+    return replace(found, about=about)
 
 
 def orientation_in_the_model(trajectory: Trajectory) -> Observable:
     """The same in the frame of the model, of runs with random turns or tumbling frames."""
-    return _orientation(trajectory, "model")
+    return orientation(trajectory, "model")
 
 
-def _orientation(trajectory: Trajectory, frame: str) -> Observable:
-    from dataclasses import replace
+def _averaged(static: Callable[..., Static]) -> Callable[..., Observable]:
+    @wraps(static)
+    def found(trajectory: Trajectory, **options: Any) -> Observable:
+        return average(trajectory, static(trajectory, **options))
 
-    vectors = directions(trajectory, frame=frame)
-    found = free_energy(vectors)
-    about = {**found.about, "frame": frame}
-    if trajectory.replicas >= 26:
-        about["uniform_p_value"] = uniformity(vectors[len(vectors) // 10 :])
-    return replace(found, about=about)
+    return found
 
 
+#: Static observables of a liquid by name: of a trajectory, and of reweighted ones.
+STATICS: dict[str, Callable[..., Static]] = {
+    "pair-distribution": statics.pair_distribution,
+    "pair-moments": statics.pair_moments,
+    "dipole-correlation": statics.dipole_correlation,
+    "dipole-fluctuation": statics.dipole_fluctuation,
+    "direction-moments": statics.direction_moments,
+    "orientation": statics.orientation,
+    "potential-energy": statics.potential_energy,
+    "temperature": statics.temperature,
+}
 #: What ``goniometer observe`` knows, by name.
-OBSERVABLES: dict[str, Callable[[Trajectory], Observable]] = {
+OBSERVABLES: dict[str, Callable[..., Observable]] = {
     "angular-momentum": angular_momentum,
     "drift": drift,
     "potential-spectrum": potential_spectrum,
     "correction-spectrum": correction_spectrum,
+    **{name: _averaged(static) for name, static in STATICS.items()},
     "orientation": orientation,
     "orientation-model": orientation_in_the_model,
+    "displacement": mean_squared_displacement,
+    "diffusion": diffusion,
+    "reorientation": reorientation,
+    "velocity-autocorrelation": velocity_autocorrelation,
+    "vibrations": vibrations,
 }
+
+
+def check_observable(name: str, options: Mapping[str, Any] | None = None) -> None:
+    """Raise :class:`InputError` unless there is an observable of that name, with these options."""
+    if name not in OBSERVABLES:
+        hint = did_you_mean(name, OBSERVABLES)
+        raise InputError(f"there is no observable '{name}'; there are {', '.join(OBSERVABLES)}{hint}")
+    known = [
+        each.name
+        for each in list(inspect.signature(OBSERVABLES[name]).parameters.values())[1:]
+        if each.name != "molecules"
+    ]
+    for option in options or {}:
+        if option not in known:
+            said = f"its options are {', '.join(known)}" if known else "it has none"
+            raise InputError(f"the observable '{name}' has no option '{option}'; {said}")
+
+
+def observe(trajectory: Trajectory, name: str, options: Mapping[str, Any] | None = None) -> Observable:
+    """An observable by its name in :data:`OBSERVABLES`.
+
+    Raises :class:`InputError` for a name or an option that is not known, and where the trajectory is not of that kind.
+    """
+    check_observable(name, options)
+    return OBSERVABLES[name](trajectory, **(options or {}))

@@ -243,13 +243,13 @@ def _density(
     for replica in range(vectors.shape[1]):
         z = np.clip(vectors[:, replica, 2], -1.0, 1.0)
         phi = np.arctan2(vectors[:, replica, 1], vectors[:, replica, 0])
-        mirrored = _images(cosines, [z, 2.0 - z, -2.0 - z], kernel)
-        around = _images(angles, [phi, phi + 2.0 * np.pi, phi - 2.0 * np.pi], kernel)
+        mirrored = images(cosines, [z, 2.0 - z, -2.0 - z], kernel)
+        around = images(angles, [phi, phi + 2.0 * np.pi, phi - 2.0 * np.pi], kernel)
         found[replica] = 4.0 * np.pi * (mirrored * factors[:, replica]) @ around.T
     return found
 
 
-def _images(points: np.ndarray, images: Sequence[np.ndarray], width: float) -> np.ndarray:
+def images(points: np.ndarray, images: Sequence[np.ndarray], width: float) -> np.ndarray:
     """Gaussians about values (T,) and their images, at points (P,): (P, T)."""
     offsets = points[:, None, None] - np.stack(images)
     return np.exp(-0.5 * (offsets / width) ** 2).sum(axis=1) / (np.sqrt(2.0 * np.pi) * width)

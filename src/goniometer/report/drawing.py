@@ -93,7 +93,7 @@ def floor_patch() -> Patch:
     return Patch(facecolor="none", edgecolor=FLOOR, hatch="/////", linewidth=0.6, label="floor")
 
 
-def legend_above(figure: matplotlib.figure.Figure, handles: Sequence[Line2D | Patch], columns: int) -> None:
+def legend_above(figure: matplotlib.figure.FigureBase, handles: Sequence[Line2D | Patch], columns: int) -> None:
     """Above the axes, from the left."""
     figure.legend(
         handles=list(handles),

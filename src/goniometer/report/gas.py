@@ -76,7 +76,7 @@ def gas_figure(study: GasStudy) -> matplotlib.figure.Figure:
     limit = min(_LARGEST, max(float(np.abs(each.values).max()) for _, each in maps))
     panels = list(np.atleast_1d(bottom.subplots(1, len(maps), sharey=True)))
     for axes, (name, found) in zip(panels, maps, strict=True):
-        _map(axes, found, name, limit)
+        orientation_map(axes, found, name, limit)
     if panels:
         bar = bottom.colorbar(panels[0].collections[0], ax=panels, shrink=0.85, aspect=30, extend="both")
         bar.set_label("−ln P [kT]")
@@ -119,7 +119,8 @@ def _bars(axes: Axes, found: Observable) -> None:
     log_axis(axes, "y", *log_limits(values.tolist()))
 
 
-def _map(axes: Axes, found: Observable, name: str, limit: float) -> None:
+def orientation_map(axes: Axes, found: Observable, name: str, limit: float) -> None:
+    """A free energy of directions, of colours that end at ± the limit in kT."""
     cosines, angles = found.axes["cos_theta"].values, found.axes["phi"].values
     norm = TwoSlopeNorm(0.0, -limit, limit)
     axes.pcolormesh(angles / np.pi, cosines, found.values, cmap=_diverging(), norm=norm, rasterized=True)

@@ -1,0 +1,78 @@
+"""``goniometer compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goniometer.cli.app import app
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of runs, or files of frames. Runs that differ in their seed alone are one side of it.",
+            show_default=False,
+        ),
+    ],
+    observable: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a trajectory, as in `goniometer observe`; repeatable. By default those of a liquid."),
+    ] = None,
+    within: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OBSERVABLE=δ", help="A difference that would not matter, in its unit; repeatable."),
+    ] = None,
+    level: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Of a wrong answer among all.")] = 0.05,
+    look: Annotated[str, typer.Option(metavar="K/N", help="This is the k-th of n looks at runs that grow.")] = "1/1",
+    spacing: Annotated[
+        float | None, typer.Option(metavar="FS", help="Between two frames, for files that do not say.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Draw it, as .png or .html.")] = None,
+) -> None:
+    """Say whether two ensembles differ, are equivalent within δ, or how much longer they must run."""
+    from goniometer.cli.run import changes_of
+    from goniometer.data.trajectory import read_trajectory
+    from goniometer.errors import InputError
+    from goniometer.observables import check_observable
+    from goniometer.report.compare import compare_figure, in_words
+    from goniometer.report.sheet import check_sheet, write_sheet
+    from goniometer.verdict.runs import LIQUID, compare_runs, ensembles
+
+    if out is not None:
+        check_sheet(out)
+    for name in observable or ():
+        check_observable(name)
+    sides = ensembles([read_trajectory(each, spacing) for each in runs])
+    if len(sides) != 2:
+        raise InputError(f"a comparison is of two ensembles, and these runs are of {len(sides)}: {', '.join(sides)}")
+    sizes = {}
+    for name, value in changes_of(within or []).items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise InputError(f"'{name}={value}' is no size: write OBSERVABLE=NUMBER")
+        sizes[name] = float(value)
+    (first, one), (second, other) = sides.items()
+    report = compare_runs(
+        one, other, observable or LIQUID, sizes, names=(first, second), level=level, look=_looks(look)
+    )
+    for each in report.verdicts:
+        typer.echo(f"{each.name}: {in_words(each)}; {report.compared[each.name].first.units}")
+    for name, why in report.skipped.items():
+        typer.echo(f"{name}: not compared, {why}")
+    if out is not None:
+        caption = " ".join(f"{each.name}: {in_words(each)}." for each in report.verdicts)
+        caption += " Bands of curves: standard errors; of differences: 95 % for all points of the curve at once."
+        write_sheet(compare_figure(report), out, f"{first} and {second}", caption)
+
+
+def _looks(text: str) -> tuple[int, int]:
+    from goniometer.errors import InputError
+
+    number, slash, looks = text.partition("/")
+    if not slash or not number.isdigit() or not looks.isdigit():
+        raise InputError(f"'{text}' is no look: write 2/4 for the second of four")
+    return int(number), int(looks)

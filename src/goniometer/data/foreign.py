@@ -1,0 +1,117 @@
+"""Trajectories that other programs wrote, a frame at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms, units
+
+from goniometer.data.trajectory import _CHUNK_BYTES, Frames, Trajectory
+from goniometer.errors import InputError
+
+
+class StructureFile(Trajectory):
+    """Frames of one structure in a file that ASE reads, as a :class:`Trajectory` of one replica.
+
+    Atoms may have been wrapped into the cell or not: each is followed from frame to frame by the shortest way, which is
+    right as long as none moves by half a cell in between. Cells may change. Velocities are NaN where there are none;
+    so are the times of frames without ``time`` (fs) in their ``info`` and without a ``spacing``.
+
+    Raises :class:`InputError` with the number of the frame (from 0) for one that has other atoms than the first one, or
+    that cannot be read, as the last one of a run that was killed.
+    """
+
+    def __init__(self, path: Path, spacing: float | None = None) -> None:
+        self.paths, self.name, self.spacing = [path], str(path), spacing
+        self.replicas, self.attributes = 1, {}
+        first = next(self._read(), None)
+        if first is None:
+            raise InputError(f"'{path}' holds no frames")
+        self.replica = Atoms(first.numbers, first.positions, cell=first.cell, pbc=first.pbc)
+        self.replica.set_masses(first.get_masses())
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        return [sum(1 for _ in self._read())]
+
+    def chunks(self, size: int | None = None) -> Iterator[Frames]:
+        """See :meth:`Trajectory.chunks`."""
+        if size is None:
+            size = max(1, _CHUNK_BYTES // (24 * len(self.replica)))
+        held: list[tuple[int, Atoms, np.ndarray]] = []
+        scaled: np.ndarray | None = None
+        for number, atoms in enumerate(self._read()):
+            self._check(number, atoms)
+            positions, scaled = _followed(atoms, scaled)
+            held.append((number, atoms, positions))
+            if len(held) == size:
+                yield self._together(held)
+                held = []
+        if held:
+            yield self._together(held)
+
+    def _together(self, held: list[tuple[int, Atoms, np.ndarray]]) -> Frames:
+        steps = np.array([number for number, _, _ in held])
+        times = np.array([self._time(number, atoms) for number, atoms, _ in held])
+        velocities = [
+            atoms.get_velocities() * units.fs if atoms.has("momenta") else np.full((len(atoms), 3), np.nan)
+            for _, atoms, _ in held
+        ]
+        periodic = self.replica.pbc.any()
+        return Frames(
+            steps,
+            times,
+            np.stack([positions for _, _, positions in held])[:, None],
+            np.stack(velocities)[:, None],
+            {},
+            np.stack([atoms.cell.array for _, atoms, _ in held]) if periodic else None,
+        )
+
+    def _time(self, number: int, atoms: Atoms) -> float:
+        if self.spacing is not None:
+            return number * self.spacing
+        time = atoms.info.get("time")
+        return float(time) if isinstance(time, int | float | np.number) else float("nan")
+
+    def _check(self, number: int, atoms: Atoms) -> None:
+        if len(atoms) != len(self.replica):
+            raise InputError(
+                f"frame {number} of '{self.name}' has {len(atoms)} atoms, and the first one {len(self.replica)}: all "
+                "frames hold the same atoms"
+            )
+        if not np.array_equal(atoms.numbers, self.replica.numbers):
+            raise InputError(f"frame {number} of '{self.name}' has other elements than the first one, or another order")
+        if not np.array_equal(atoms.pbc, self.replica.pbc):
+            raise InputError(f"frame {number} of '{self.name}' is periodic in other directions than the first one")
+        if not np.isfinite(atoms.positions).all():
+            raise InputError(f"frame {number} of '{self.name}' has positions that are not finite")
+
+    def _read(self) -> Iterator[Atoms]:
+        path, number = self.paths[0], 0
+        try:
+            for atoms in ase.io.iread(path, index=":"):
+                yield atoms
+                number += 1
+        except FileNotFoundError:
+            raise InputError(f"'{path}' cannot be read: there is no such file") from None
+        except Exception as error:  # whatever the readers of so many formats raise
+            said = str(error).strip().splitlines()
+            raise InputError(
+                f"frame {number} of '{path}' cannot be read ({said[0] if said else type(error).__name__}): was it cut "
+                "off?"
+            ) from error
+
+
+def _followed(atoms: Atoms, before: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions by the shortest way from the scaled ones before, and the scaled ones now."""
+    if not atoms.pbc.any():
+        return atoms.positions, None
+    cell = atoms.cell.complete().array
+    scaled = np.linalg.solve(cell.T, atoms.positions.T).T
+    if before is not None:
+        scaled -= np.round(scaled - before) * atoms.pbc
+    return scaled @ cell, scaled

@@ -1,0 +1,236 @@
+"""Water in bulk: figures 2 and 3 of arXiv 2406.17747 and its supplement with any model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from goniometer.data.trajectory import Trajectory
+from goniometer.dynamics.description import Run
+from goniometer.dynamics.forces import rule_of
+from goniometer.experiments.gas import Progress, Trajectories, loaded, trajectories
+from goniometer.observables import observe, statics
+from goniometer.observables.gas import GRIDS, REFERENCE, drift
+from goniometer.observables.result import Observable
+from goniometer.observables.reweighting import Reevaluated, reevaluate, reweighted
+from goniometer.report.liquid import Cost, LiquidStudy
+from goniometer.verdict.runs import Report, compare_runs
+
+#: What is drawn of every run: name to observable and options.
+DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
+    "orientation": ("orientation", {}),
+    "g_OO": ("pair-distribution", {"pair": "O-O"}),
+    "c_uu(r)": ("dipole-correlation", {}),
+    "displacement": ("displacement", {}),
+    "c_uu(t)": ("reorientation", {}),
+}
+#: Static observables whose convergence with the grid is worked out from the raw run alone.
+REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
+    "g_OO": statics.pair_distribution,
+    "c_uu(r)": statics.dipole_correlation,
+    "direction moments": statics.direction_moments,
+}
+# Frames that are evaluated over all grids.
+_FRAMES = 40
+
+
+def liquid(
+    folder: Path,
+    *,
+    size: str = "smoke",
+    only: Sequence[str] = (),
+    walkers: int = 1,
+    frames: int = _FRAMES,
+    grids: Sequence[str] = tuple(GRIDS),
+    changes: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> LiquidStudy:
+    """Run what is not finished, and work out what figures 2 and 3 show, the table by grid, and the verdict on each run.
+
+    Parameters
+    ----------
+    folder
+        Of runs and results.
+    size, only, changes
+        See :func:`goniometer.dynamics.description.read_runs`; ``raw`` is always among them.
+    walkers
+        Independent runs of each strategy, with seeds from that of the description on.
+    frames, grids
+        How many frames of the first raw run are evaluated anew, and over which averages; the reference is 3i, or the
+        last grid if that is not among them. No frames leave it out.
+
+    Raises :class:`goniometer.experiments.gas.Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what
+    cannot be run.
+    """
+    chosen = tuple(dict.fromkeys(("raw", *only))) if only else ()
+    found: dict[str, list[tuple[Run, Trajectory]]] = {}
+    first = int((changes or {}).get("seed", 0))
+    for seed in range(first, first + walkers):
+        runs: Trajectories = trajectories(
+            "liquid-nvt", folder, size, chosen, {**(changes or {}), "seed": seed}, progress
+        )
+        for name, each in runs.items():
+            found.setdefault(name, []).append(each)
+    by_run = {name: [trajectory for _, trajectory in each] for name, each in found.items()}
+    description, raw = found["raw"][0]
+    drawn = {
+        kind: {name: pooled([observe(each, known, options) for each in runs]) for name, runs in by_run.items()}
+        for kind, (known, options) in DRAWN.items()
+    }
+    study = LiquidStudy(
+        model=description.potential.model,
+        lengths={name: sum(run.length for run, _ in each) for name, each in found.items()},
+        drawn=drawn,
+        drifts={name: pooled([drift(each) for each in runs]) for name, runs in by_run.items()},
+        grids=None,
+        differences={},
+        costs={name: _cost(each) for name, each in found.items()},
+        verdicts=_verdicts(by_run),
+    )
+    if frames:
+        table = _evaluated(folder / f"liquid-{size}-frames.npz", description, raw, tuple(grids), frames, progress)
+        reference = REFERENCE if REFERENCE in grids else grids[-1]
+        study = replace(
+            study,
+            grids=table.symmetry_errors(reference),
+            differences={
+                kind: {
+                    name: reweighted(raw, of(raw), table.frames, table.correction(name), description.temperature)
+                    for name in table.grids
+                    if name != "none"
+                }
+                for kind, of in REWEIGHTED.items()
+            },
+        )
+    _save(study, folder, f"liquid-{size}")
+    return study
+
+
+def pooled(found: Sequence[Observable]) -> Observable:
+    """The mean of an observable over independent runs of one length.
+
+    The error is the scatter over four runs or more, and of fewer that of each put together. Axes are cut to the
+    shortest.
+    """
+    if len(found) == 1:
+        return found[0]
+    shape = tuple(min(sizes) for sizes in zip(*(each.values.shape for each in found), strict=True))
+    part = tuple(slice(0, size) for size in shape)
+    values = np.stack([each.values[part] for each in found])
+    errors = np.sqrt((np.stack([each.errors[part] for each in found]) ** 2).sum(axis=0)) / len(found)
+    if len(found) >= 4:
+        errors = values.std(axis=0, ddof=1) / np.sqrt(len(found))
+    axes = {
+        name: replace(axis, values=axis.values[:size])
+        for (name, axis), size in zip(found[0].axes.items(), shape, strict=True)
+    }
+    about = {**found[0].about, "runs": len(found)}
+    return replace(found[0], values=np.asarray(values.mean(axis=0)), errors=np.asarray(errors), axes=axes, about=about)
+
+
+def _cost(runs: Sequence[tuple[Run, Trajectory]]) -> Cost:
+    """Evaluations a step of the inner length, the time that runs took here, and the temperature that they had."""
+    description = runs[0][0]
+    strategy = description.strategy
+    over = len(rule_of(strategy)) if strategy.kind != "raw" else 1
+    evaluations = 1.0 + over / strategy.ratio if strategy.kind == "mts" else float(over)
+    seconds, steps = 0.0, 0
+    for _, trajectory in runs:
+        for session in json.loads((Path(trajectory.name) / "sessions.json").read_text(encoding="utf-8")):
+            seconds += session["seconds"]
+            steps += session["to_step"] - session["from_step"]
+    heat = pooled([observe(trajectory, "temperature") for _, trajectory in runs])
+    return Cost(evaluations, seconds / (1e-3 * steps * description.step), heat)
+
+
+def _verdicts(runs: dict[str, list[Trajectory]]) -> dict[str, Report]:
+    """Every run against the raw one, as far as they are long enough."""
+    from goniometer.errors import InputError
+
+    found = {}
+    for name, each in runs.items():
+        if name == "raw":
+            continue
+        try:
+            found[name] = compare_runs(runs["raw"], each, names=("raw", name))
+        except InputError:
+            continue
+    return found
+
+
+def _evaluated(
+    path: Path, description: Run, raw: Trajectory, grids: tuple[str, ...], frames: int, progress: Progress | None
+) -> Reevaluated:
+    """What was evaluated before, or evaluated now and kept."""
+    key = sha256(f"{raw.name} {len(raw)} {frames} {grids}".encode()).hexdigest()
+    if path.exists():
+        with np.load(path) as kept:
+            if str(kept["key"]) == key:
+                return Reevaluated(kept["frames"], grids, kept["energies"], kept["forces"])
+
+    def told(done: int, whole: int) -> None:
+        if progress is not None:
+            progress(done, whole, "frames over all grids")
+
+    found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
+    np.savez_compressed(path, key=key, frames=found.frames, energies=found.energies, forces=found.forces)
+    return found
+
+
+def _save(study: LiquidStudy, folder: Path, name: str) -> None:
+    for kind, by_run in {**study.drawn, "drift": study.drifts}.items():
+        for run, each in by_run.items():
+            each.save(folder / f"{name}-{_plain(kind)}-{run}.nc")
+    if study.grids is not None:
+        study.grids.save(folder / f"{name}-grids.nc")
+    for kind, by_grid in study.differences.items():
+        for grid, each in by_grid.items():
+            each.save(folder / f"{name}-{_plain(kind)}-{grid}-less-raw.nc")
+
+
+def _plain(kind: str) -> str:
+    return kind.replace("(", "-of-").replace(")", "").replace(" ", "-")
+
+
+def summary(study: LiquidStudy) -> list[str]:
+    """Figures of the study as lines of text."""
+    from goniometer.report.compare import in_words
+
+    lines = [f"{study.model}: water in bulk"]
+    raw = study.costs["raw"]
+    for name, cost in study.costs.items():
+        temperature, error = float(cost.temperature.values), float(cost.temperature.errors)
+        lines.append(
+            f"  {name}: {study.lengths[name]:g} ps, {cost.evaluations:g} evaluations a step, "
+            f"{cost.seconds / raw.seconds:.2f} times the time of raw, {temperature:.1f} ± {error:.1g} K"
+        )
+    for name, each in study.drawn["g_OO"].items():
+        r, g = each.axes["r"].values, each.values
+        peak = int(np.argmax(g))
+        lines.append(f"  g_OO, {name}: first peak {g[peak]:.3g} ± {each.errors[peak]:.1g} at {r[peak]:.2f} Å")
+    for name, each in study.drifts.items():
+        value, error = 1e3 * float(each.values), 1e3 * float(each.errors)
+        lines.append(f"  conserved quantity, {name}: {value:.3g} ± {error:.1g} meV/ps")
+    if study.grids is not None:
+        for index, grid in enumerate(study.grids.axes["grid"].values):
+            (energy, forces), (energy_error, force_error) = study.grids.values[index], study.grids.errors[index]
+            lines.append(
+                f"  {grid!s:>4}: energy {1e3 * energy:.3g} ± {1e3 * energy_error:.1g} meV, "
+                f"forces {1e3 * forces:.3g} ± {1e3 * force_error:.1g} meV/Å"
+            )
+    for kind, by_grid in study.differences.items():
+        for grid, each in by_grid.items():
+            t = float(np.nanmax(np.abs(each.values / each.errors)))
+            size, error = float(np.nanmax(np.abs(each.values))), float(np.nanmax(each.errors))
+            said = f"at most {size:.2g} ± {error:.1g}, t up to {t:.2g}"
+            lines.append(f"  {kind}, {grid} less raw by reweighting: {said}")
+    for name, report in study.verdicts.items():
+        lines += [f"  raw and {name}, {each.name}: {in_words(each)}" for each in report.verdicts]
+        lines += [f"  raw and {name}, {what}: not compared, {why}" for what, why in report.skipped.items()]
+    return lines

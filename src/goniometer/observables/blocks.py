@@ -1,0 +1,77 @@
+"""Sums over a trajectory in stretches of time: bounded however long it is, and errors of what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from goniometer.observables.statistics import autocorrelation_time
+
+#: Stretches that are kept at most; twice as many are put together in pairs.
+MOST = 128
+# Stretches that an error takes.
+_FEWEST = 4
+
+Finish = Callable[[np.ndarray], np.ndarray]
+
+
+class Blocks:
+    """Means of samples that come one after the other, over stretches of equally many.
+
+    There are never more than 2 · ``MOST`` stretches: when these are full, they are put together in pairs, so that
+    memory does not grow with the number of samples.
+    """
+
+    def __init__(self) -> None:
+        self.size, self._sums, self._counts = 1, list[np.ndarray](), list[int]()
+
+    def add(self, samples: np.ndarray) -> None:
+        """Samples along the first axis."""
+        for sample in samples:
+            if self._counts and self._counts[-1] < self.size:
+                self._sums[-1] = self._sums[-1] + sample
+                self._counts[-1] += 1
+                continue
+            if len(self._counts) == 2 * MOST:
+                self._sums = [one + other for one, other in zip(self._sums[::2], self._sums[1::2], strict=True)]
+                self._counts, self.size = [2 * self.size] * MOST, 2 * self.size
+            self._sums.append(np.array(sample, dtype=float))
+            self._counts.append(1)
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return sum(self._counts)
+
+    def mean(self) -> np.ndarray:
+        """Over all samples."""
+        return np.asarray(np.sum(self._sums, axis=0) / len(self))
+
+    def means(self) -> np.ndarray:
+        """Of the full stretches, (B, ...)."""
+        full = [total for total, count in zip(self._sums, self._counts, strict=True) if count == self.size]
+        return np.stack(full) / self.size
+
+    def estimate(self, finish: Finish) -> tuple[np.ndarray, np.ndarray, float]:
+        """A quantity made of the mean, its standard error, and the autocorrelation time in samples.
+
+        With θ = f(mean of all) and pseudo-values θ_b = B θ − (B − 1) f(mean without stretch b) (the jackknife), which
+        are correlated with the integrated time τ in units of stretches,
+
+            σ² = 2 τ Σ_b (θ_b − θ̄)² / (B (B − 1))
+
+        NaN for fewer than four stretches. The time is that of all components together, in units of samples: where a
+        stretch is longer than it, it can only be said to be shorter than half a stretch, which is what is given.
+        """
+        value = finish(self.mean())
+        means = self.means()
+        count = len(means)
+        if count < _FEWEST:
+            return value, np.full_like(value, np.nan), float("nan")
+        without = np.stack([finish((means.sum(axis=0) - each) / (count - 1)) for each in means])
+        pseudo = count * finish(means.mean(axis=0)) - (count - 1) * without
+        # Where no pair was ever seen there is no ratio: these components say nothing of time.
+        known = np.isfinite(pseudo).all(axis=0)
+        time = autocorrelation_time(pseudo[:, known]) if known.any() else 0.5
+        error = np.sqrt(2.0 * time * pseudo.var(axis=0, ddof=1) / count)
+        return value, np.asarray(error), time * self.size

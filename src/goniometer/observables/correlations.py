@@ -1,0 +1,300 @@
+"""Time correlations in liquids: mean squared displacement, reorientation, velocities, vibrations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from ase import units
+from ase.data import atomic_numbers
+from jaxtyping import Float64
+from scipy.signal import get_window
+
+from goniometer.data.trajectory import DISCARD, Frames, Trajectory
+from goniometer.errors import InputError
+from goniometer.observables.blocks import Blocks
+from goniometer.observables.molecules import Molecules, find_molecules
+from goniometer.observables.result import Axis, Observable
+from goniometer.observables.statics import _one_replica
+
+#: Times in fs to which the study goes.
+DISPLACEMENT, REORIENTATION = 5000.0, 10000.0
+#: ξ of a cubic cell: B. Dünweg, K. Kremer, J. Chem. Phys. 99, 6983 (1993).
+_XI = 2.837297
+# Wavenumber in cm⁻¹ of a frequency in 1/fs.
+_WAVENUMBER = 1e15 / 2.99792458e10
+# Pa s in eV fs / Å³.
+_PASCAL_SECOND = 1e15 * units.Pascal
+
+# What is followed in time: frames to (T, ...).
+Quantity = Callable[[Frames], np.ndarray]
+
+
+def mean_squared_displacement(
+    trajectory: Trajectory, element: str = "O", longest: float = DISPLACEMENT, discard: float = DISCARD
+) -> Observable:
+    """⟨Δx_i(t) Δx_j(t)⟩ in Å² of the atoms of one element, over all of them and all origins of time.
+
+    The mean squared displacement is its trace, the component ``trace``; the others, xx … xy, tell whether the liquid
+    moves alike in all directions. The motion of the centre of mass is that of the trajectory. Values have the axes
+    component and time.
+    """
+    sites = _of_element(trajectory, element)
+
+    def squares(followed: np.ndarray, origins: int) -> tuple[np.ndarray, np.ndarray]:
+        # ⟨(x(o + t) − x(o))_i (…)_j⟩ by convolutions, about the first frame: numbers of one size are subtracted.
+        x = followed - followed[0]
+        counts, found = _counts(len(x), origins), []
+        for i, j in _TENSOR:
+            product = (x[..., i] * x[..., j]).reshape(len(x), -1).sum(axis=1)
+            late, early = _window_sums(product, origins)
+            crossed = _correlate(x[..., i], x[..., j], origins) + _correlate(x[..., j], x[..., i], origins)
+            found.append(late + early - crossed)
+        sums = np.stack(found) / x.shape[1]
+        return np.concatenate([sums[:3].sum(axis=0, keepdims=True), sums]), counts
+
+    values, errors, times, about = _over_origins(
+        trajectory, lambda frames: frames.positions[:, 0][:, sites], squares, longest, discard
+    )
+    axes = {"component": Axis(np.array(["trace", "xx", "yy", "zz", "yz", "xz", "xy"])), "time": Axis(times, "fs")}
+    return Observable("mean_squared_displacement", "Angstrom^2", values, errors, axes, {**about, "element": element})
+
+
+_TENSOR = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+def diffusion(
+    trajectory: Trajectory,
+    element: str = "O",
+    start: float = 1000.0,
+    end: float = DISPLACEMENT,
+    viscosity: float | None = None,
+    temperature: float = 300.0,
+) -> Observable:
+    """The diffusion coefficient in Å²/ps: a sixth of the slope of the mean squared displacement over times.
+
+    Parameters
+    ----------
+    trajectory, element
+        See :func:`mean_squared_displacement`.
+    start, end
+        Of these times, in fs; by least squares.
+    viscosity, temperature
+        In Pa s and K: adds k T ξ / (6 π η L), ξ = 2.837297, for the size of a cubic cell of edge L = V^⅓; I.-C. Yeh,
+        G. Hummer, J. Phys. Chem. B 108, 15873 (2004).
+
+    The error is that of the slope of the blocks of the displacement.
+    """
+    if not 0.0 <= start < end:
+        raise InputError(f"a slope is from a start to a later end, not from {start:g} to {end:g} fs")
+    found = mean_squared_displacement(trajectory, element, end)
+    times = found.axes["time"].values
+    chosen = times >= start
+    if chosen.sum() < 2:
+        raise InputError(f"'{trajectory.name}' is too short: fewer than two times between {start:g} and {end:g} fs")
+    centred = times[chosen] - times[chosen].mean()
+    weights = np.zeros(len(times))
+    weights[chosen] = centred / (centred**2).sum()
+    # The deviations of neighbouring times go together: the error of their sum is at most the sum of their errors.
+    slopes, errors = found.values @ weights, np.abs(weights) @ found.errors[0]
+    correction = 0.0
+    if viscosity is not None:
+        edge = abs(trajectory.replica.cell.volume) ** (1.0 / 3.0)
+        correction = units.kB * temperature * _XI / (6.0 * np.pi * viscosity * _PASCAL_SECOND * edge)
+    value = 1e3 * (slopes[0] / 6.0 + correction)
+    about = {**found.about, "start_fs": start, "end_fs": end, "size_correction": 1e3 * correction}
+    return Observable("diffusion", "Angstrom^2/ps", np.array(value), np.array(1e3 * errors / 6.0), {}, about)
+
+
+def reorientation(
+    trajectory: Trajectory,
+    longest: float = REORIENTATION,
+    molecules: Molecules | None = None,
+    discard: float = DISCARD,
+) -> Observable:
+    """c_uu(t) = ⟨P_ℓ(u(0)·u(t))⟩ of the directions of molecules for ℓ = 1 and 2. Axes degree and time."""
+    chosen = molecules or find_molecules(trajectory.replica)
+    _one_replica(trajectory)
+
+    def legendre(u: np.ndarray, origins: int) -> tuple[np.ndarray, np.ndarray]:
+        first = sum(_correlate(u[..., i], u[..., i], origins) for i in range(3))
+        second = sum(
+            (1.0 if i == j else 2.0) * _correlate(u[..., i] * u[..., j], u[..., i] * u[..., j], origins)
+            for i, j in _TENSOR
+        )
+        counts = _counts(len(u), origins)
+        return np.stack([first / u.shape[1], 1.5 * second / u.shape[1] - 0.5 * counts]), counts
+
+    values, errors, times, about = _over_origins(trajectory, chosen.directions, legendre, longest, discard)
+    axes = {"degree": Axis(np.array([1, 2])), "time": Axis(times, "fs")}
+    return Observable("c_uu_of_t", "", values, errors, axes, {**about, "molecules": len(chosen)})
+
+
+def velocity_autocorrelation(
+    trajectory: Trajectory, element: str | None = None, longest: float = 1000.0, discard: float = DISCARD
+) -> Observable:
+    """⟨v(0)·v(t)⟩ / ⟨v²⟩ of the atoms of one element, or of all of them weighted by their masses."""
+    sites, masses = _moving(trajectory, element)
+
+    def correlate(v: np.ndarray, origins: int) -> tuple[np.ndarray, np.ndarray]:
+        found = np.sum([_correlate(v[..., i], v[..., i], origins) for i in range(3)], axis=0)
+        return found[None], _counts(len(v), origins)
+
+    values, errors, times, about = _over_origins(
+        trajectory, lambda frames: _velocities(trajectory, frames, sites, masses), correlate, longest, discard
+    )
+    whole = values[0, 0]
+    axes = {"time": Axis(times, "fs")}
+    return Observable("velocity_autocorrelation", "", values[0] / whole, errors[0] / whole, axes, about)
+
+
+def vibrations(
+    trajectory: Trajectory, element: str | None = None, window: float = 1000.0, discard: float = DISCARD
+) -> Observable:
+    """The vibrational density of states: the power spectrum of velocities weighted by mass, ∫ S dν̃ = 1, in cm.
+
+    By Welch's method with Hann windows of so many fs, half overlapping; the error is that of the windows.
+    """
+    sites, masses = _moving(trajectory, element)
+    _one_replica(trajectory)
+    spacing = _spacing(trajectory)
+    length = round(window / spacing)
+    if length < 16:
+        raise InputError(f"a window of {window:g} fs holds {length} frames {spacing:g} fs apart; 16 are needed")
+    taper, blocks = get_window("hann", length)[:, None, None], Blocks()
+    held = np.empty((0, len(sites), 3))
+    for frames in trajectory.settled(discard):
+        held = np.concatenate([held, _velocities(trajectory, frames, sites, masses)])
+        while len(held) >= length:
+            power = np.abs(np.fft.rfft(held[:length] * taper, axis=0)) ** 2
+            blocks.add(power.sum(axis=(1, 2))[None])
+            held = held[length // 2 :]
+    if not len(blocks):
+        raise InputError(f"'{trajectory.name}' is shorter than a window of {window:g} fs")
+    grid = np.fft.rfftfreq(length, spacing) * _WAVENUMBER
+
+    def finish(mean: np.ndarray) -> np.ndarray:
+        return np.asarray(mean / np.trapezoid(mean, grid))
+
+    values, errors, _ = blocks.estimate(finish)
+    about = {"windows": len(blocks), "window_fs": length * spacing, "element": element or "all"}
+    return Observable("vibrations", "cm", values, errors, {"wavenumber": Axis(grid, "cm^-1")}, about)
+
+
+def _over_origins(
+    trajectory: Trajectory,
+    quantity: Quantity,
+    sums: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]],
+    longest: float,
+    discard: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, object]]:
+    """Sums over origins, stretch by stretch as long as the longest time, divided by the number of origins.
+
+    ``sums(followed, origins)`` has the sums over the first so many frames as origins, (C, L + 1) for lags 0 … L, and
+    the numbers of origins, (L + 1,). No more than two stretches are held at a time, and these are the error's blocks.
+    """
+    _one_replica(trajectory)
+    spacing = _spacing(trajectory)
+    kept = len(trajectory) - int(discard * len(trajectory))
+    lags = min(round(longest / spacing), kept // 2)
+    if lags < 1:
+        raise InputError(f"'{trajectory.name}' is too short: {kept} frames {spacing:g} fs apart")
+    blocks, number, total = Blocks(), 0, np.array(0.0)
+    for followed in _stretches(trajectory, quantity, lags, discard):
+        found, counts = sums(followed, min(lags, len(followed)))
+        found, counts = _padded(found, lags + 1), _padded(counts, lags + 1)
+        total = total + np.concatenate([found, counts[None]])
+        # Stretches at the end, which lack their longest times, are in the mean but tell nothing of its error.
+        if counts[-1] == lags:
+            blocks.add(np.concatenate([found, counts[None]])[None])
+            number += 1
+
+    def ratio(mean: np.ndarray) -> np.ndarray:
+        return np.asarray(mean[:-1] / mean[-1])
+
+    values = ratio(total)
+    errors, time = np.full_like(values, np.nan), float("nan")
+    if number:
+        _, errors, time = blocks.estimate(ratio)
+    about: dict[str, object] = {"frames": kept, "length_ps": 1e-3 * spacing * (kept - 1), "stretches": number}
+    about["autocorrelation_time_fs"] = time * lags * spacing
+    return values, errors, spacing * np.arange(lags + 1), about
+
+
+def _stretches(trajectory: Trajectory, quantity: Quantity, length: int, discard: float) -> Iterator[np.ndarray]:
+    """What is followed, over twice the length from every multiple of it on; what is left at the end is shorter."""
+    held: np.ndarray | None = None
+    for frames in trajectory.settled(discard):
+        more = quantity(frames)
+        held = more if held is None else np.concatenate([held, more])
+        while len(held) >= 2 * length + 1:
+            yield held[: 2 * length]
+            held = held[length:]
+    while held is not None and len(held):
+        yield held[: 2 * length]
+        held = held[length:]
+
+
+def _padded(values: np.ndarray, length: int) -> np.ndarray:
+    missing = length - values.shape[-1]
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, max(0, missing))])[..., :length]
+
+
+def _counts(frames: int, origins: int) -> Float64[np.ndarray, "L"]:
+    """How many of the first frames are the origin of a pair so many frames apart."""
+    return np.clip(frames - np.arange(origins + 1), 0, origins).astype(float)
+
+
+def _correlate(one: np.ndarray, other: np.ndarray, origins: int) -> np.ndarray:
+    """Σ_o Σ_a one[o, a] other[o + t, a] over the first origins, for lags up to their number."""
+    size = 1 << (2 * len(one) - 1).bit_length()
+    early = np.fft.rfft(one[:origins].reshape(origins, -1), size, axis=0)
+    late = np.fft.rfft(other.reshape(len(other), -1), size, axis=0)
+    return np.asarray(np.fft.irfft((early.conj() * late).sum(axis=1), size)[: origins + 1])
+
+
+def _window_sums(values: np.ndarray, origins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Σ_o v[o + t] and Σ_o v[o] over the origins that have a partner, for lags up to their number."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    lags = np.arange(origins + 1)
+    lags = np.minimum(lags, len(values))
+    last = np.clip(len(values) - lags, 0, origins)
+    return sums[lags + last] - sums[lags], sums[last]
+
+
+def _spacing(trajectory: Trajectory) -> float:
+    """Of the frames, in fs. Raises :class:`InputError` if times are not known or not evenly spaced."""
+    times = np.concatenate([each.times for each in trajectory.chunks()])
+    if len(times) < 2:
+        raise InputError(f"'{trajectory.name}' holds {len(times)} frames: there is no time between them")
+    if not np.isfinite(times).all():
+        frame = int(np.argmin(np.isfinite(times)))
+        raise InputError(
+            f"frame {frame} of '{trajectory.name}' has no time: give the time between two frames (spacing)"
+        )
+    steps = np.diff(times)
+    uneven = np.abs(steps - steps[0]) > 1e-6 * abs(steps[0])
+    if steps[0] <= 0.0 or uneven.any():
+        frame = int(np.argmax(uneven)) + 1 if uneven.any() else 1
+        raise InputError(f"frame {frame} of '{trajectory.name}' comes at another distance of time than the first ones")
+    return float(steps[0])
+
+
+def _of_element(trajectory: Trajectory, element: str) -> np.ndarray:
+    sites = np.flatnonzero(trajectory.replica.numbers == atomic_numbers.get(element, -1))
+    if not len(sites):
+        raise InputError(f"'{trajectory.name}' holds no {element}: it is {trajectory.replica.symbols}")
+    return sites
+
+
+def _moving(trajectory: Trajectory, element: str | None) -> tuple[np.ndarray, np.ndarray]:
+    sites = np.arange(len(trajectory.replica)) if element is None else _of_element(trajectory, element)
+    return sites, np.sqrt(trajectory.replica.get_masses()[sites])
+
+
+def _velocities(trajectory: Trajectory, frames: Frames, sites: np.ndarray, roots: np.ndarray) -> np.ndarray:
+    found = frames.velocities[:, 0][:, sites] * roots[:, None]
+    if not np.isfinite(found).all():
+        frame = frames.steps[int(np.argmin(np.isfinite(found).all(axis=(1, 2))))]
+        raise InputError(f"step {frame} of '{trajectory.name}' holds no velocities")
+    return np.asarray(found)

@@ -1,0 +1,102 @@
+"""Two ensembles in pictures: curves with their bands, and the difference on an axis of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.figure
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from goniometer.report.drawing import BLUE, FLOOR, GRID, INK, VERMILLION, legend_above, styled
+
+if TYPE_CHECKING:
+    from goniometer.verdict.curves import Verdict
+    from goniometer.verdict.runs import Compared, Report
+
+# Components of a curve that are drawn beside each other at most.
+_COMPONENTS = 3
+_DASHES = ("-", "--", ":")
+
+
+def in_words(found: Verdict) -> str:
+    """The verdict as a sentence."""
+    each = found.comparison
+    if found.answer == "differ":
+        size = abs(each.difference[each.where])
+        return f"differ: by {size:.3g} ± {each.errors[each.where]:.2g} at most (p = {found.p_differ:.2g})"
+    if found.answer == "equivalent":
+        return f"equivalent within {found.within:g} (p = {found.p_outside:.2g} of more)"
+    said = "undecided"
+    if found.within is not None:
+        said += f" within {found.within:g}"
+    if np.isfinite(found.longer):
+        said += f"; {found.longer:.3g} times the length would decide"
+    return f"{said} (p = {found.p_differ:.2g} of no difference)"
+
+
+@styled
+def compare_figure(report: Report) -> matplotlib.figure.Figure:
+    """For each observable the curves of both sides, and below their difference with the band of all points at once."""
+    names = [each.name for each in report.verdicts if report.compared[each.name].observable.axes]
+    columns = min(3, max(1, len(names)))
+    rows = -(-len(names) // columns) if names else 1
+    figure = matplotlib.figure.Figure(figsize=(3.6 * columns, 3.9 * rows))
+    grid = figure.add_gridspec(2 * rows, columns, height_ratios=(1.6, 1.0) * rows)
+    verdicts = {each.name: each for each in report.verdicts}
+    for number, name in enumerate(names):
+        row, column = divmod(number, columns)
+        upper = figure.add_subplot(grid[2 * row, column])
+        lower = figure.add_subplot(grid[2 * row + 1, column], sharex=upper)
+        _curves(upper, report.compared[name])
+        _difference(lower, report.compared[name], verdicts[name])
+        upper.set_title(f"{name}: {verdicts[name].answer}", fontsize=9.0, loc="left")
+    colours = zip((BLUE, VERMILLION), report.names, report.lengths, strict=True)
+    handles = [Line2D([], [], color=colour, label=f"{name}, {length:.3g} ps") for colour, name, length in colours]
+    legend_above(figure, handles, 2)
+    return figure
+
+
+def _curves(axes: Axes, each: Compared) -> None:
+    across, components = _across(each)
+    for side, colour in ((each.first, BLUE), (each.second, VERMILLION)):
+        curves = side.curves.reshape(len(side.curves), -1, len(across))
+        mean, error = curves.mean(axis=0), curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
+        for index, dashes in zip(range(components), _DASHES, strict=False):
+            axes.plot(across, mean[index], dashes, color=colour, linewidth=1.1)
+            axes.fill_between(across, *_band(mean[index], error[index]), color=colour, alpha=0.25, linewidth=0.0)
+    axes.tick_params(labelbottom=False)
+    axes.set_ylabel(_label(each.observable.name, each.observable.unit))
+
+
+def _difference(axes: Axes, each: Compared, verdict: Verdict) -> None:
+    across, components = _across(each)
+    found = verdict.comparison
+    middle, half = (values.reshape(-1, len(across)) for values in (found.difference, found.band()))
+    for index, dashes in zip(range(components), _DASHES, strict=False):
+        axes.plot(across, middle[index], dashes, color=INK, linewidth=1.0)
+        axes.fill_between(across, *_band(middle[index], half[index]), color=FLOOR, alpha=0.35, linewidth=0.0)
+    axes.axhline(0.0, color=GRID, linewidth=0.8, zorder=0)
+    if verdict.within is not None:
+        for edge in (-verdict.within, verdict.within):
+            axes.axhline(edge, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
+    name, axis = list(each.observable.axes.items())[-1]
+    axes.set(xlabel=_label(name, axis.unit), ylabel="difference")
+
+
+def _across(each: Compared) -> tuple[np.ndarray, int]:
+    """The last axis, and how many of the curves along it are drawn."""
+    values = list(each.observable.axes.values())[-1].values
+    across = values if values.dtype.kind in "if" else np.arange(len(values))
+    whole = int(np.prod(each.observable.values.shape[:-1], dtype=int))
+    return across, min(_COMPONENTS, whole)
+
+
+def _band(middle: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return middle - half, middle + half
+
+
+def _label(name: str, unit: str) -> str:
+    said = name.replace("_", " ")
+    return f"{said} [{unit.replace('Angstrom', 'Å').replace('^2', '²')}]" if unit else said

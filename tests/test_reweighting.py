@@ -1,0 +1,88 @@
+"""Another potential's averages from the frames of this one's: exact answers, and what evaluating anew says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+
+from goniometer.errors import InputError
+from goniometer.observables.reweighting import Reevaluated, reevaluate, reweighted, spread
+from goniometer.observables.statics import Static
+from goniometer.rotations import rule
+from goniometer.symmetrize import Averaged
+from goniometer.testing.toys import PeriodicToy
+from test_liquid import trajectory
+
+KT = units.kB * 300.0
+
+
+def squared() -> Static:
+    """⟨x²⟩ and ⟨x⟩² of the first coordinate: what is linear in the mean, and what is not."""
+
+    def samples(frames) -> np.ndarray:
+        x = frames.positions[:, 0, 0, 0]
+        return np.stack([x**2, x], axis=-1)
+
+    return Static("x", "Angstrom^2", {}, samples, lambda mean: np.array([mean[0], mean[0] - mean[1] ** 2]))
+
+
+def test_a_harmonic_oscillator_is_exact(tmp_path: Path) -> None:
+    """V = ½ k x², ΔV = ½ κ x² − f x: ⟨x²⟩ = kT/(k + κ) + (f/(k + κ))², of which the first is the variance."""
+    rng = np.random.default_rng(0)
+    stiffness, more, force, count = 0.5, 0.05, 0.02, 8000
+    x = rng.normal(scale=np.sqrt(KT / stiffness), size=count)
+    positions = np.zeros((count, 1, 3))
+    positions[:, 0, 0] = x
+    run = trajectory(tmp_path, Atoms("H", [[0, 0, 0]], cell=9.0 * np.eye(3), pbc=True), positions)
+    correction = 0.5 * more * x**2 - force * x
+    found = reweighted(run, squared(), np.arange(count), correction, 300.0)
+    variance = KT / (stiffness + more)
+    expected = np.array([variance + (force / (stiffness + more)) ** 2, variance]) - KT / stiffness
+    assert (np.abs(found.values - expected) < 4.0 * found.errors).all()
+    # Two runs of as many frames could not have told.
+    apart = KT / stiffness * np.sqrt(2.0 / count) * np.sqrt(2.0)
+    assert (found.errors < 0.4 * apart).all()
+    assert 0.9 < found.about["effective_share"] < 1.0
+    # Controls: the wrong sign is found out, and a large correction says so itself.
+    wrong = reweighted(run, squared(), np.arange(count), -correction, 300.0)
+    assert abs(wrong.values[1] - expected[1]) > 10.0 * wrong.errors[1]
+    assert reweighted(run, squared(), np.arange(count), 20.0 * correction, 300.0).about["effective_share"] < 0.3
+
+
+def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    structure = Atoms("Ar8", rng.random((8, 3)) * 9.0, cell=9.0 * np.eye(3), pbc=True)
+    positions = structure.positions + rng.normal(scale=0.1, size=(20, 8, 3))
+    run = trajectory(tmp_path, structure, positions)
+    model = PeriodicToy(ell=2, strength=0.03)
+    found = reevaluate(run, model, ("none", "i", "2i"), frames=5)
+    assert found.frames.tolist() == spread(run, 5).tolist()
+    assert found.frames[0] == 2
+    for place, number in enumerate(found.frames):
+        atoms = structure.copy()
+        atoms.positions = positions[number]
+        for column, over in enumerate((None, rule("identity", True), rule("legendre:2", True))):
+            said = (model if over is None else Averaged(model, over)).predict(atoms)
+            assert found.energies[place, column] == pytest.approx(said.energies[0], abs=1e-10)
+            np.testing.assert_allclose(found.forces[place, column], said.forces[0], atol=1e-10)
+    table = found.symmetry_errors("2i")
+    assert table.values[0, 0] == pytest.approx(np.abs(found.correction("2i")).mean())
+    assert table.values[0, 1] > 1e-3
+    assert (table.values[2] == 0.0).all()
+    with pytest.raises(InputError, match="grid '3' was not evaluated; there are none, i, 2i"):
+        found.correction("3")
+    with pytest.raises(InputError, match="there is no grid '7'"):
+        reevaluate(run, model, ("7",))
+
+
+def test_errors_know_that_frames_remember_each_other() -> None:
+    rng = np.random.default_rng(2)
+    slow = np.repeat(rng.standard_normal(16), 16)
+    energies = np.stack([slow, np.zeros(256)], axis=1)
+    found = Reevaluated(np.arange(256), ("none", "3i"), energies, np.zeros((256, 2, 1, 3)))
+    table = found.symmetry_errors()
+    naive = np.abs(slow).std() / 16.0
+    assert table.errors[0, 0] > 2.0 * naive

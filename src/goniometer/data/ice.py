@@ -62,14 +62,14 @@ def ice(molecules: int = 96, count: int = 1, seed: int = 0) -> list[Atoms]:
 
 
 def _repeat(cells: int) -> tuple[int, int, int]:
-    """How often along each edge, so that the longest edge is as short as can be."""
+    """How often along each edge, so that the shortest edge is as long as can be."""
     shapes = [
         (a, b, cells // (a * b))
         for a in range(1, cells + 1)
         for b in range(1, cells // a + 1)
         if cells % a == 0 and (cells // a) % b == 0
     ]
-    return min(shapes, key=lambda shape: max(n * edge for n, edge in zip(shape, EDGES, strict=True)))
+    return max(shapes, key=lambda shape: min(n * edge for n, edge in zip(shape, EDGES, strict=True)))
 
 
 def _network(repeat: tuple[int, int, int], seed: int) -> tuple[Atoms, np.ndarray]:

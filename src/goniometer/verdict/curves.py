@@ -245,8 +245,8 @@ def _longer(found: Comparison, within: float | None, level: float) -> float:
     """The factor in length after which errors, which fall with its square root, decide with a probability of 0.8."""
     power = float(norm.ppf(POWER))
     if within is not None:
-        # If there is no difference, 80 % of the bands lie inside ±δ when δ has room for the quantile and this.
-        needed = (found.quantile(1.0 - 2.0 * level) + power) * np.nanmax(found.errors) / within
+        # If there is no difference, its largest |t| is below this in 80 % of cases; the band comes on top of it.
+        needed = (found.quantile(1.0 - 2.0 * level) + found.quantile(POWER)) * np.nanmax(found.errors) / within
         return float(max(1.0, needed**2))
     if found.largest <= 0.0:
         return float("nan")

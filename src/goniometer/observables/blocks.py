@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from goniometer.observables.statistics import autocorrelation_time
+from goniometer.observables.statistics import autocorrelation_times, slowest
 
 #: Stretches that are kept at most; twice as many are put together in pairs.
 MOST = 128
@@ -56,12 +56,12 @@ class Blocks:
         """A quantity made of the mean, its standard error, and the autocorrelation time in samples.
 
         With θ = f(mean of all) and pseudo-values θ_b = B θ − (B − 1) f(mean without stretch b) (the jackknife), which
-        are correlated with the integrated time τ in units of stretches,
+        are correlated with the integrated time τ in units of stretches, each component with its own,
 
             σ² = 2 τ Σ_b (θ_b − θ̄)² / (B (B − 1))
 
-        NaN for fewer than four stretches. The time is that of all components together, in units of samples: where a
-        stretch is longer than it, it can only be said to be shorter than half a stretch, which is what is given.
+        NaN for fewer than four stretches. The time is that of the :func:`slowest` motion of all components, in samples:
+        where a stretch is longer than it, all that can be said is that it is below half a stretch, which is given.
         """
         value = finish(self.mean())
         means = self.means()
@@ -72,6 +72,7 @@ class Blocks:
         pseudo = count * finish(means.mean(axis=0)) - (count - 1) * without
         # Where no pair was ever seen there is no ratio: these components say nothing of time.
         known = np.isfinite(pseudo).all(axis=0)
-        time = autocorrelation_time(pseudo[:, known]) if known.any() else 0.5
-        error = np.sqrt(2.0 * time * pseudo.var(axis=0, ddof=1) / count)
-        return value, np.asarray(error), time * self.size
+        error = np.full_like(value, np.nan)
+        series = pseudo[:, known]
+        error[known] = np.sqrt(2.0 * autocorrelation_times(series) * series.var(axis=0, ddof=1) / count)
+        return value, error, (slowest(series) if known.any() else 0.5) * self.size

@@ -9,6 +9,8 @@ from jaxtyping import Float64
 
 # The window of the integrated autocorrelation time is so many times as long as the time itself.
 _WINDOW = 6.0
+# Combinations of components that are looked at for slow motions.
+_COMPONENTS = 6
 #: From so many replicas on, errors come from their scatter alone.
 REPLICAS = 8
 
@@ -41,17 +43,50 @@ def autocorrelation_time(series: Float64[np.ndarray, "T ..."]) -> float:
     after A. D. Sokal, *Monte Carlo methods in statistical mechanics* (1989). ½ for white noise, (1 + φ)/(2 (1 − φ)) for
     an autoregressive process; biased low for series shorter than some 50 τ. A constant series has ½.
     """
-    length = len(series)
-    flat = np.reshape(series, (length, -1))
+    covariance = _covariances(np.reshape(series, (len(series), -1))).sum(axis=1, keepdims=True)
+    return float(_integrated(covariance)[0])
+
+
+def autocorrelation_times(series: Float64[np.ndarray, "T P"]) -> Float64[np.ndarray, "P"]:
+    """:func:`autocorrelation_time` of each of several series."""
+    return _integrated(_covariances(series))
+
+
+def slowest(series: Float64[np.ndarray, "T P"]) -> float:
+    """The longest autocorrelation time that series have, alone or in the combinations that vary most.
+
+    What all components do together may be slow where each of them looks like noise: of the series over their standard
+    deviations the six leading principal components are looked at as well. The largest of so many estimates errs on the
+    long side.
+    """
+    spread = series.std(axis=0)
+    moving = spread > 0.0
+    if not moving.any():
+        return 0.5
+    scaled = (series[:, moving] - series[:, moving].mean(axis=0)) / spread[moving]
+    # The components of T × T, which is small, and not of P × P.
+    _, vectors = np.linalg.eigh(scaled @ scaled.T)
+    together = vectors[:, -min(_COMPONENTS, scaled.shape[1]) :]
+    return float(max(autocorrelation_times(scaled).max(), autocorrelation_times(together).max()))
+
+
+def _covariances(flat: np.ndarray) -> np.ndarray:
+    """Of each column at all lags."""
+    length = len(flat)
     flat = flat - flat.mean(axis=0)
     transform = np.fft.rfft(flat, n=2 * length, axis=0)
-    covariance = np.fft.irfft(np.abs(transform) ** 2, axis=0)[:length].sum(axis=1)
-    if not covariance[0] > 0.0:
-        return 0.5
-    covariance /= np.arange(length, 0, -1)
-    times = np.cumsum(covariance / covariance[0]) - 0.5
-    enough = np.arange(length) >= _WINDOW * times
-    return max(0.5, float(times[np.argmax(enough)] if enough.any() else times[-1]))
+    covariance = np.fft.irfft(np.abs(transform) ** 2, axis=0)[:length]
+    return np.asarray(covariance / np.arange(length, 0, -1)[:, None])
+
+
+def _integrated(covariance: np.ndarray) -> np.ndarray:
+    moving = covariance[0] > 0.0
+    scale = np.where(moving, covariance[0], 1.0)
+    times = np.cumsum(covariance / scale, axis=0) - 0.5
+    enough = np.arange(len(covariance))[:, None] >= _WINDOW * times
+    last = np.where(enough.any(axis=0), np.argmax(enough, axis=0), len(covariance) - 1)
+    found = np.take_along_axis(times, last[None], axis=0)[0]
+    return np.where(moving, np.maximum(0.5, found), 0.5)
 
 
 def mean(values: Float64[np.ndarray, "T R ..."]) -> Estimate:

@@ -131,20 +131,21 @@ def compare_runs(
 
     Raises :class:`InputError` for an observable that is not known, and if nothing could be compared.
     """
+    for name in within or {}:
+        if name not in observables:
+            raise InputError(f"there is no '{name}' to be equivalent in; compared are {', '.join(observables)}")
     found: dict[str, Compared] = {}
     skipped: dict[str, str] = {}
     for name in observables:
         try:
-            sides = [_side(each, name, min(len(first), len(second)) >= _RUNS) for each in (first, second)]
-            example = observe(first[0], name, _options(name, first[0], 1))
+            one, other, example = _sides(first, second, name)
         except _TooShort as short:
             skipped[name] = str(short)
             continue
-        shapes = {side.curves.shape[1:] for side in sides}
-        if len(shapes) > 1:
-            skipped[name] = "the two sides have other points: their cells or frames differ"
+        if one.curves.shape[1:] != other.curves.shape[1:]:
+            skipped[name] = "the two sides have other points: their cells differ"
             continue
-        found[name] = Compared(sides[0], sides[1], _cut(example, sides[0].curves.shape[1:]))
+        found[name] = Compared(one, other, _cut(example, one.curves.shape[1:]))
     comparisons = {
         name: compare_curves(*(side.curves.reshape(len(side.curves), -1) for side in (each.first, each.second)))
         for name, each in found.items()
@@ -152,7 +153,8 @@ def compare_runs(
     if not comparisons:
         reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
         raise InputError(f"nothing can be compared ({reasons})")
-    verdicts = decide(comparisons, within, level=level, look=look)
+    asked = {name: size for name, size in (within or {}).items() if name in comparisons}
+    verdicts = decide(comparisons, asked, level=level, look=look)
     return Report(names, (_length(first), _length(second)), verdicts, found, skipped)
 
 
@@ -160,31 +162,47 @@ class _TooShort(Exception):  # noqa: N818 - it is an answer
     pass
 
 
-def _side(runs: Sequence[Trajectory], name: str, whole: bool) -> Side:
-    if whole:
-        # Correlations of all runs go to the time that the shortest one has.
-        shortest = min(runs, key=len)
-        options = _options(name, shortest, 1)
-        curves = [np.asarray(observe(each, name, options).values) for each in runs]
-        return Side(np.stack(curves), f"{len(runs)} runs")
-    wanted = -(-_UNITS // len(runs))
-    for pieces in range(wanted, 0, -1):
-        if pieces * len(runs) < 2:
+def _sides(first: Sequence[Trajectory], second: Sequence[Trajectory], name: str) -> tuple[Side, Side, Observable]:
+    """The units of both sides, cut alike, and an example of the observable.
+
+    Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
+    """
+    both = (*first, *second)
+    if min(len(first), len(second)) >= _RUNS:
+        options = _options(name, both, 1)
+        found = [np.stack([np.asarray(observe(run, name, options).values) for run in side]) for side in (first, second)]
+        units = [f"{len(side)} runs" for side in (first, second)]
+        return Side(found[0], units[0]), Side(found[1], units[1]), observe(first[0], name, options)
+    time = np.inf
+    for pieces in range(-(-_UNITS // min(len(first), len(second))), 0, -1):
+        if pieces * min(len(first), len(second)) < 2:
             break
-        options = _options(name, runs[0], pieces)
-        time = _time(observe(runs[0], name, options))
-        first = int(DISCARD * len(runs[0]))
-        length = (len(runs[0]) - first) // pieces
-        stretch = length * _spacing(runs[0])
-        if not _TIMES * time <= stretch * (1.0 + 1e-9):
+        options = _options(name, both, pieces)
+        examples = [observe(side[0], name, options) for side in (first, second)]
+        stretches = [(1.0 - DISCARD) * len(run) * _spacing(run) / pieces for run in both]
+        time = max(_time(each) for each in examples)
+        if min(stretches) < _TIMES * time * (1.0 - 1e-6):
             continue
-        curves = [
-            np.asarray(observe(part, name, {**options, "discard": 0.0} if name in _LAGS else options).values)
-            for run in runs
-            for part in _parts(run, length)
-        ]
-        return Side(np.stack(curves), f"{len(curves)} stretches of {1e-3 * stretch:.3g} ps")
-    raise _TooShort(f"'{runs[0].name}' is too short for two stretches that have forgotten each other")
+        one, other = (_cut_up(side, name, options, pieces) for side in (first, second))
+        return one, other, examples[0]
+    said = "the runs are too short for two stretches that have forgotten each other"
+    if np.isfinite(time):
+        needed = 2.0 * _TIMES * time / (1.0 - DISCARD)
+        said += (
+            f": they remember {1e-3 * time:.2g} ps, and {1e-3 * needed:.2g} ps would do, or {_RUNS} runs on each side"
+        )
+    raise _TooShort(said)
+
+
+def _cut_up(runs: Sequence[Trajectory], name: str, options: dict[str, Any], pieces: int) -> Side:
+    given = {**options, "discard": 0.0} if name in _LAGS else options
+    curves = [
+        np.asarray(observe(part, name, given).values)
+        for run in runs
+        for part in _parts(run, (len(run) - int(DISCARD * len(run))) // pieces)
+    ]
+    length = 1e-3 * (1.0 - DISCARD) * len(runs[0]) * _spacing(runs[0]) / pieces
+    return Side(np.stack(curves), f"{len(curves)} stretches of {length:.3g} ps")
 
 
 def _parts(run: Trajectory, length: int) -> list[Trajectory]:
@@ -192,12 +210,12 @@ def _parts(run: Trajectory, length: int) -> list[Trajectory]:
     return [Excerpt(run, start, start + length) for start in starts]
 
 
-def _options(name: str, run: Trajectory, pieces: int) -> dict[str, Any]:
-    """The longest time of a correlation: a quarter of a stretch, and no more than the study has."""
+def _options(name: str, runs: Sequence[Trajectory], pieces: int) -> dict[str, Any]:
+    """The longest time of a correlation."""
     if name not in _LAGS:
         return {}
-    stretch = (1.0 - DISCARD) * len(run) * _spacing(run) / pieces
-    spacing = _spacing(run)
+    stretch = min((1.0 - DISCARD) * len(run) * _spacing(run) for run in runs) / pieces
+    spacing = _spacing(runs[0])
     return {"longest": max(spacing, min(_LAGS[name], spacing * int(stretch / _PART / spacing)))}
 
 

@@ -59,7 +59,7 @@ def test_the_lone_molecule_goes_on_after_an_interruption_and_is_drawn(tmp_path: 
 def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["experiment", "stream", "-o", str(tmp_path)])
     assert isinstance(shown.exception, InputError)
-    assert str(shown.exception) == "there is no experiment 'stream'; there are gas and liquid"
+    assert str(shown.exception) == "there is no experiment 'stream'; there are gas, liquid and ice"
 
 
 def small_box(path: Path) -> Path:

@@ -16,13 +16,16 @@ def experiment(
     name: Annotated[
         str,
         typer.Argument(
-            help="gas: one molecule in vacuum, figure 1 of the study. liquid: water in bulk, figures 2 and 3.",
+            help="gas: one molecule in vacuum, figure 1 of the study. liquid: water in bulk, figures 2 and 3. ice: "
+            "cells of other protons, relaxed.",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Runs, results and the figure.")],
     size: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
-    walkers: Annotated[int, typer.Option(min=1, help="liquid: independent runs of each strategy.")] = 1,
+    walkers: Annotated[
+        int | None, typer.Option(min=1, help="liquid: independent runs of each strategy; 4 in the size laptop, or 1.")
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="liquid: this strategy besides raw; repeatable.")
     ] = None,
@@ -33,14 +36,14 @@ def experiment(
     from goniometer.cli.app import Stopped
     from goniometer.cli.progress import progress_bar
     from goniometer.errors import InputError
-    from goniometer.experiments import gas, liquid
+    from goniometer.experiments import gas, ice, liquid
     from goniometer.experiments.gas import Interrupted
     from goniometer.report.gas import gas_figure
     from goniometer.report.liquid import convergence_figure, liquid_figure
     from goniometer.report.sheet import write_sheet
 
-    if name not in ("gas", "liquid"):
-        raise InputError(f"there is no experiment '{name}'; there are gas and liquid")
+    if name not in ("gas", "liquid", "ice"):
+        raise InputError(f"there is no experiment '{name}'; there are gas, liquid and ice")
     out.mkdir(parents=True, exist_ok=True)
     settings = changes_of(change or [])
     try:
@@ -48,6 +51,14 @@ def experiment(
             if name == "gas":
                 lone = gas.gas(out, size=size, changes=settings, progress=progress)
                 figures, lines, model = {"gas": gas_figure(lone)}, gas.summary(lone), lone.model
+            elif name == "ice":
+                keys = {"potential.model": "model", "potential.dtype": "dtype", "seed": "seed"}
+                for key in settings:
+                    if key not in keys:
+                        raise InputError(f"'{key}' is no setting of ice; there are {', '.join(keys)}")
+                given = {keys[key]: value for key, value in settings.items()}
+                solid = ice.ice(out, size=size, progress=progress, **given)
+                figures, lines, model = {}, ice.summary(solid), solid.model
             else:
                 bulk = liquid.liquid(
                     out,

@@ -14,8 +14,9 @@ from goniometer.errors import InputError
 
 #: Molecules of the orthorhombic cell, which is 7.85 × 7.38 × 9.07 Å at 0.92 g/cm³.
 UNIT, EDGES = 16, (7.848, 7.377, 9.066)
-# |Σ u| of the dipoles of the molecules, each a unit vector, up to which there is no net dipole.
-_NO_DIPOLE = 1e-3
+# |Σ u| of the dipoles of the molecules, each a unit vector. A network with a dipole has more than 1; GenIce2's lattice
+# is rounded to 0.001 Å or so, which leaves 0.05 in 96 molecules.
+_NO_DIPOLE = 0.5
 # How often another network is drawn for one without a dipole, or one that was not there yet.
 _TRIALS = 50
 
@@ -23,8 +24,8 @@ _TRIALS = 50
 def ice(molecules: int = 96, count: int = 1, seed: int = 0) -> list[Atoms]:
     """Cells of ice Ih, each with other protons, by GenIce2 (M. Matsumoto et al., J. Comput. Chem. 39, 61 (2018)).
 
-    Every oxygen has two near and two far protons (the ice rules), the dipoles of the molecules sum to zero, and no two
-    of the cells have the same network. Cells are orthorhombic, at 0.92 g/cm³, as near to cubes as so many molecules can
+    Every oxygen has two near and two far protons (the ice rules), the dipoles of the molecules sum to zero (but for the
+    rounding of GenIce2's lattice), and no two of the cells have the same network. Cells are orthorhombic, at 0.92 g/cm³, as near to cubes as so many molecules can
     be; molecules are whole, in the order O, H, H, and have the geometry of TIP3P.
 
     Parameters
@@ -48,7 +49,7 @@ def ice(molecules: int = 96, count: int = 1, seed: int = 0) -> list[Atoms]:
         for word in words[number * _TRIALS : (number + 1) * _TRIALS]:
             atoms, directions = _network(repeat, int(word))
             network = np.round(directions, 3).tobytes()
-            if network not in seen and np.linalg.norm(directions.sum(axis=0)) < _NO_DIPOLE * molecules:
+            if network not in seen and np.linalg.norm(directions.sum(axis=0)) < _NO_DIPOLE:
                 break
         else:
             raise InputError(

@@ -36,6 +36,8 @@ REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
     "c_uu(r)": statics.dipole_correlation,
     "direction moments": statics.direction_moments,
 }
+# Independent runs by size, where it is not one.
+_WALKERS = {"laptop": 4}
 # Frames that are evaluated over all grids.
 _FRAMES = 40
 
@@ -45,7 +47,7 @@ def liquid(
     *,
     size: str = "smoke",
     only: Sequence[str] = (),
-    walkers: int = 1,
+    walkers: int | None = None,
     frames: int = _FRAMES,
     grids: Sequence[str] = tuple(GRIDS),
     changes: dict[str, Any] | None = None,
@@ -60,7 +62,8 @@ def liquid(
     size, only, changes
         See :func:`goniometer.dynamics.description.read_runs`; ``raw`` is always among them.
     walkers
-        Independent runs of each strategy, with seeds from that of the description on.
+        Independent runs of each strategy, with seeds from that of the description on: by default one in the sizes
+        smoke and paper, and four in laptop, the fewest that can be told apart.
     frames, grids
         How many frames of the first raw run are evaluated anew, and over which averages; the reference is 3i, or the
         last grid if that is not among them. No frames leave it out.
@@ -70,7 +73,7 @@ def liquid(
     """
     chosen = tuple(dict.fromkeys(("raw", *only))) if only else ()
     found: dict[str, list[tuple[Run, Trajectory]]] = {}
-    first = int((changes or {}).get("seed", 0))
+    first, walkers = int((changes or {}).get("seed", 0)), walkers or _WALKERS.get(size, 1)
     for seed in range(first, first + walkers):
         runs: Trajectories = trajectories(
             "liquid-nvt", folder, size, chosen, {**(changes or {}), "seed": seed}, progress

@@ -39,7 +39,7 @@ def in_words(found: Verdict) -> str:
 @styled
 def compare_figure(report: Report) -> matplotlib.figure.Figure:
     """For each observable the curves of both sides, and below their difference with the band of all points at once."""
-    names = [each.name for each in report.verdicts if report.compared[each.name].observable.axes]
+    names = [each.name for each in report.verdicts]
     columns = min(3, max(1, len(names)))
     rows = -(-len(names) // columns) if names else 1
     figure = matplotlib.figure.Figure(figsize=(3.6 * columns, 3.9 * rows))
@@ -48,9 +48,14 @@ def compare_figure(report: Report) -> matplotlib.figure.Figure:
     for number, name in enumerate(names):
         row, column = divmod(number, columns)
         upper = figure.add_subplot(grid[2 * row, column])
-        lower = figure.add_subplot(grid[2 * row + 1, column], sharex=upper)
-        _curves(upper, report.compared[name])
-        _difference(lower, report.compared[name], verdicts[name])
+        if report.compared[name].observable.axes:
+            lower = figure.add_subplot(grid[2 * row + 1, column], sharex=upper)
+            _curves(upper, report.compared[name])
+            _difference(lower, report.compared[name], verdicts[name])
+        else:
+            lower = figure.add_subplot(grid[2 * row + 1, column])
+            _numbers(upper, report.compared[name])
+            _single_difference(lower, verdicts[name], report.compared[name].observable.unit)
         upper.set_title(f"{name}: {verdicts[name].answer}", fontsize=9.0, loc="left")
     colours = zip((BLUE, VERMILLION), report.names, report.lengths, strict=True)
     handles = [Line2D([], [], color=colour, label=f"{name}, {length:.3g} ps") for colour, name, length in colours]
@@ -68,6 +73,31 @@ def _curves(axes: Axes, each: Compared) -> None:
             axes.fill_between(across, *_band(mean[index], error[index]), color=colour, alpha=0.25, linewidth=0.0)
     axes.tick_params(labelbottom=False)
     axes.set_ylabel(_label(each.observable.name, each.observable.unit))
+
+
+def _numbers(axes: Axes, each: Compared) -> None:
+    """Every unit of both sides as a dot, and the mean."""
+    for place, (side, colour) in enumerate(((each.first, BLUE), (each.second, VERMILLION))):
+        values = side.curves.ravel()
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        beside = place + np.linspace(-0.15, 0.15, len(values))
+        axes.plot(beside, values, "o", color=colour, markersize=3.0, alpha=0.6)
+        axes.errorbar([place + 0.3], [values.mean()], yerr=[error], fmt="_", color=colour, markersize=9.0)
+    axes.set(xlim=(-0.5, 1.6), xticks=[])
+    axes.ticklabel_format(useOffset=False)
+    axes.set_ylabel(_label(each.observable.name, each.observable.unit))
+
+
+def _single_difference(axes: Axes, verdict: Verdict, unit: str) -> None:
+    """The difference with its band, from left to right."""
+    found = verdict.comparison
+    middle, half = float(found.difference[0]), float(found.band()[0])
+    axes.errorbar([middle], [0.0], xerr=[half], fmt="o", color=INK, markersize=4.0, capsize=3.0)
+    axes.axvline(0.0, color=GRID, linewidth=0.8, zorder=0)
+    if verdict.within is not None:
+        for edge in (-verdict.within, verdict.within):
+            axes.axvline(edge, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.set(xlabel=_label("difference", unit), yticks=[], ylim=(-1.0, 1.0))
 
 
 def _difference(axes: Axes, each: Compared, verdict: Verdict) -> None:

@@ -1,0 +1,114 @@
+"""Many structures relaxed, each kept when it is finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import ase.io
+import numpy as np
+
+from goniometer.data import NamedStructure, check_structure
+from goniometer.data.labelled import structure_hash
+from goniometer.data.records import replace_text
+from goniometer.dynamics.relax import Relaxed, Tolerances, relax
+from goniometer.errors import InputError
+from goniometer.potentials.base import Potential
+
+
+def relax_all(
+    structures: Sequence[NamedStructure],
+    potential: Potential,
+    folder: Path,
+    tolerances: Tolerances | None = None,
+    *,
+    steps: int = 1000,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Relaxed]:
+    """Relax structures that are not yet in a folder, and read those that are.
+
+    The folder holds a file NAME-HASH.extxyz with the start and the end of each structure, with energies and forces; the
+    hash is that of the structure, the name of the potential and the tolerances. A structure that a kill cut off is
+    begun again, and ends the same.
+
+    Raises :class:`InputError` for structures with one name, and if the folder cannot be written.
+    """
+    names = [each.name for each in structures]
+    if len(set(names)) < len(names):
+        raise InputError("two structures have one name: give each its own")
+    wanted, found = tolerances or Tolerances(), {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    for number, (name, atoms) in enumerate(structures):
+        check_structure(atoms, name)
+        path = folder / f"{_plain(name)}-{_key(atoms, potential, wanted, steps)}.extxyz"
+        if not path.exists():
+
+            def told(done: int, whole: int, number: int = number, name: str = name) -> None:
+                if progress is not None:
+                    progress(number, len(structures), f"{name}, step {done} of at most {whole}")
+
+            _write(path, relax(atoms, potential, wanted, steps=steps, progress=told))
+        found[name] = _read(path)
+    summary = {name: _numbers(each) for name, each in found.items()}
+    replace_text(folder / "relaxed.json", json.dumps({"potential": potential.name, "structures": summary}, indent=1))
+    return found
+
+
+def _plain(name: str) -> str:
+    return "".join(each if each.isalnum() or each in "-_." else "-" for each in name)
+
+
+def _key(atoms: ase.Atoms, potential: Potential, tolerances: Tolerances, steps: int) -> str:
+    said = f"{structure_hash(atoms)} {potential.name} {potential.dtype} {tolerances} {steps}"
+    return sha256(said.encode()).hexdigest()[:12]
+
+
+def _write(path: Path, found: Relaxed) -> None:
+    partial = path.with_name(path.name + ".part")
+    for atoms in (found.start, found.end):
+        # All digits, which the format does not give by itself.
+        atoms.info |= {
+            "steps": found.steps,
+            "converged": found.converged,
+            "exact_energy": repr(atoms.calc.results["energy"]),
+        }
+    ase.io.write(partial, [found.start, found.end], format="extxyz")
+    partial.replace(path)
+
+
+def _read(path: Path) -> Relaxed:
+    start, end = ase.io.read(path, ":")
+    for atoms in (start, end):
+        atoms.calc.results["energy"] = float(atoms.info["exact_energy"])
+    return Relaxed(start, end, int(end.info["steps"]), bool(end.info["converged"]))
+
+
+def _numbers(found: Relaxed) -> Mapping[str, float | int | bool]:
+    start, end = found.start.get_potential_energy(), found.end.get_potential_energy()
+    return {
+        "atoms": len(found.end),
+        "start_energy": start,
+        "end_energy": end,
+        "start_force_rms": float(np.sqrt(np.mean(found.start.get_forces() ** 2))),
+        "end_force_max": float(np.abs(found.end.get_forces()).max()),
+        "steps": found.steps,
+        "converged": found.converged,
+    }
+
+
+def table(found: Mapping[str, Relaxed]) -> list[str]:
+    """A line for each structure."""
+    lines = []
+    for name, each in found.items():
+        said = _numbers(each)
+        gained = 1e3 * (said["end_energy"] - said["start_energy"]) / said["atoms"]
+        lines.append(
+            f"{name}: {gained:.3f} meV/atom in {said['steps']} steps, largest force "
+            f"{1e3 * said['end_force_max']:.2g} meV/Å{'' if each.converged else ', not converged'}"
+        )
+    return lines

@@ -1,0 +1,219 @@
+"""Proton-disordered ice: does a broken symmetry change energies, relaxations, and which protons are preferred?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from goniometer.data import NamedStructure
+from goniometer.data.ice import ice as cells
+from goniometer.dynamics.relax import Relaxed
+from goniometer.dynamics.relaxation import relax_all
+from goniometer.observables.gas import GRIDS
+from goniometer.observables.result import Axis, Observable
+from goniometer.potentials import Potential
+from goniometer.potentials.loading import load
+from goniometer.rotations import rule
+from goniometer.symmetrize import Averaged
+
+#: Cells by size: numbers of molecules, one cell each.
+SIZES: dict[str, tuple[int, ...]] = {
+    "smoke": (16, 16),
+    "laptop": (96, 96, 96, 128, 128, 128, 192, 192, 192),
+    "paper": (96, 96, 192, 192, 288, 384, 432, 576, 768),
+}
+#: What is laid side by side: the model as it is, and its average over the study's grid.
+REFERENCE = "2i"
+_QUANTITIES = (
+    "starting energy",
+    "relaxation energy",
+    "relative energy",
+    "spread of relative energies",
+    "starting forces",
+    "relaxed positions",
+)
+_UNITS = "meV/atom, meV/atom, meV/molecule, meV/molecule, meV/Angstrom, Angstrom"
+
+
+@dataclass(frozen=True)
+class IceStudy:
+    """What the study says of ice.
+
+    Attributes
+    ----------
+    model
+        What it is of.
+    table
+        Raw against averaged: the six quantities of :func:`ice`, with the scatter over cells.
+    grids
+        The first and the fifth of them for every grid on the starting structures.
+    raw, averaged
+        The relaxations.
+    """
+
+    model: str
+    table: Observable
+    grids: Observable
+    raw: Mapping[str, Relaxed]
+    averaged: Mapping[str, Relaxed]
+
+
+def ice(
+    folder: Path,
+    *,
+    model: str = "pet-water",
+    dtype: str | None = None,
+    size: str = "smoke",
+    reference: str = REFERENCE,
+    grids: Sequence[str] = ("none", "i", "2", "2i", "T", "O"),
+    structures: Sequence[NamedStructure] | None = None,
+    seed: int = 0,
+    steps: int = 1000,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> IceStudy:
+    """Relax cells of ice with a model and with its average; what is finished in the folder is not done again.
+
+    ===============================  ===============================================================================
+    ``starting energy``              rms over cells of E_raw − E_avg of the starting structures, meV/atom
+    ``relaxation energy``            the same of E(end) − E(start), each by its own potential, meV/atom
+    ``relative energy``              the same of relaxed energies less their mean over cells, meV/molecule
+    ``spread of relative energies``  the standard deviation of the averaged ones among themselves, meV/molecule
+    ``starting forces``              rms of F_raw − F_avg of the starting structures, a component, meV/Å
+    ``relaxed positions``            rms of the relaxed positions of both, a component, less the mean shift, Å
+    ===============================  ===============================================================================
+
+    Energies are sums in float64 of those of atoms. A shift of all atoms costs nothing and is taken out of positions.
+    Errors are those of the rms over cells, by leaving each out.
+
+    Parameters
+    ----------
+    folder
+        Of the relaxations.
+    model, dtype
+        As for :func:`goniometer.load`.
+    size
+        Of the packaged cells; or ``structures`` of one's own.
+    reference
+        The grid of the average.
+    grids
+        For the starting structures.
+    """
+    named = list(structures) if structures is not None else _packaged(size, seed)
+    potential = load(model, dtype=dtype)
+    averaged = Averaged(potential, rule(*GRIDS[reference]))
+    raw = relax_all(named, potential, folder / "raw", steps=steps, progress=progress)
+    mean = relax_all(named, averaged, folder / reference, steps=steps, progress=progress)
+    table = _compared(raw, mean)
+    by_grid = _by_grid(named, potential, mean, tuple(grids), reference, progress)
+    table.save(folder / "ice-table.nc")
+    by_grid.save(folder / "ice-grids.nc")
+    return IceStudy(model, table, by_grid, raw, mean)
+
+
+def _packaged(size: str, seed: int) -> list[NamedStructure]:
+    numbers = SIZES[size]
+    made = {each: iter(cells(each, numbers.count(each), seed)) for each in dict.fromkeys(numbers)}
+    atoms = [next(made[each]) for each in numbers]
+    return [NamedStructure(str(each.info["name"]), each) for each in atoms]
+
+
+def _compared(raw: Mapping[str, Relaxed], averaged: Mapping[str, Relaxed]) -> Observable:
+    rows = []
+    for name, one in raw.items():
+        other = averaged[name]
+        atoms = len(one.start)
+        shift = one.end.positions - other.end.positions
+        shift -= shift.mean(axis=0)
+        rows.append(
+            (
+                1e3 * (_energy(one.start) - _energy(other.start)) / atoms,
+                1e3 * (_energy(one.end) - _energy(one.start) - _energy(other.end) + _energy(other.start)) / atoms,
+                3e3 * _energy(one.end) / atoms,
+                3e3 * _energy(other.end) / atoms,
+                1e3 * np.sqrt(np.mean((one.start.get_forces() - other.start.get_forces()) ** 2)),
+                np.sqrt(np.mean(shift**2)),
+            )
+        )
+    values = np.array(rows)
+
+    def figures(each: np.ndarray) -> np.ndarray:
+        relative = each[:, 2:4] - each[:, 2:4].mean(axis=0)
+        freedom = max(1, len(each) - 1)
+        return np.array(
+            [
+                _rms(each[:, 0]),
+                _rms(each[:, 1]),
+                np.sqrt(((relative[:, 0] - relative[:, 1]) ** 2).sum() / freedom),
+                np.sqrt((relative[:, 1] ** 2).sum() / freedom),
+                _rms(each[:, 4]),
+                _rms(each[:, 5]),
+            ]
+        )
+
+    axes = {"quantity": Axis(np.array(_QUANTITIES))}
+    about = {
+        "cells": len(values),
+        "converged": int(all(each.converged for each in (*raw.values(), *averaged.values()))),
+    }
+    return Observable("ice", _UNITS, figures(values), _jackknife(values, figures), axes, about)
+
+
+def _by_grid(
+    named: Sequence[NamedStructure],
+    potential: Potential,
+    reference: Mapping[str, Relaxed],
+    grids: tuple[str, ...],
+    name: str,
+    progress: Callable[[int, int, str], None] | None,
+) -> Observable:
+    """Symmetry errors of the starting structures by grid: energies in meV/atom and forces in meV/Å."""
+    values, errors = [], []
+    for number, grid in enumerate(grids):
+        averaged, rows = Averaged(potential, rule(*GRIDS[grid])), []
+        for label, atoms in named:
+            if progress is not None:
+                progress(number, len(grids), f"{grid} on {label}")
+            said, exact = averaged.predict(atoms), reference[label].start
+            energy = 1e3 * (float(said.energies[0]) - _energy(exact)) / len(atoms)
+            rows.append((energy, 1e3 * np.sqrt(np.mean((said.forces[0] - exact.get_forces()) ** 2))))
+        values.append(np.apply_along_axis(_rms, 0, np.array(rows)))
+        errors.append(_jackknife(np.array(rows), lambda each: np.apply_along_axis(_rms, 0, each)))
+    axes = {"grid": Axis(np.array(grids)), "quantity": Axis(np.array(["energy", "forces"]))}
+    about = {"reference": name, "cells": len(named)}
+    return Observable("ice_by_grid", "meV/atom, meV/Angstrom", np.array(values), np.array(errors), axes, about)
+
+
+def _energy(atoms) -> float:  # type: ignore[no-untyped-def]
+    return float(atoms.get_potential_energy())
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _jackknife(values: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The standard error of a figure over cells; NaN for fewer than three."""
+    count = len(values)
+    if count < 3:
+        return np.full_like(of(values), np.nan)
+    without = np.stack([of(np.delete(values, each, axis=0)) for each in range(count)])
+    return np.asarray(np.sqrt((count - 1) / count * ((without - without.mean(axis=0)) ** 2).sum(axis=0)))
+
+
+def summary(study: IceStudy) -> list[str]:
+    """Figures of the study as lines of text."""
+    lines = [f"{study.model}: {study.table.about['cells']} cells of ice, raw against averaged"]
+    for name, value, error, unit in zip(
+        _QUANTITIES, study.table.values, study.table.errors, _UNITS.split(", "), strict=True
+    ):
+        lines.append(f"  {name}: {value:.3g} ± {error:.1g} {unit}")
+    for grid, (energy, forces) in zip(study.grids.axes["grid"].values, study.grids.values, strict=True):
+        lines.append(
+            f"  {grid!s:>4}: energy {1e3 * energy:.3g} µeV/atom, forces {forces:.3g} meV/Å on starting structures"
+        )
+    if not study.table.about["converged"]:
+        lines.append("  not all relaxations have converged: raise the number of steps")
+    return lines

@@ -2,8 +2,8 @@
 
     python benchmarks/liquid.py [--frames N] [--json FILE]
 
-The loop is what one writes first: for every atom its neighbors within the range, for every neighbor its distance, its
-bin, and what is added there. Both fill the same bins, so that the curves agree to rounding.
+The loop is what one writes first: ASE's neighbor list, for every atom its neighbors, for every neighbor its distance,
+its bin, and what is added there. Both fill the same bins, so that the curves agree to rounding.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from vesin import ase_neighbor_list
+from ase.neighborlist import neighbor_list
 
 from goniometer.data import read_structures
 from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
@@ -40,7 +40,7 @@ def loop(structure: Atoms, positions: np.ndarray, pairs: Pairs, directions: np.n
     """Bins of distances of the oxygens, and with directions those of both parts of their correlation."""
     atoms = structure[pairs.first]
     atoms.positions = positions[pairs.first]
-    first, second, shifts = ase_neighbor_list("ijS", atoms, pairs.bins * pairs.width)
+    first, second, shifts = neighbor_list("ijS", atoms, pairs.bins * pairs.width)
     starts = np.searchsorted(first, np.arange(len(atoms) + 1))
     bins = np.zeros((1 if directions is None else 3, pairs.bins))
     cell = atoms.cell.array
@@ -88,12 +88,12 @@ def main() -> None:
             "pair distribution": (
                 pair_distribution(trajectory),
                 lambda: loop(structure, positions, pairs),
-                lambda bins: pairs.per_pair(structure.cell.array) * (bins @ pairs.smooth.T)[0] / pairs.ideal,
+                lambda bins: 0.5 * pairs.per_pair(structure.cell.array) * (bins @ pairs.smooth.T)[0] / pairs.ideal,
             ),
             "dipole correlation": (
                 dipole_correlation(trajectory, molecules),
                 lambda: loop(structure, positions, pairs, directions),
-                lambda bins: bins @ pairs.smooth.T,
+                lambda bins: 0.5 * bins @ pairs.smooth.T,
             ),
         }
         for name, (of, naive, finished) in observables.items():

@@ -46,7 +46,7 @@ def test_ice_keeps_its_rules_and_no_two_cells_their_protons() -> None:
         arms = atoms.positions.reshape(-1, 3, 3)
         dipoles = arms[:, 1:].mean(axis=1) - arms[:, 0]
         # A single molecule that is turned changes this by one or more.
-        assert np.linalg.norm((dipoles / np.linalg.norm(dipoles, axis=1, keepdims=True)).sum(axis=0)) < 0.1
+        assert np.linalg.norm((dipoles / np.linalg.norm(dipoles, axis=1, keepdims=True)).sum(axis=0)) < 0.3
     oxygens = [each.positions[::3] for each in cells]
     assert np.allclose(oxygens[0], oxygens[1])
     assert not np.allclose(cells[0].positions, cells[1].positions, atol=0.1)

@@ -24,9 +24,9 @@ _TRIALS = 50
 def ice(molecules: int = 96, count: int = 1, seed: int = 0) -> list[Atoms]:
     """Cells of ice Ih, each with other protons, by GenIce2 (M. Matsumoto et al., J. Comput. Chem. 39, 61 (2018)).
 
-    Every oxygen has two near and two far protons (the ice rules), the dipoles of the molecules sum to zero (but for the
-    rounding of GenIce2's lattice), and no two of the cells have the same network. Cells are orthorhombic, at 0.92 g/cm³, as near to cubes as so many molecules can
-    be; molecules are whole, in the order O, H, H, and have the geometry of TIP3P.
+    Every oxygen has two near and two far protons (the ice rules), the dipoles of the molecules sum to zero but for the
+    rounding of GenIce2's lattice, and no two of the cells have the same network. Cells are orthorhombic, at 0.92 g/cm³,
+    as near to cubes as so many molecules can be; molecules are whole, in the order O, H, H, with the geometry of TIP3P.
 
     Parameters
     ----------

@@ -107,10 +107,9 @@ class Pairs:
         self.smooth = np.where(
             np.abs(offsets) < _ENDS, np.exp(-0.5 * offsets**2) / (np.sqrt(2.0 * np.pi) * kernel), 0.0
         )
-        self._search = NeighborList(cutoff=self.bins * self.width, full_list=True)
+        self._search = NeighborList(cutoff=self.bins * self.width, full_list=False)
         self._chosen = np.union1d(first, second)
         self._is_first = np.isin(self._chosen, first)
-        self._is_second = np.isin(self._chosen, second)
 
     @property
     def ideal(self) -> np.ndarray:
@@ -122,20 +121,26 @@ class Pairs:
         return np.asarray(4.0 * np.pi * ((r**2 + s**2) * inside + r * s * edge))
 
     def found(self, positions: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Sites i and j (places in ``first`` and ``second``), vectors from i to j, and the bins of their lengths."""
+        """Every pair once: its sites i and j, counted along both kinds in their order, the vector, and the bin."""
         chosen = positions[self._chosen]
         i, j, vectors, lengths = self._search.compute(chosen, cell, True, "ijDd")
         i, j = i.astype(int), j.astype(int)
         if not self.same:
-            wanted = self._is_first[i] & self._is_second[j]
+            wanted = self._is_first[i] != self._is_first[j]
             i, j, vectors, lengths = i[wanted], j[wanted], vectors[wanted], lengths[wanted]
         bins = (lengths / self.width).astype(int)
         inside = bins < self.bins
         return i[inside], j[inside], vectors[inside], bins[inside]
 
+    def each(self, frames: Frames, of: Callable[[int, np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """``of(number, positions, cell)`` of every frame."""
+        assert frames.cells is not None
+        held = zip(frames.positions[:, 0], frames.cells, strict=True)
+        return np.stack([of(number, positions, cell) for number, (positions, cell) in enumerate(held)])
+
     def per_pair(self, cell: np.ndarray) -> float:
-        """V over the number of pairs, each counted from both ends if they are of one kind."""
-        count = len(self.first) * (len(self.second) - self.same)
+        """V over the number of pairs."""
+        count = len(self.first) * (len(self.second) - self.same) / (1 + self.same)
         return float(abs(np.linalg.det(cell)) / count)
 
 
@@ -152,13 +157,12 @@ def pair_distribution(
     pairs = Pairs(trajectory, *_sites(trajectory, pair), farthest, kernel)
     ideal = pairs.ideal
 
+    def counts(number: int, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        *_, bins = pairs.found(positions, cell)
+        return np.bincount(bins, minlength=pairs.bins) * pairs.per_pair(cell)
+
     def samples(frames: Frames) -> np.ndarray:
-        assert frames.cells is not None
-        found = []
-        for positions, cell in zip(frames.positions[:, 0], frames.cells, strict=True):
-            *_, bins = pairs.found(positions, cell)
-            found.append(np.bincount(bins, minlength=pairs.bins) * pairs.per_pair(cell))
-        return np.stack(found) @ pairs.smooth.T / ideal
+        return pairs.each(frames, counts) @ pairs.smooth.T / ideal
 
     axes = {"r": Axis(pairs.points, "Angstrom")}
     return Static(f"g_{pair.replace('-', '')}", "", axes, samples, lambda mean: mean, {"kernel": kernel, "pair": pair})
@@ -177,16 +181,15 @@ def pair_moments(trajectory: Trajectory, pair: str = "O-O", degree: int = 2) -> 
     pairs = Pairs(trajectory, *_sites(trajectory, pair))
     orders = np.arange(-degree, degree + 1)
 
+    def sums(number: int, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        _, _, vectors, bins = pairs.found(positions, cell)
+        theta = np.arccos(np.clip(vectors[:, 2] / np.linalg.norm(vectors, axis=1), -1.0, 1.0))
+        phi = np.arctan2(vectors[:, 1], vectors[:, 0])
+        each = [np.bincount(bins, _real_harmonic(degree, int(m), theta, phi), pairs.bins) for m in orders]
+        return np.stack(each) * pairs.per_pair(cell)
+
     def samples(frames: Frames) -> np.ndarray:
-        assert frames.cells is not None
-        found = []
-        for positions, cell in zip(frames.positions[:, 0], frames.cells, strict=True):
-            _, _, vectors, bins = pairs.found(positions, cell)
-            theta = np.arccos(np.clip(vectors[:, 2] / np.linalg.norm(vectors, axis=1), -1.0, 1.0))
-            phi = np.arctan2(vectors[:, 1], vectors[:, 0])
-            sums = [np.bincount(bins, _real_harmonic(degree, int(m), theta, phi), pairs.bins) for m in orders]
-            found.append(np.stack(sums) * pairs.per_pair(cell))
-        return np.stack(found) @ pairs.smooth.T / pairs.ideal
+        return pairs.each(frames, sums) @ pairs.smooth.T / pairs.ideal
 
     axes = {"m": Axis(orders), "r": Axis(pairs.points, "Angstrom")}
     about = {"pair": pair, "degree": degree}
@@ -214,16 +217,17 @@ def dipole_correlation(trajectory: Trajectory, molecules: Molecules | None = Non
     rank = np.argsort(sites)
 
     def samples(frames: Frames) -> np.ndarray:
-        assert frames.cells is not None
-        found = []
         directions = chosen.directions(frames)[:, rank]
-        for positions, cell, u in zip(frames.positions[:, 0], frames.cells, directions, strict=True):
+
+        def sums(number: int, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
             i, j, vectors, bins = pairs.found(positions, cell)
             unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-            along = np.einsum("pj,pj->p", u[i], unit) * np.einsum("pj,pj->p", u[j], unit)
-            across = np.einsum("pj,pj->p", u[i], u[j]) - along
-            found.append(np.stack([np.bincount(bins, each, pairs.bins) for each in (None, along, across)]))
-        return np.stack(found) @ pairs.smooth.T
+            one, other = directions[number][i], directions[number][j]
+            along = np.einsum("pj,pj->p", one, unit) * np.einsum("pj,pj->p", other, unit)
+            across = np.einsum("pj,pj->p", one, other) - along
+            return np.stack([np.bincount(bins, each, pairs.bins) for each in (None, along, across)])
+
+        return pairs.each(frames, sums) @ pairs.smooth.T
 
     def finish(mean: np.ndarray) -> np.ndarray:
         # Beyond the tails of the kernel there is nothing to divide by.

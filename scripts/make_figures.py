@@ -28,6 +28,8 @@ from goniometer.probe.spectrum import gram
 from goniometer.rotations import Rule, rule
 from goniometer.symmetrize import response
 
+#: Of the packaged models the one that prefers directions the most.
+MODEL = "pet-water-unaugmented"
 FIGURES = Path(__file__).resolve().parent.parent / "docs" / "figures"
 RULES = (
     ("tetrahedral", True),
@@ -42,7 +44,7 @@ COLOURS = {"energy": "#0072B2", "forces": "#D55E00"}
 
 def probe_figure() -> None:
     """The README's picture: how the energy of a box depends on its orientation, which ℓ carry it, what mends it."""
-    draw_probe(goniometer.probe("pet-water", ["box"]))
+    draw_probe(goniometer.probe(MODEL, ["box"]))
 
 
 def draw_probe(result: ProbeResult) -> None:
@@ -81,7 +83,7 @@ def prediction_data(name: str, lmax: int, budget: int) -> list[dict[str, Any]]:
 
     Each rule is turned as often as ``budget`` evaluations allow, and six times at least.
     """
-    potential = goniometer.load("pet-water")
+    potential = goniometer.load(MODEL)
     noise = goniometer.probe(potential, [name], lmax=1).structures[0]
     atoms = read_structures(name)[0].atoms
     nodes = rule(f"degree:{2 * lmax}", inversion=True).turned_at_random(7)

@@ -312,7 +312,7 @@ def test_residuals_as_rules_stand_are_predicted() -> None:
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_residuals_over_random_turns_are_predicted(name: str) -> None:
-    result, turns = probed(), 48
+    result, turns = probed(), 120
     row = next(row for row in result.rules if row.name == name and not row.inversion)
     averaged = rule(name)
     left, right = random_rotations(2 * turns, np.random.default_rng(11)).reshape(2, turns, 1, 3, 3)

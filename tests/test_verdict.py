@@ -179,7 +179,7 @@ def test_runs_are_units_where_there_are_enough(tmp_path: Path) -> None:
     assert report.compared["potential-energy"].first.units == "4 runs"
     assert verdict.answer == "differ"
     assert verdict.comparison.difference[0] == pytest.approx(-0.5, abs=0.2)
-    assert in_words(verdict).startswith("differ: by 0.")
+    assert in_words(verdict).startswith("differ: most clearly by 0.")
 
 
 def test_curves_are_drawn_with_their_difference(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def experiment(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Runs, results and the figure.")],
     size: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
     walkers: Annotated[
-        int | None, typer.Option(min=1, help="liquid: independent runs of each strategy; 4 in the size laptop, or 1.")
+        int | None, typer.Option(min=1, help="liquid: independent runs of each strategy; 6 in the size laptop, or 1.")
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="liquid: this strategy besides raw; repeatable.")

@@ -51,7 +51,7 @@ def relax(
     from goniometer.cli.progress import progress_bar
     from goniometer.data import read_structures
     from goniometer.dynamics.relaxation import relax_all, table
-    from goniometer.potentials.loading import load
+    from goniometer.potentials.loading import identity, load
     from goniometer.symmetrized import symmetrize
 
     named = read_structures(structures)
@@ -59,6 +59,6 @@ def relax(
     if rule is not None:
         potential = symmetrize(potential, rule, inversion=inversion)
     with progress_bar() as bar:
-        found = relax_all(named, potential, out, steps=steps, progress=bar)
+        found = relax_all(named, potential, out, identity=identity(model), steps=steps, progress=bar)
     for line in table(found):
         typer.echo(line)

@@ -13,6 +13,9 @@ from ase import Atoms, units
 from goniometer.data.trajectory import _CHUNK_BYTES, Frames, Trajectory
 from goniometer.errors import InputError
 
+# Frames held at a time.
+_MOST = 1000
+
 
 class StructureFile(Trajectory):
     """Frames of one structure in a file that ASE reads, as a :class:`Trajectory` of one replica.
@@ -41,34 +44,25 @@ class StructureFile(Trajectory):
     def chunks(self, size: int | None = None) -> Iterator[Frames]:
         """See :meth:`Trajectory.chunks`."""
         if size is None:
-            size = max(1, _CHUNK_BYTES // (24 * len(self.replica)))
-        held: list[tuple[int, Atoms, np.ndarray]] = []
+            size = max(1, min(_MOST, _CHUNK_BYTES // (24 * len(self.replica))))
+        held: list[tuple[int, float, np.ndarray, np.ndarray, np.ndarray]] = []
         scaled: np.ndarray | None = None
         for number, atoms in enumerate(self._read()):
             self._check(number, atoms)
             positions, scaled = _followed(atoms, scaled)
-            held.append((number, atoms, positions))
+            unknown = np.full((len(atoms), 3), np.nan)
+            velocities = atoms.get_velocities() * units.fs if atoms.has("momenta") else unknown
+            held.append((number, self._time(number, atoms), positions, velocities, atoms.cell.array))
             if len(held) == size:
                 yield self._together(held)
                 held = []
         if held:
             yield self._together(held)
 
-    def _together(self, held: list[tuple[int, Atoms, np.ndarray]]) -> Frames:
-        steps = np.array([number for number, _, _ in held])
-        times = np.array([self._time(number, atoms) for number, atoms, _ in held])
-        velocities = [
-            atoms.get_velocities() * units.fs if atoms.has("momenta") else np.full((len(atoms), 3), np.nan)
-            for _, atoms, _ in held
-        ]
-        periodic = self.replica.pbc.any()
+    def _together(self, held: list[tuple[int, float, np.ndarray, np.ndarray, np.ndarray]]) -> Frames:
+        steps, times, positions, velocities, cells = (np.array(each) for each in zip(*held, strict=True))
         return Frames(
-            steps,
-            times,
-            np.stack([positions for _, _, positions in held])[:, None],
-            np.stack(velocities)[:, None],
-            {},
-            np.stack([atoms.cell.array for _, atoms, _ in held]) if periodic else None,
+            steps, times, positions[:, None], velocities[:, None], {}, cells if self.replica.pbc.any() else None
         )
 
     def _time(self, number: int, atoms: Atoms) -> float:

@@ -41,6 +41,8 @@ def ice(molecules: int = 96, count: int = 1, seed: int = 0) -> list[Atoms]:
     """
     if molecules < UNIT or molecules % UNIT:
         raise InputError(f"ice has a multiple of {UNIT} molecules, not {molecules}")
+    if seed < 0:
+        raise InputError(f"a seed is 0 or more, not {seed}")
     if count < 1:
         raise InputError(f"one cell or more can be made, not {count}")
     repeat, found, seen = _repeat(molecules // UNIT), list[Atoms](), set[bytes]()

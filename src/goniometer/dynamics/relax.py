@@ -83,6 +83,8 @@ def relax(
     """
     if potential.stochastic:
         raise InputError(f"{potential.name} is another surface at every evaluation: it has no minimum; freeze it")
+    if not potential.conservative:
+        raise InputError(f"the forces of {potential.name} are not the gradient of its energy: it has no minimum")
     wanted = tolerances or Tolerances()
     atoms = structure.copy()
     atoms.calc = PotentialCalculator(potential)

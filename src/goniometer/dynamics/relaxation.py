@@ -24,13 +24,15 @@ def relax_all(
     folder: Path,
     tolerances: Tolerances | None = None,
     *,
+    identity: str = "",
     steps: int = 1000,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Relaxed]:
     """Relax structures that are not yet in a folder, and read those that are.
 
     The folder holds a file NAME-HASH.extxyz with the start and the end of each structure, with energies and forces; the
-    hash is that of the structure, the name of the potential and the tolerances. A structure that a kill cut off is
+    hash is that of the structure, the potential (its name, and its ``identity``: see
+    :func:`goniometer.potentials.loading.identity`) and the tolerances. A structure that a kill cut off is
     begun again, and ends the same.
 
     Raises :class:`InputError` for structures with one name, and if the folder cannot be written.
@@ -45,7 +47,10 @@ def relax_all(
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
     for number, (name, atoms) in enumerate(structures):
         check_structure(atoms, name)
-        path = folder / f"{_plain(name)}-{_key(atoms, potential, wanted, steps)}.extxyz"
+        path = (
+            folder
+            / f"{_plain(name)}-{_key(atoms, f'{potential.name} {potential.dtype} {identity}', wanted, steps)}.extxyz"
+        )
         if not path.exists():
 
             def told(done: int, whole: int, number: int = number, name: str = name) -> None:
@@ -63,8 +68,8 @@ def _plain(name: str) -> str:
     return "".join(each if each.isalnum() or each in "-_." else "-" for each in name)
 
 
-def _key(atoms: ase.Atoms, potential: Potential, tolerances: Tolerances, steps: int) -> str:
-    said = f"{structure_hash(atoms)} {potential.name} {potential.dtype} {tolerances} {steps}"
+def _key(atoms: ase.Atoms, potential: str, tolerances: Tolerances, steps: int) -> str:
+    said = f"{structure_hash(atoms)} {potential} {tolerances} {steps}"
     return sha256(said.encode()).hexdigest()[:12]
 
 

@@ -12,10 +12,11 @@ from goniometer.data import NamedStructure
 from goniometer.data.ice import ice as cells
 from goniometer.dynamics.relax import Relaxed
 from goniometer.dynamics.relaxation import relax_all
+from goniometer.errors import InputError
 from goniometer.observables.gas import GRIDS
 from goniometer.observables.result import Axis, Observable
 from goniometer.potentials import Potential
-from goniometer.potentials.loading import load
+from goniometer.potentials.loading import identity, load
 from goniometer.rotations import rule
 from goniometer.symmetrize import Averaged
 
@@ -101,11 +102,17 @@ def ice(
     grids
         For the starting structures.
     """
+    for grid in (reference, *grids):
+        if grid not in GRIDS:
+            raise InputError(f"there is no grid '{grid}'; there are {', '.join(GRIDS)}")
+    if structures is None and size not in SIZES:
+        raise InputError(f"ice has no size '{size}'; its sizes are {', '.join(SIZES)}")
     named = list(structures) if structures is not None else _packaged(size, seed)
     potential = load(model, dtype=dtype)
     averaged = Averaged(potential, rule(*GRIDS[reference]))
-    raw = relax_all(named, potential, folder / "raw", steps=steps, progress=progress)
-    mean = relax_all(named, averaged, folder / reference, steps=steps, progress=progress)
+    known = identity(model)
+    raw = relax_all(named, potential, folder / "raw", identity=known, steps=steps, progress=progress)
+    mean = relax_all(named, averaged, folder / reference, identity=known, steps=steps, progress=progress)
     table = _compared(raw, mean)
     by_grid = _by_grid(named, potential, mean, tuple(grids), reference, progress)
     table.save(folder / "ice-table.nc")

@@ -14,6 +14,7 @@ import numpy as np
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import rule_of
+from goniometer.errors import InputError
 from goniometer.experiments.gas import Progress, Trajectories, loaded, trajectories
 from goniometer.observables import observe, statics
 from goniometer.observables.gas import GRIDS, REFERENCE, drift
@@ -37,7 +38,7 @@ REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
     "direction moments": statics.direction_moments,
 }
 # Independent runs by size, where it is not one.
-_WALKERS = {"laptop": 4}
+_WALKERS = {"laptop": 6}
 # Frames that are evaluated over all grids.
 _FRAMES = 40
 
@@ -63,7 +64,7 @@ def liquid(
         See :func:`goniometer.dynamics.description.read_runs`; ``raw`` is always among them.
     walkers
         Independent runs of each strategy, with seeds from that of the description on: by default one in the sizes
-        smoke and paper, and four in laptop, the fewest that can be told apart.
+        smoke and paper, and six in laptop, the fewest that can differ in eight observables.
     frames, grids
         How many frames of the first raw run are evaluated anew, and over which averages; the reference is 3i, or the
         last grid if that is not among them. No frames leave it out.
@@ -97,7 +98,14 @@ def liquid(
         verdicts=_verdicts(by_run),
     )
     if frames:
-        table = _evaluated(folder / f"liquid-{size}-frames.npz", description, raw, tuple(grids), frames, progress)
+        table = _evaluated(
+            folder / f"liquid-{size}-frames.npz",
+            description,
+            raw,
+            tuple(dict.fromkeys(("none", *grids))),
+            frames,
+            progress,
+        )
         reference = REFERENCE if REFERENCE in grids else grids[-1]
         study = replace(
             study,
@@ -152,18 +160,16 @@ def _cost(runs: Sequence[tuple[Run, Trajectory]]) -> Cost:
     return Cost(evaluations, seconds / (1e-3 * steps * description.step), heat)
 
 
-def _verdicts(runs: dict[str, list[Trajectory]]) -> dict[str, Report]:
-    """Every run against the raw one, as far as they are long enough."""
-    from goniometer.errors import InputError
-
-    found = {}
+def _verdicts(runs: dict[str, list[Trajectory]]) -> dict[str, Report | str]:
+    """Every run against the raw one, or why they cannot be compared."""
+    found: dict[str, Report | str] = {}
     for name, each in runs.items():
         if name == "raw":
             continue
         try:
             found[name] = compare_runs(runs["raw"], each, names=("raw", name))
-        except InputError:
-            continue
+        except InputError as error:
+            found[name] = str(error)
     return found
 
 
@@ -182,7 +188,9 @@ def _evaluated(
             progress(done, whole, "frames over all grids")
 
     found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
-    np.savez_compressed(path, key=key, frames=found.frames, energies=found.energies, forces=found.forces)
+    partial = path.with_name(f"part-{path.name}")
+    np.savez_compressed(partial, key=key, frames=found.frames, energies=found.energies, forces=found.forces)
+    partial.replace(path)
     return found
 
 
@@ -234,6 +242,9 @@ def summary(study: LiquidStudy) -> list[str]:
             said = f"at most {size:.2g} ± {error:.1g}, t up to {t:.2g}"
             lines.append(f"  {kind}, {grid} less raw by reweighting: {said}")
     for name, report in study.verdicts.items():
+        if isinstance(report, str):
+            lines.append(f"  raw and {name}: {report}")
+            continue
         lines += [f"  raw and {name}, {each.name}: {in_words(each)}" for each in report.verdicts]
         lines += [f"  raw and {name}, {what}: not compared, {why}" for what, why in report.skipped.items()]
     return lines

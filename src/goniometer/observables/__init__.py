@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
-from goniometer.data.trajectory import Trajectory
+from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.errors import InputError, did_you_mean
 from goniometer.observables import statics
 from goniometer.observables.correlations import (
@@ -24,19 +24,19 @@ from goniometer.observables.result import Observable
 from goniometer.observables.statics import Static, average
 
 
-def orientation(trajectory: Trajectory, frame: str = "laboratory") -> Observable:
+def orientation(trajectory: Trajectory, frame: str = "laboratory", discard: float = DISCARD) -> Observable:
     """The orientational free energy of isolated molecules or of those in a liquid.
 
     See :func:`goniometer.observables.orientation.free_energy`, with the p-value of :func:`uniformity` where there are
     enough replicas, and :func:`goniometer.observables.statics.orientation`.
     """
     if trajectory.replica.pbc.any():
-        return average(trajectory, statics.orientation(trajectory, frame))
+        return average(trajectory, statics.orientation(trajectory, frame), discard)
     vectors = directions(trajectory, frame=frame)
-    found = free_energy(vectors)
+    found = free_energy(vectors, discard=discard)
     about = {**found.about, "frame": frame}
     if vectors.shape[1] >= 26:
-        about["uniform_p_value"] = uniformity(vectors[int(0.1 * len(vectors)) :])
+        about["uniform_p_value"] = uniformity(vectors[int(discard * len(vectors)) :])
     return replace(found, about=about)
 
 
@@ -47,8 +47,8 @@ def orientation_in_the_model(trajectory: Trajectory) -> Observable:
 
 def _averaged(static: Callable[..., Static]) -> Callable[..., Observable]:
     @wraps(static)
-    def found(trajectory: Trajectory, **options: Any) -> Observable:
-        return average(trajectory, static(trajectory, **options))
+    def found(trajectory: Trajectory, discard: float = DISCARD, **options: Any) -> Observable:
+        return average(trajectory, static(trajectory, **options), discard)
 
     return found
 
@@ -91,6 +91,8 @@ def check_observable(name: str, options: Mapping[str, Any] | None = None) -> Non
         for each in list(inspect.signature(OBSERVABLES[name]).parameters.values())[1:]
         if each.name != "molecules"
     ]
+    if name in STATICS:
+        known.append("discard")
     for option in options or {}:
         if option not in known:
             said = f"its options are {', '.join(known)}" if known else "it has none"

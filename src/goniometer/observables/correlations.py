@@ -26,8 +26,9 @@ _WAVENUMBER = 1e15 / 2.99792458e10
 # Pa s in eV fs / Å³.
 _PASCAL_SECOND = 1e15 * units.Pascal
 
-# What is followed in time: frames to (T, ...).
+# What is followed in time: frames to (T, ...); what is followed and a number of origins to sums and their counts.
 Quantity = Callable[[Frames], np.ndarray]
+Sums = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 def mean_squared_displacement(
@@ -39,6 +40,13 @@ def mean_squared_displacement(
     moves alike in all directions. The motion of the centre of mass is that of the trajectory. Values have the axes
     component and time.
     """
+    values, errors, times, about = _over_origins(trajectory, *_squares(trajectory, element), longest, discard)
+    axes = {"component": Axis(np.array(["trace", "xx", "yy", "zz", "yz", "xz", "xy"])), "time": Axis(times, "fs")}
+    return Observable("mean_squared_displacement", "Angstrom^2", values, errors, axes, {**about, "element": element})
+
+
+def _squares(trajectory: Trajectory, element: str) -> tuple[Quantity, Sums]:
+    """What is followed, and the sums over origins of its products of displacements: trace, xx … xy."""
     sites = _of_element(trajectory, element)
 
     def squares(followed: np.ndarray, origins: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,11 +61,7 @@ def mean_squared_displacement(
         sums = np.stack(found) / x.shape[1]
         return np.concatenate([sums[:3].sum(axis=0, keepdims=True), sums]), counts
 
-    values, errors, times, about = _over_origins(
-        trajectory, lambda frames: frames.positions[:, 0][:, sites], squares, longest, discard
-    )
-    axes = {"component": Axis(np.array(["trace", "xx", "yy", "zz", "yz", "xz", "xy"])), "time": Axis(times, "fs")}
-    return Observable("mean_squared_displacement", "Angstrom^2", values, errors, axes, {**about, "element": element})
+    return lambda frames: frames.positions[:, 0][:, sites], squares
 
 
 _TENSOR = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -70,6 +74,7 @@ def diffusion(
     end: float = DISPLACEMENT,
     viscosity: float | None = None,
     temperature: float = 300.0,
+    discard: float = DISCARD,
 ) -> Observable:
     """The diffusion coefficient in Å²/ps: a sixth of the slope of the mean squared displacement over times.
 
@@ -83,27 +88,26 @@ def diffusion(
         In Pa s and K: adds k T ξ / (6 π η L), ξ = 2.837297, for the size of a cubic cell of edge L = V^⅓; I.-C. Yeh,
         G. Hummer, J. Phys. Chem. B 108, 15873 (2004).
 
-    The error is that of the slope of the blocks of the displacement.
+    The error is that of the slopes of stretches of the trajectory.
     """
     if not 0.0 <= start < end:
         raise InputError(f"a slope is from a start to a later end, not from {start:g} to {end:g} fs")
-    found = mean_squared_displacement(trajectory, element, end)
-    times = found.axes["time"].values
-    chosen = times >= start
-    if chosen.sum() < 2:
-        raise InputError(f"'{trajectory.name}' is too short: fewer than two times between {start:g} and {end:g} fs")
-    centred = times[chosen] - times[chosen].mean()
-    weights = np.zeros(len(times))
-    weights[chosen] = centred / (centred**2).sum()
-    # The deviations of neighbouring times go together: the error of their sum is at most the sum of their errors.
-    slopes, errors = found.values @ weights, np.abs(weights) @ found.errors[0]
+
+    def slope(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+        chosen = times >= start
+        if chosen.sum() < 2:
+            raise InputError(f"'{trajectory.name}' is too short: fewer than two times between {start:g} and {end:g} fs")
+        centred = times[chosen] - times[chosen].mean()
+        return np.asarray(values[0][chosen] @ centred / (centred @ centred))
+
+    found, error, times, about = _over_origins(trajectory, *_squares(trajectory, element), end, discard, slope)
     correction = 0.0
     if viscosity is not None:
         edge = abs(trajectory.replica.cell.volume) ** (1.0 / 3.0)
         correction = units.kB * temperature * _XI / (6.0 * np.pi * viscosity * _PASCAL_SECOND * edge)
-    value = 1e3 * (slopes[0] / 6.0 + correction)
-    about = {**found.about, "start_fs": start, "end_fs": end, "size_correction": 1e3 * correction}
-    return Observable("diffusion", "Angstrom^2/ps", np.array(value), np.array(1e3 * errors / 6.0), {}, about)
+    value = 1e3 * (found / 6.0 + correction)
+    about |= {"start_fs": start, "end_fs": float(times[-1]), "size_correction": 1e3 * correction}
+    return Observable("diffusion", "Angstrom^2/ps", np.array(value), np.array(1e3 * error / 6.0), {}, about)
 
 
 def reorientation(
@@ -141,11 +145,14 @@ def velocity_autocorrelation(
         return found[None], _counts(len(v), origins)
 
     values, errors, times, about = _over_origins(
-        trajectory, lambda frames: _velocities(trajectory, frames, sites, masses), correlate, longest, discard
+        trajectory,
+        lambda frames: _velocities(trajectory, frames, sites, masses),
+        correlate,
+        longest,
+        discard,
+        lambda found, _: found[0] / found[0, 0],
     )
-    whole = values[0, 0]
-    axes = {"time": Axis(times, "fs")}
-    return Observable("velocity_autocorrelation", "", values[0] / whole, errors[0] / whole, axes, about)
+    return Observable("velocity_autocorrelation", "", values, errors, {"time": Axis(times, "fs")}, about)
 
 
 def vibrations(
@@ -184,9 +191,10 @@ def vibrations(
 def _over_origins(
     trajectory: Trajectory,
     quantity: Quantity,
-    sums: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]],
+    sums: Sums,
     longest: float,
     discard: float,
+    finish: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda values, times: values,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, object]]:
     """Sums over origins, stretch by stretch as long as the longest time, divided by the number of origins.
 
@@ -196,6 +204,8 @@ def _over_origins(
     _one_replica(trajectory)
     spacing = _spacing(trajectory)
     kept = len(trajectory) - int(discard * len(trajectory))
+    if not longest > 0.0:
+        raise InputError(f"the longest time is above 0 fs, not {longest:g}")
     lags = min(round(longest / spacing), kept // 2)
     if lags < 1:
         raise InputError(f"'{trajectory.name}' is too short: {kept} frames {spacing:g} fs apart")
@@ -209,8 +219,10 @@ def _over_origins(
             blocks.add(np.concatenate([found, counts[None]])[None])
             number += 1
 
+    times = spacing * np.arange(lags + 1)
+
     def ratio(mean: np.ndarray) -> np.ndarray:
-        return np.asarray(mean[:-1] / mean[-1])
+        return np.asarray(finish(mean[:-1] / mean[-1], times))
 
     values = ratio(total)
     errors, time = np.full_like(values, np.nan), float("nan")
@@ -218,7 +230,7 @@ def _over_origins(
         _, errors, time = blocks.estimate(ratio)
     about: dict[str, object] = {"frames": kept, "length_ps": 1e-3 * spacing * (kept - 1), "stretches": number}
     about["autocorrelation_time_fs"] = time * lags * spacing
-    return values, errors, spacing * np.arange(lags + 1), about
+    return values, errors, times, about
 
 
 def _stretches(trajectory: Trajectory, quantity: Quantity, length: int, discard: float) -> Iterator[np.ndarray]:

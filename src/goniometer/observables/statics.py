@@ -20,6 +20,8 @@ from goniometer.observables.result import Axis, Observable
 
 #: Distance in Å to which the study goes, the width of its Gaussian kernel, and the spacing of points.
 FARTHEST, KERNEL, SPACING = 8.0, 0.1, 0.02
+# Frames whose samples are held at a time: they may be larger than the frames.
+_AT_ONCE = 64
 # Bins of distance in a width of the kernel, and widths at which it ends.
 _FINE, _ENDS = 20, 6.0
 
@@ -55,7 +57,8 @@ def average(trajectory: Trajectory, of: Static, discard: float = DISCARD) -> Obs
     """
     blocks, times = Blocks(), []
     for frames in trajectory.settled(discard):
-        blocks.add(of.samples(frames))
+        for start in range(0, len(frames), _AT_ONCE):
+            blocks.add(of.samples(frames[start : start + _AT_ONCE]))
         times += [frames.times[0], frames.times[-1]]
     values, errors, time = blocks.estimate(of.finish)
     spacing = (times[-1] - times[0]) / max(1, len(blocks) - 1)
@@ -91,6 +94,8 @@ class Pairs:
         spacing: float = SPACING,
     ) -> None:
         _one_replica(trajectory)
+        if not kernel > 0.0 or not farthest > spacing:
+            raise InputError(f"the kernel is wider than 0 Å and the farthest distance is above {spacing:g} Å")
         self.first, self.second, self.kernel = first, second, kernel
         self.same = np.array_equal(first, second)
         if not self.same and np.intersect1d(first, second).size:

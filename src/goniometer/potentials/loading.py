@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import zipfile
 from collections.abc import Callable
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from types import ModuleType
@@ -265,3 +266,8 @@ def _factory(module: ModuleType, source: str, attribute: str) -> Callable[..., A
             f"'{attribute}' in '{source}' is {_described(factory)}, not a function that returns a calculator"
         )
     return factory
+
+
+def identity(model: str) -> str:
+    """What tells a model from another of its name: a hash of its file, or the name of a factory."""
+    return model if is_factory(model) else sha256(model_file(model).read_bytes()).hexdigest()

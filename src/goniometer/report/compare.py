@@ -24,14 +24,17 @@ def in_words(found: Verdict) -> str:
     """The verdict as a sentence."""
     each = found.comparison
     if found.answer == "differ":
-        size = abs(each.difference[each.where])
-        return f"differ: by {size:.3g} ± {each.errors[each.where]:.2g} at most (p = {found.p_differ:.2g})"
+        size, largest = abs(each.difference[each.where]), float(np.nanmax(np.abs(each.difference)))
+        clearest = f"{size:.3g} ± {each.errors[each.where]:.2g}"
+        return f"differ: most clearly by {clearest}, at most by {largest:.3g} (p = {found.p_differ:.2g})"
     if found.answer == "equivalent":
         return f"equivalent within {found.within:g} (p = {found.p_outside:.2g} of more)"
     said = "undecided"
     if found.within is not None:
         said += f" within {found.within:g}"
-    if np.isfinite(found.longer):
+    if found.few:
+        said += f"; {each.units[0]} and {each.units[1]} units are too few to decide anything, more runs are needed"
+    elif np.isfinite(found.longer):
         said += f"; {found.longer:.3g} times the length would decide"
     return f"{said} (p = {found.p_differ:.2g} of no difference)"
 
@@ -92,7 +95,9 @@ def _single_difference(axes: Axes, verdict: Verdict, unit: str) -> None:
     """The difference with its band, from left to right."""
     found = verdict.comparison
     middle, half = float(found.difference[0]), float(found.band()[0])
-    axes.errorbar([middle], [0.0], xerr=[half], fmt="o", color=INK, markersize=4.0, capsize=3.0)
+    axes.errorbar(
+        [middle], [0.0], xerr=[half if np.isfinite(half) else 0.0], fmt="o", color=INK, markersize=4.0, capsize=3.0
+    )
     axes.axvline(0.0, color=GRID, linewidth=0.8, zorder=0)
     if verdict.within is not None:
         for edge in (-verdict.within, verdict.within):
@@ -103,7 +108,8 @@ def _single_difference(axes: Axes, verdict: Verdict, unit: str) -> None:
 def _difference(axes: Axes, each: Compared, verdict: Verdict) -> None:
     across, components = _across(each)
     found = verdict.comparison
-    middle, half = (values.reshape(-1, len(across)) for values in (found.difference, found.band()))
+    band = np.where(np.isfinite(found.band()), found.band(), np.nan)
+    middle, half = (values.reshape(-1, len(across)) for values in (found.difference, band))
     for index, dashes in zip(range(components), _DASHES, strict=False):
         axes.plot(across, middle[index], dashes, color=INK, linewidth=1.0)
         axes.fill_between(across, *_band(middle[index], half[index]), color=FLOOR, alpha=0.35, linewidth=0.0)

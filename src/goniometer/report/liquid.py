@@ -74,7 +74,7 @@ class LiquidStudy:
     costs
         Of each run.
     verdicts
-        Each run against the raw one.
+        Each run against the raw one, or why they cannot be compared.
     """
 
     model: str
@@ -84,7 +84,7 @@ class LiquidStudy:
     grids: Observable | None
     differences: Mapping[str, Mapping[str, Observable]]
     costs: Mapping[str, Cost]
-    verdicts: Mapping[str, Report]
+    verdicts: Mapping[str, Report | str]
 
 
 @styled

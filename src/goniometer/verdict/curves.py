@@ -8,8 +8,8 @@ that is long enough. For each point r
 with s no smaller than a tenth of its median, so that points where next to nothing happens do not decide. If both
 ensembles are the same, units may change sides: the distribution of max_r |t(r)| over exchanges (all of them where there
 are not too many) gives a p-value for the whole curve that is exact for any number of units and any correlation along
-the curve. The band D(r) ± c s(r) has the quantile c of the same maximum for units less the mean of their own side: it
-holds everywhere at once.
+the curve, provided that units of both sides are alike: stretches of one length. The band D(r) ± c s(r) has the
+quantile c of the same maximum for units less the mean of their own side: it holds everywhere at once.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ EXCHANGES = 4000
 POWER = 0.8
 # The least part of the median error that a point's error is taken for.
 _FLOOR = 0.1
+# Numbers held at a time.
+_NUMBERS = 2**22
 # Parts of the range of a curve that are rounding.
 _ROUNDING = 1e-12
 
@@ -75,8 +77,18 @@ class Comparison:
         return np.asarray(self.quantile(level) * self.errors)
 
     def quantile(self, level: float) -> float:
-        """Of max |t|."""
+        """Of max |t|; infinite if there are too few exchanges to know."""
+        if len(self.around) * (1.0 - level) < 1.0 - _ROUNDING:
+            return float("inf")
         return float(np.quantile(self.around, level, method="higher"))
+
+    @property
+    def least(self) -> float:
+        """The smallest p-value that so many units can have: a side exchanged as a whole is the same difference."""
+        return float(
+            (1 + (self.units[0] == self.units[1] and comb(sum(self.units), self.units[0]) == len(self.maxima)))
+            / len(self.maxima)
+        )
 
     def outside(self, within: float) -> float:
         """The p-value of |D(r)| ≥ δ somewhere: half of what the widest band inside ±δ leaves out."""
@@ -112,8 +124,7 @@ def compare_curves(
     centred = np.concatenate([each[:, moving] - each[:, moving].mean(axis=0) for each in (first, second)])
     scaled, spread = _statistic(units, sides[:1])
     errors[moving] = spread[0]
-    maxima = np.abs(_statistic(units, sides)[0]).max(axis=1)
-    around = np.abs(_statistic(centred, sides[1:])[0]).max(axis=1)
+    maxima, around = _maxima(units, sides), _maxima(centred, sides[1:])
     return Comparison(difference, errors, float(np.abs(scaled[0]).max()), maxima, around, (count, other))
 
 
@@ -129,6 +140,13 @@ def _sides(count: int, other: int, most: int, seed: int) -> Bool[np.ndarray, "X 
     sides = np.zeros((len(chosen), whole), dtype=bool)
     np.put_along_axis(sides, chosen, True, axis=1)
     return sides
+
+
+def _maxima(units: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """max |t(r)| for every exchange, a part of them at a time."""
+    size = max(1, _NUMBERS // units.shape[1])
+    parts = [sides[start : start + size] for start in range(0, len(sides), size)]
+    return np.concatenate([np.abs(_statistic(units, part)[0]).max(axis=1) for part in parts])
 
 
 def _statistic(units: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,8 +185,10 @@ class Verdict:
     within
         δ, or None.
     longer
-        By which factor runs would have to be longer (or more) to decide, with a probability of 0.8; NaN if decided or
-        if nothing speaks for a difference.
+        By which factor runs would have to be longer (or more) to decide, with a probability of 0.8; NaN if decided, if
+        nothing speaks for a difference, or if there are too few units.
+    few
+        Whether there are too few units for either answer, however long they are.
     """
 
     name: str
@@ -178,6 +198,7 @@ class Verdict:
     p_outside: float
     within: float | None
     longer: float
+    few: bool = False
 
 
 def decide(
@@ -204,7 +225,7 @@ def decide(
             raise InputError(f"there is no '{name}' to be equivalent in; compared are {', '.join(comparisons)}")
         if not size > 0.0:
             raise InputError(f"'{name}' is to be equivalent within a positive number, not {size:g}")
-    spent = _spent(level, look)
+    spent = spent_at(level, look)
     differ = _holm({name: each.p_value for name, each in comparisons.items()})
     outside = _holm({name: comparisons[name].outside(size) for name, size in asked.items()})
     found = []
@@ -215,12 +236,16 @@ def decide(
             answer = "differ"
         if delta is not None and p_outside <= spent:
             answer = "equivalent"
-        longer = _longer(each, delta, spent) if answer == "undecided" else float("nan")
-        found.append(Verdict(name, answer, each, differ[name], p_outside, delta, longer))
+        few = len(comparisons) * each.least > spent
+        longer = float("nan")
+        if answer == "undecided" and not few:
+            longer = _longer(each, delta, spent / (len(asked) if delta is not None else len(comparisons)))
+        found.append(Verdict(name, answer, each, differ[name], p_outside, delta, longer, few and answer == "undecided"))
     return found
 
 
-def _spent(level: float, look: tuple[int, int]) -> float:
+def spent_at(level: float, look: tuple[int, int]) -> float:
+    """The part of the level that a look may spend. Raises :class:`InputError` for a look that is none."""
     number, looks = look
     if not 1 <= number <= looks:
         raise InputError(f"look {number} of {looks} is none")
@@ -247,7 +272,8 @@ def _longer(found: Comparison, within: float | None, level: float) -> float:
     if within is not None:
         # If there is no difference, its largest |t| is below this in 80 % of cases; the band comes on top of it.
         needed = (found.quantile(1.0 - 2.0 * level) + found.quantile(POWER)) * np.nanmax(found.errors) / within
-        return float(max(1.0, needed**2))
+        return float(max(1.0, needed**2)) if np.isfinite(needed) else float("nan")
     if found.largest <= 0.0:
         return float("nan")
-    return float(max(1.0, ((found.quantile(1.0 - level) + power) / found.largest) ** 2))
+    quantile = found.quantile(1.0 - level)
+    return float(max(1.0, ((quantile + power) / found.largest) ** 2)) if np.isfinite(quantile) else float("nan")

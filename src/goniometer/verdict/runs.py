@@ -11,9 +11,9 @@ import numpy as np
 
 from goniometer.data.trajectory import DISCARD, Excerpt, Trajectory
 from goniometer.errors import InputError
-from goniometer.observables import observe
+from goniometer.observables import STATICS, observe
 from goniometer.observables.result import Observable
-from goniometer.verdict.curves import Verdict, compare_curves, decide
+from goniometer.verdict.curves import EXCHANGES, Verdict, compare_curves, decide, spent_at
 
 #: What is compared by default: statics, then what takes time.
 LIQUID = (
@@ -32,6 +32,10 @@ _UNITS = 8
 _RUNS = 4
 # Autocorrelation times that a stretch has to hold, and the part of it that the longest time of a correlation may be.
 _TIMES, _PART = 8.0, 4.0
+# Longest time (fs) of a correlation from which it is known how long it remembers.
+_MEMORY = 1000.0
+# Exchanges at most, for early looks.
+_EXCHANGES = 50000
 _LAGS = {"displacement": 5000.0, "reorientation": 10000.0}
 
 
@@ -126,8 +130,8 @@ def compare_runs(
     """Compare two ensembles in several observables; see :func:`goniometer.verdict.curves.decide`.
 
     With four runs or more on each side every run is a unit. With fewer, runs are cut into stretches, as many as leave
-    each longer than eight autocorrelation times of the observable, and eight units of each side at most; an observable
-    of which there are fewer than two is skipped.
+    each longer than eight autocorrelation times of the observable, and eight of the side with fewer at most; an
+    observable of which there are fewer than two is skipped. All units have the length of the shortest.
 
     Raises :class:`InputError` for an observable that is not known, and if nothing could be compared.
     """
@@ -136,18 +140,29 @@ def compare_runs(
             raise InputError(f"there is no '{name}' to be equivalent in; compared are {', '.join(observables)}")
     found: dict[str, Compared] = {}
     skipped: dict[str, str] = {}
+    for each in (*first, *second):
+        if not np.isfinite(_spacing(each)):
+            raise InputError(f"'{each.name}' does not say the time between its frames: give it (spacing)")
+    paths = [(str(each.paths[0]), each.name) for each in (*first, *second)]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"'{path[1]}' is given twice: it is one run")
     for name in observables:
         try:
             one, other, example = _sides(first, second, name)
-        except _TooShort as short:
-            skipped[name] = str(short)
+        except (_TooShort, InputError) as error:
+            skipped[name] = str(error)
             continue
         if one.curves.shape[1:] != other.curves.shape[1:]:
-            skipped[name] = "the two sides have other points: their cells differ"
+            skipped[name] = "the two sides have other points: their cells or the times between frames differ"
             continue
         found[name] = Compared(one, other, _cut(example, one.curves.shape[1:]))
+    spent = spent_at(level, look)
+    exchanges = int(min(_EXCHANGES, max(EXCHANGES, 4 * len(found) / spent)))
     comparisons = {
-        name: compare_curves(*(side.curves.reshape(len(side.curves), -1) for side in (each.first, each.second)))
+        name: compare_curves(
+            *(side.curves.reshape(len(side.curves), -1) for side in (each.first, each.second)), exchanges=exchanges
+        )
         for name, each in found.items()
     }
     if not comparisons:
@@ -168,23 +183,24 @@ def _sides(first: Sequence[Trajectory], second: Sequence[Trajectory], name: str)
     Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
     """
     both = (*first, *second)
-    if min(len(first), len(second)) >= _RUNS:
-        options = _options(name, both, 1)
-        found = [np.stack([np.asarray(observe(run, name, options).values) for run in side]) for side in (first, second)]
-        units = [f"{len(side)} runs" for side in (first, second)]
-        return Side(found[0], units[0]), Side(found[1], units[1]), observe(first[0], name, options)
+    shortest = min(len(run) - int(DISCARD * len(run)) for run in both)
+    fewer = min(len(first), len(second))
+    if fewer >= _RUNS:
+        one, other, example = _cut_up(first, second, name, shortest)
+        return Side(one, f"{len(one)} runs"), Side(other, f"{len(other)} runs"), example
     time = np.inf
-    for pieces in range(-(-_UNITS // min(len(first), len(second))), 0, -1):
-        if pieces * min(len(first), len(second)) < 2:
-            break
-        options = _options(name, both, pieces)
-        examples = [observe(side[0], name, options) for side in (first, second)]
-        stretches = [(1.0 - DISCARD) * len(run) * _spacing(run) / pieces for run in both]
-        time = max(_time(each) for each in examples)
-        if min(stretches) < _TIMES * time * (1.0 - 1e-6):
+    for pieces in range(-(-_UNITS // fewer), 0, -1):
+        length = shortest // pieces
+        if pieces * fewer < 2 or length < 2:
             continue
-        one, other = (_cut_up(side, name, options, pieces) for side in (first, second))
-        return one, other, examples[0]
+        memory = {"longest": _MEMORY} if name in _LAGS else {}
+        time = max(_time(observe(side[0], name, memory)) for side in (first, second))
+        stretch = length * _spacing(first[0])
+        if not stretch >= _TIMES * time:
+            continue
+        one, other, example = _cut_up(first, second, name, length)
+        units = [f"{len(side)} stretches of {1e-3 * stretch:.3g} ps" for side in (one, other)]
+        return Side(one, units[0]), Side(other, units[1]), example
     said = "the runs are too short for two stretches that have forgotten each other"
     if np.isfinite(time):
         needed = 2.0 * _TIMES * time / (1.0 - DISCARD)
@@ -194,29 +210,25 @@ def _sides(first: Sequence[Trajectory], second: Sequence[Trajectory], name: str)
     raise _TooShort(said)
 
 
-def _cut_up(runs: Sequence[Trajectory], name: str, options: dict[str, Any], pieces: int) -> Side:
-    given = {**options, "discard": 0.0} if name in _LAGS else options
-    curves = [
-        np.asarray(observe(part, name, given).values)
-        for run in runs
-        for part in _parts(run, (len(run) - int(DISCARD * len(run))) // pieces)
-    ]
-    length = 1e-3 * (1.0 - DISCARD) * len(runs[0]) * _spacing(runs[0]) / pieces
-    return Side(np.stack(curves), f"{len(curves)} stretches of {length:.3g} ps")
+def _cut_up(
+    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, length: int
+) -> tuple[np.ndarray, np.ndarray, Observable]:
+    """The curves of all stretches of one length on both sides, and one of them."""
+    options: dict[str, Any] = {"discard": 0.0} if name in STATICS or name in _LAGS else {}
+    if name in _LAGS:
+        spacing = _spacing(first[0])
+        options["longest"] = max(spacing, min(_LAGS[name], spacing * int(length / _PART)))
+    found = [[observe(part, name, options) for run in side for part in _parts(run, length)] for side in (first, second)]
+    shapes = {each.values.shape for side in found for each in side}
+    if len(shapes) > 1:
+        raise InputError("the runs have other points: their cells or the times between frames differ")
+    one, other = (np.stack([np.asarray(each.values) for each in side]) for side in found)
+    return one, other, found[0][0]
 
 
 def _parts(run: Trajectory, length: int) -> list[Trajectory]:
     starts = range(int(DISCARD * len(run)), len(run) - length + 1, length)
     return [Excerpt(run, start, start + length) for start in starts]
-
-
-def _options(name: str, runs: Sequence[Trajectory], pieces: int) -> dict[str, Any]:
-    """The longest time of a correlation."""
-    if name not in _LAGS:
-        return {}
-    stretch = min((1.0 - DISCARD) * len(run) * _spacing(run) for run in runs) / pieces
-    spacing = _spacing(runs[0])
-    return {"longest": max(spacing, min(_LAGS[name], spacing * int(stretch / _PART / spacing)))}
 
 
 def _spacing(run: Trajectory) -> float:

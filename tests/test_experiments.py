@@ -92,5 +92,5 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     assert liquid_summary(again) == liquid_summary(study)
     saved = xarray.load_dataset(tmp_path / "liquid-smoke-g_OO-raw.nc")
     assert saved.sizes == {"r": len(study.drawn["g_OO"]["raw"].values)}
-    assert len(liquid_figure(study).axes) == 0
+    assert len(liquid_figure(study).axes) == 3 + 1 + 4
     assert len(convergence_figure(study).axes) == 4

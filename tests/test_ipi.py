@@ -86,6 +86,7 @@ def springs(pull=0.3):
         # Who has loaded sooner shall not have done the work before the other is there.
         while not Path(os.environ["SERVER"]).exists():
             time.sleep(0.002)
+        time.sleep(0.5)  # between being bound, when its file is there, and listening
     return Springs(pull)
 
 def crystal():

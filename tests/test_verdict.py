@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
 from scipy.stats import norm
 
-from goniometer.data.trajectory import Trajectory
+from goniometer.data.trajectory import Trajectory, read_trajectory
 from goniometer.errors import InputError
 from goniometer.report.compare import compare_figure, in_words
 from goniometer.verdict import compare_curves, decide
@@ -195,3 +196,53 @@ def test_curves_are_drawn_with_their_difference(tmp_path: Path) -> None:
     figure = compare_figure(report)
     assert len(figure.axes) == 6
     assert figure.axes[0].get_title(loc="left") == "pair-distribution: equivalent"
+
+
+def test_units_of_both_sides_have_one_length(tmp_path: Path) -> None:
+    """Four short runs and four that are nine times as long: their means scatter differently, the units do not."""
+    rng = np.random.default_rng(10)
+    sides = [
+        [recorded(tmp_path / f"{length}-{each}", rng.standard_normal(length)) for each in range(4)]
+        for length in (100, 900)
+    ]
+    report = compare_runs(sides[0], sides[1], ["potential-energy"])
+    one, other = report.compared["potential-energy"].first, report.compared["potential-energy"].second
+    assert one.curves.shape == (4,)
+    assert other.curves.shape == (36,)
+    assert 0.5 < one.curves.std() / other.curves.std() < 2.0
+
+
+def test_too_few_units_are_said_to_be_too_few() -> None:
+    rng = np.random.default_rng(11)
+    found = {str(each): compare_curves(curves(rng, 4, planted=50.0), curves(rng, 4)) for each in range(8)}
+    assert found["0"].least == found["0"].p_value == 2 / 70
+    for verdict in decide(found):
+        assert verdict.answer == "undecided"
+        assert verdict.few
+        assert math.isnan(verdict.longer)
+        assert "4 and 4 units are too few" in in_words(verdict)
+    assert decide({"0": found["0"]})[0].answer == "differ"
+    assert math.isinf(compare_curves(curves(rng, 2), curves(rng, 2)).quantile(0.95))
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    runs = [recorded(tmp_path / str(each), rng.standard_normal(200)) for each in range(2)]
+    with pytest.raises(InputError, match="is given twice: it is one run"):
+        compare_runs(runs[:1], runs[:1], ["potential-energy"])
+    with pytest.raises(InputError, match="there is no 'energy' to be equivalent in"):
+        compare_runs(runs[:1], runs[1:], ["potential-energy"], {"energy": 1.0})
+    with pytest.raises(InputError, match=r"nothing can be compared \(temperature: .* holds no temperature\)"):
+        compare_runs(runs[:1], runs[1:], ["temperature"])
+    report = compare_runs(runs[:1], runs[1:], ["potential-energy", "temperature"])
+    assert "holds no temperature" in report.skipped["temperature"]
+    for name, each in zip("ab", runs, strict=True):
+        ase.io.write(tmp_path / f"{name}.xyz", list(each.structures())[0:20])
+    for name in "ab":
+        frames = ase.io.read(tmp_path / f"{name}.xyz", ":")
+        for frame in frames:
+            frame.info = {}
+        ase.io.write(tmp_path / f"{name}.traj", frames)
+    silent = [read_trajectory(tmp_path / f"{name}.traj") for name in "ab"]
+    with pytest.raises(InputError, match="does not say the time between its frames"):
+        compare_runs(silent[:1], silent[1:], ["displacement"])

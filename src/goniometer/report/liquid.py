@@ -138,7 +138,7 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
         panel.plot(range(len(grids)), largest, "o", color=BLUE, markersize=4.0, label="largest change")
         panel.plot(range(len(grids)), error, "_", color=INK, markersize=9.0, label="largest error")
         panel.set_xticks(range(len(grids)), grids)
-        panel.set(xlabel="averaged over", ylabel=f"change of {kind}", ylim=(0.0, None))
+        panel.set(xlabel="averaged over", ylabel=f"change of {kind}", ylim=(0.0, 1.2 * max(*largest, *error)))
         panel.legend(fontsize=7.5)
     return figure
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms, units
+from jaxtyping import Float64
 
 from goniometer.data.trajectory import _CHUNK_BYTES, Frames, Trajectory
 from goniometer.errors import InputError
@@ -40,6 +41,11 @@ class StructureFile(Trajectory):
     @cached_property
     def _lengths(self) -> list[int]:
         return [sum(1 for _ in self._read())]
+
+    @cached_property
+    def times(self) -> Float64[np.ndarray, "T"]:
+        """Of all frames, in fs."""
+        return np.array([self._time(number, atoms) for number, atoms in enumerate(self._read())])
 
     def chunks(self, size: int | None = None) -> Iterator[Frames]:
         """See :meth:`Trajectory.chunks`."""

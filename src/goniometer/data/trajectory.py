@@ -171,6 +171,15 @@ class Trajectory:
                 lengths.append(len(file[_GROUP]["position/step"]))
         return lengths
 
+    @cached_property
+    def times(self) -> Float64[np.ndarray, "T"]:
+        """Of all frames, in fs."""
+        found = []
+        for path in self.paths:
+            with _opened(path) as file:
+                found.append(file[_GROUP]["position/time"][()])
+        return np.concatenate(found)
+
     def chunks(self, size: int | None = None) -> Iterator[Frames]:
         """The frames, at most so many at a time; by default as many as fit into 64 MB of positions."""
         if size is None:
@@ -242,6 +251,11 @@ class Excerpt(Trajectory):
 
     def __len__(self) -> int:
         return max(0, self.last - self.first)
+
+    @cached_property
+    def times(self) -> Float64[np.ndarray, "T"]:
+        """Of all frames, in fs."""
+        return self.of.times[self.first : self.last]
 
     def chunks(self, size: int | None = None) -> Iterator[Frames]:
         """See :meth:`Trajectory.chunks`."""

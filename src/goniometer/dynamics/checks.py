@@ -11,8 +11,8 @@ from jaxtyping import Float64
 from goniometer.dynamics.description import Run
 from goniometer.errors import GoniometerError
 
-# Atoms of the first structure closer than this many sums of covalent radii are bonded.
-_BONDED = 1.25
+#: Atoms closer than this many sums of covalent radii are bonded.
+BONDED = 1.25
 # Standard deviations of the canonical distribution of the temperature.
 _DEVIATIONS = 8.0
 
@@ -43,7 +43,7 @@ class Watch:
         starts = size * np.arange(self.run.replicas)[:, None]
         first, second = (starts + first).ravel(), (starts + second).ravel()
         sums = radii[first] + radii[second]
-        bonded = self._distances(self.structure.positions, first, second) < _BONDED * sums
+        bonded = self._distances(self.structure.positions, first, second) < BONDED * sums
         factor = self.run.checks.molecules or np.inf
         return first[bonded], second[bonded], factor * sums[bonded]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from goniometer.data.trajectory import Trajectory, read_trajectory
+from goniometer.data.trajectory import DISCARD, Trajectory, read_trajectory
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import run
 from goniometer.observables import orientation
@@ -78,7 +78,7 @@ def _with_agreement(found: Response, raw: Trajectory) -> Observable:
     about: dict[str, Any] = {"evaluations": found.evaluations}
     if raw.replicas >= _COMPARED:
         vectors = directions(raw)
-        about["agrees_with_dynamics_p_value"] = agreement(vectors[len(vectors) // 10 :], found)
+        about["agrees_with_dynamics_p_value"] = agreement(vectors[int(DISCARD * len(vectors)) :], found)
     free_energy = found.free_energy()
     return replace(free_energy, about={**free_energy.about, **about})
 

@@ -13,6 +13,7 @@ from scipy.signal import get_window
 from goniometer.data.trajectory import DISCARD, Frames, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
+from goniometer.observables.gas import WAVENUMBER
 from goniometer.observables.molecules import Molecules, find_molecules
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import _one_replica
@@ -21,8 +22,6 @@ from goniometer.observables.statics import _one_replica
 DISPLACEMENT, REORIENTATION = 5000.0, 10000.0
 #: ξ of a cubic cell: B. Dünweg, K. Kremer, J. Chem. Phys. 99, 6983 (1993).
 _XI = 2.837297
-# Wavenumber in cm⁻¹ of a frequency in 1/fs.
-_WAVENUMBER = 1e15 / 2.99792458e10
 # Pa s in eV fs / Å³.
 _PASCAL_SECOND = 1e15 * units.Pascal
 
@@ -178,7 +177,7 @@ def vibrations(
             held = held[length // 2 :]
     if not len(blocks):
         raise InputError(f"'{trajectory.name}' is shorter than a window of {window:g} fs")
-    grid = np.fft.rfftfreq(length, spacing) * _WAVENUMBER
+    grid = np.fft.rfftfreq(length, spacing) * WAVENUMBER
 
     def finish(mean: np.ndarray) -> np.ndarray:
         return np.asarray(mean / np.trapezoid(mean, grid))
@@ -276,7 +275,7 @@ def _window_sums(values: np.ndarray, origins: int) -> tuple[np.ndarray, np.ndarr
 
 def _spacing(trajectory: Trajectory) -> float:
     """Of the frames, in fs. Raises :class:`InputError` if times are not known or not evenly spaced."""
-    times = np.concatenate([each.times for each in trajectory.chunks()])
+    times = trajectory.times
     if len(times) < 2:
         raise InputError(f"'{trajectory.name}' holds {len(times)} frames: there is no time between them")
     if not np.isfinite(times).all():

@@ -21,7 +21,7 @@ from goniometer.symmetrize.average import Averaged
 #: eV fs in u Å²/fs.
 _EV_FS = 1.0 / units.fs**2
 #: cm⁻¹ in 1/fs.
-_WAVENUMBER = 1e15 / 2.99792458e10
+WAVENUMBER = 1e15 / 2.99792458e10
 
 
 def angular_momentum(trajectory: Trajectory) -> Observable:
@@ -99,10 +99,10 @@ def power_spectrum(
         raise InputError(f"a power spectrum takes 16 times or more, not {len(series)}")
     window = max(16, len(series) // 4)
     frequencies, density = welch(series, fs=1.0 / spacing, window="hann", nperseg=window, detrend="constant", axis=0)
-    density = density / _WAVENUMBER
+    density = density / WAVENUMBER
     replicas = density.shape[1]
     errors = density.std(axis=1, ddof=1) / np.sqrt(replicas) if replicas >= REPLICAS else np.full(len(density), np.nan)
-    axes = {"wavenumber": Axis(frequencies * _WAVENUMBER, "cm^-1")}
+    axes = {"wavenumber": Axis(frequencies * WAVENUMBER, "cm^-1")}
     about = {"times": len(series), "replicas": replicas, "window_fs": window * spacing}
     return Observable(name, unit, density.mean(axis=1), errors, axes, about)
 

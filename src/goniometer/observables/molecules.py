@@ -15,10 +15,8 @@ from scipy.sparse.csgraph import connected_components
 from vesin import ase_neighbor_list
 
 from goniometer.data.trajectory import Frames
+from goniometer.dynamics.checks import BONDED
 from goniometer.errors import InputError
-
-#: Atoms closer than this many sums of covalent radii are bonded.
-BONDED = 1.25
 
 
 @dataclass(frozen=True)

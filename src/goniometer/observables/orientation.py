@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from scipy.special import sph_harm_y
 from scipy.stats import f as fisher
 
-from goniometer.data.trajectory import Trajectory
+from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.potentials.base import Potential
@@ -75,7 +75,7 @@ def free_energy(
     *,
     kernel: float = KERNEL,
     grid: tuple[int, int] = GRID,
-    discard: float = 0.1,
+    discard: float = DISCARD,
     seed: int = 0,
 ) -> Observable:
     """The orientational free energy −ln (4π P(cos θ, φ)) in kT, zero where all directions are alike.
@@ -165,7 +165,7 @@ def response(
     *,
     geometries: int = 100,
     weights: Sequence[float] | None = None,
-    discard: float = 0.1,
+    discard: float = DISCARD,
 ) -> Response:
     """Evaluate a potential over a rule on geometries of a run of its average, evenly spaced in time and replica.
 

@@ -24,6 +24,8 @@ from goniometer.report.wording import number
 
 #: Okabe and Ito's palette, as far as it is used.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+#: What tells curves apart, in this order.
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 #: Text and axes; grid lines; hatches of a floor; the ground behind a figure.
 INK, GRID, FLOOR, GROUND = "#1b2026", "#dcdfe3", "#8b929b", "#fefefd"
 #: What :func:`to_svg` writes for each colour: a property of the page's style sheet.

@@ -14,14 +14,9 @@ from matplotlib.lines import Line2D
 
 from goniometer.errors import InputError
 from goniometer.report.drawing import (
-    BLUE,
-    GREEN,
+    COLOURS,
     GRID,
     INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
     WIDTH,
     legend_above,
     log_axis,
@@ -31,7 +26,6 @@ from goniometer.report.drawing import (
 
 Curve = dict[str, list[float]]
 Against = Literal["step", "seconds"]
-_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _QUANTITIES = (("force", "force error [meV/Å]"), ("energy", "energy error [meV/atom]"))
 
 
@@ -57,8 +51,8 @@ def learning_figure(curves: dict[str, Curve], against: Against = "step") -> matp
 
     Raises :class:`InputError` if no curve has the column to draw against.
     """
-    if len(curves) > len(_COLOURS):
-        raise InputError(f"{len(curves)} curves are too many to tell apart by colour; give at most {len(_COLOURS)}")
+    if len(curves) > len(COLOURS):
+        raise InputError(f"{len(curves)} curves are too many to tell apart by colour; give at most {len(COLOURS)}")
     drawn = {name: curve for name, curve in curves.items() if against in curve}
     if not drawn:
         raise InputError(f"no curve says '{against}': draw against step")
@@ -66,7 +60,7 @@ def learning_figure(curves: dict[str, Curve], against: Against = "step") -> matp
     for axes, (quantity, label) in zip(figure.subplots(1, 2), _QUANTITIES, strict=True):
         _panel(axes, drawn, quantity, against)
         axes.set_ylabel(label)
-    handles = [Line2D([], [], color=colour, label=name) for colour, name in zip(_COLOURS, drawn, strict=False)]
+    handles = [Line2D([], [], color=colour, label=name) for colour, name in zip(COLOURS, drawn, strict=False)]
     handles.append(Line2D([], [], color=INK, linestyle="-", label="mean absolute error"))
     handles.append(Line2D([], [], color=INK, linestyle="--", label="symmetry error"))
     legend_above(figure, handles, 4)
@@ -76,7 +70,7 @@ def learning_figure(curves: dict[str, Curve], against: Against = "step") -> matp
 def _panel(axes: Axes, curves: dict[str, Curve], quantity: str, against: Against) -> None:
     across: list[float] = []
     up: list[float] = []
-    for colour, curve in zip(_COLOURS, curves.values(), strict=False):
+    for colour, curve in zip(COLOURS, curves.values(), strict=False):
         for column, style in ((f"{quantity}_mae", "-"), (f"symmetry_{quantity}", "--")):
             x, y = _both(curve, against, column)
             marker = "o" if len(x) == 1 else ""

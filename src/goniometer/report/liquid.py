@@ -14,12 +14,9 @@ from matplotlib.lines import Line2D
 from goniometer.observables.result import Observable
 from goniometer.report.drawing import (
     BLUE,
-    GREEN,
+    COLOURS,
     GRID,
     INK,
-    ORANGE,
-    PURPLE,
-    SKY,
     VERMILLION,
     legend_above,
     log_axis,
@@ -29,7 +26,6 @@ from goniometer.report.drawing import (
 from goniometer.report.gas import orientation_map
 from goniometer.verdict.runs import Report
 
-_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 # kT at which the colours of a free energy end.
 _LARGEST = 0.5
 # How the components of one curve differ.
@@ -107,7 +103,7 @@ def liquid_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     _within(pairs, study.drawn["c_uu(r)"], "r", 2.4)
     _lines(moved, _first(study.drawn["displacement"], "component"), "time", "t [ps]", "⟨Δr²⟩ [Å²]", 1e-3)
     _lines(turned, _first(study.drawn["c_uu(t)"], "degree"), "time", "t [ps]", "c_uu(t)", 1e-3)
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in zip(study.lengths, _COLOURS, strict=False)]
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in zip(study.lengths, COLOURS, strict=False)]
     handles += [
         Line2D([], [], color=INK, linestyle=dashes, label=part)
         for part, dashes in zip(("longitudinal", "transverse"), _DASHES, strict=True)
@@ -146,7 +142,7 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
 def _lines(
     axes: Axes, found: Mapping[str, Observable], along: str, xlabel: str, ylabel: str, scale: float = 1.0
 ) -> None:
-    for colour, each in zip(_COLOURS, found.values(), strict=False):
+    for colour, each in zip(COLOURS, found.values(), strict=False):
         across = scale * each.axes[along].values
         for values, errors, dashes in zip(
             np.atleast_2d(each.values), np.atleast_2d(each.errors), _DASHES, strict=False

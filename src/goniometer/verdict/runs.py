@@ -232,10 +232,7 @@ def _parts(run: Trajectory, length: int) -> list[Trajectory]:
 
 
 def _spacing(run: Trajectory) -> float:
-    for chunk in run.chunks(2):
-        if len(chunk) > 1:
-            return float(chunk.times[1] - chunk.times[0])
-    return float("nan")
+    return float(run.times[1] - run.times[0]) if len(run) > 1 else float("nan")
 
 
 def _time(found: Observable) -> float:

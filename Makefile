@@ -17,12 +17,13 @@ INSTALL = $(BIN)/python -m pip install --quiet --no-compile --constraint constra
 # One thread a worker: two workers of two threads each on two cores get in each other's way.
 RUN_TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
 
-.PHONY: help demo test check format bench nightly clean
+.PHONY: help demo test check docs format bench nightly clean
 
 help:
 	@echo "make demo     install into .venv, probe the packaged model, write demo/report.html"
 	@echo "make test     run the tests"
 	@echo "make check    lint, formatting, types, layers"
+	@echo "make docs     build the site of the documentation, build/docs/index.html; a warning is an error"
 	@echo "make format   mend what the linter can mend"
 	@echo "make bench    time the package"
 	@echo "make nightly  run the tests that are too slow for every change"
@@ -45,6 +46,10 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	@echo "The site: $(CURDIR)/build/docs/index.html"
+
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -66,7 +71,7 @@ clean:
 .venv/installed-dev: pyproject.toml constraints.txt
 	$(ENVIRONMENT)
 	@echo "Installing goniometer into .venv, with what its tests and checks need"
-	@$(INSTALL) --editable ".[test,lint,train]"
+	@$(INSTALL) --editable ".[test,lint,train,docs]"
 	@touch .venv/installed $@
 
 .NOTPARALLEL:

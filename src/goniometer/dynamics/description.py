@@ -37,13 +37,13 @@ class Model(Part):
 class Strategy(Part):
     """How the forces of a step are made from the model.
 
-    ==========  ==================================================================================================
-    ``raw``     the model as it is
-    ``average`` its average over the rule
-    ``random``  its average over the rule turned at random at every evaluation, from a hash of the positions
-    ``tumble``  its average over the rule in a frame that turns smoothly (``period`` and ``memory`` in fs)
-    ``mts``     raw inside, and every ``ratio`` steps averaged − raw; ``outer: random`` turns the rule at random there
-    ==========  ==================================================================================================
+    ===========  =================================================================================================
+    ``raw``      the model as it is
+    ``average``  its average over the rule
+    ``random``   its average over the rule turned at random at every evaluation, from a hash of the positions
+    ``tumble``   its average over the rule in a frame that turns smoothly (``period`` and ``memory`` in fs)
+    ``mts``      raw inside, and every ``ratio`` steps averaged − raw; ``outer: random`` turns the rule at random there
+    ===========  =================================================================================================
 
     ``rule`` and ``inversion`` are those of :func:`goniometer.symmetrize`: ``octahedral`` with inversion by default for
     ``average`` and ``mts``, and the identity for ``random`` and ``tumble``. ``proper`` leaves inversion out of random
@@ -71,7 +71,7 @@ class Strategy(Part):
             "outer": self.kind == "mts",
         }
         for name, fits in belongs.items():
-            if not fits and name in self.model_fields_set:
+            if not fits and _chosen(self, name):
                 raise ValueError(f"{name} does not go with the strategy {self.kind}")
         return self
 
@@ -94,11 +94,16 @@ class Thermostat(Part):
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Thermostat:
         for name, fits in {"time": self.kind != "gle", "wavenumbers": self.kind == "gle"}.items():
-            if not fits and name in self.model_fields_set:
+            if not fits and _chosen(self, name):
                 raise ValueError(f"{name} does not go with the thermostat {self.kind}")
         if not 0.0 < self.wavenumbers[0] < self.wavenumbers[1]:
             raise ValueError("wavenumbers are two numbers of cm⁻¹, the smaller one first")
         return self
+
+
+def _chosen(part: Part, name: str) -> bool:
+    """Whether a key was given, and is not the default that the description in a run's folder spells out."""
+    return name in part.model_fields_set and getattr(part, name) != type(part).model_fields[name].default
 
 
 class Checks(Part):

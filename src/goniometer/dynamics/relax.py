@@ -73,7 +73,7 @@ def relax(
         Where to begin; constraints of ASE are kept.
     potential
         One energy surface: a potential that draws a turn at every evaluation has none, see
-        :class:`goniometer.symmetrize.Frozen` for one that draws it once.
+        :func:`goniometer.symmetrize.frozen` for a turn that is drawn once.
     tolerances, steps
         Where to end.
     progress

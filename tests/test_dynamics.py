@@ -383,6 +383,17 @@ def test_a_description_that_cannot_be_right_is_refused(text: str, message: str, 
         read_runs(tmp_path / "run.yaml")
 
 
+def test_the_description_in_a_folder_is_that_of_the_run(tmp_path: Path) -> None:
+    """With all its defaults, those of other strategies and thermostats included."""
+    for number, strategy in enumerate(STRATEGIES.values()):
+        thermostat = {"kind": ("svr", "gle")[number % 2]}
+        description = described(strategy=strategy, ensemble="nvt", thermostat=thermostat, length=0.002)
+        folder = run(description, tmp_path, name="again", potential=model()).folder
+        (read,) = read_runs(folder / "description.yaml").values()
+        assert read == description
+        assert run(read, tmp_path, name="again", potential=model()).folder == folder
+
+
 def test_names_that_a_description_does_not_hold_are_refused() -> None:
     with pytest.raises(InputError, match="there is no description 'gas'; the packaged ones are gas-nve, gas-nvt"):
         read_runs("gas")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from goniometer.cli.app import app
 
+if TYPE_CHECKING:
+    from goniometer.observables.result import Observable
+
+# As many numbers are shown one by one.
+_FEW = 30
 Trajectory = Annotated[
     Path,
     typer.Argument(help="The folder of a run, or a file of frames in any format that ASE reads.", show_default=False),
@@ -32,6 +37,7 @@ def observe(
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write it as netCDF.")] = None,
 ) -> None:
     """Work out an observable of a trajectory."""
+    from goniometer.cli.progress import progress_bar
     from goniometer.cli.run import changes_of
     from goniometer.data.trajectory import read_trajectory
     from goniometer.observables import check_observable
@@ -39,16 +45,31 @@ def observe(
 
     options = changes_of(change or [])
     check_observable(observable, options)
-    found = find(read_trajectory(trajectory, spacing), observable, options)
+    with progress_bar() as progress:
+        found = find(read_trajectory(trajectory, spacing), observable, options, progress)
     if out is not None:
         found.save(out)
-    if found.values.ndim == 0:
-        typer.echo(f"{found.name} = {float(found.values):.4g} ± {float(found.errors):.2g} {found.unit}")
-    else:
-        shape = " × ".join(f"{len(axis.values)} {name}" for name, axis in found.axes.items())
-        typer.echo(f"{found.name}, {shape}, in {found.unit}")
+    for line in _values(found):
+        typer.echo(line)
     for key, value in found.about.items():
         typer.echo(f"  {key}: {value:.6g}" if isinstance(value, float) else f"  {key}: {value}")
+
+
+def _values(found: Observable) -> list[str]:
+    """A number with its error, a few numbers one a line, or what there is of many; stresses in MPa."""
+    from itertools import product
+
+    from goniometer.observables.stress import MEGAPASCAL, UNIT
+
+    scale, unit = (MEGAPASCAL, "MPa") if found.unit == UNIT else (1.0, found.unit)
+    if found.values.size > _FEW:
+        shape = " × ".join(f"{len(axis.values)} {name}" for name, axis in found.axes.items())
+        return [f"{found.name}, {shape}, in {found.unit}"]
+    places = product(*(axis.values.tolist() for axis in found.axes.values()))
+    return [
+        f"{' '.join([found.name, *map(str, place)])} = {scale * value:.4g} ± {scale * error:.2g} {unit}".rstrip()
+        for place, value, error in zip(places, found.values.ravel(), found.errors.ravel(), strict=True)
+    ]
 
 
 @app.command()

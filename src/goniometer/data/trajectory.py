@@ -269,6 +269,32 @@ class Excerpt(Trajectory):
                 return
 
 
+class Thinned(Trajectory):
+    """Every such frame of a trajectory, from the first one on."""
+
+    def __init__(self, of: Trajectory, every: int) -> None:
+        self.of, self.every = of, every
+        self.paths, self.name, self.attributes = of.paths, of.name, of.attributes
+        self.replica, self.replicas = of.replica, of.replicas
+
+    def __len__(self) -> int:
+        return -(-len(self.of) // self.every)
+
+    @cached_property
+    def times(self) -> Float64[np.ndarray, "T"]:
+        """Of all frames, in fs."""
+        return self.of.times[:: self.every]
+
+    def chunks(self, size: int | None = None) -> Iterator[Frames]:
+        """See :meth:`Trajectory.chunks`."""
+        number = 0
+        for chunk in self.of.chunks(size):
+            first = -number % self.every
+            number += len(chunk)
+            if first < len(chunk):
+                yield chunk[first :: self.every]
+
+
 def read_trajectory(path: str | Path, spacing: float | None = None) -> Trajectory:
     """Open the trajectory of a run's folder, or of one of its files, or a file of frames in any format that ASE reads.
 

@@ -22,6 +22,7 @@ from goniometer.observables.gas import angular_momentum, correction_spectrum, dr
 from goniometer.observables.orientation import directions, free_energy, uniformity
 from goniometer.observables.result import Observable
 from goniometer.observables.statics import Static, average
+from goniometer.observables.stress import pressure, stress
 
 
 def orientation(trajectory: Trajectory, frame: str = "laboratory", discard: float = DISCARD) -> Observable:
@@ -78,7 +79,11 @@ OBSERVABLES: dict[str, Callable[..., Observable]] = {
     "reorientation": reorientation,
     "velocity-autocorrelation": velocity_autocorrelation,
     "vibrations": vibrations,
+    "pressure": pressure,
+    "stress": stress,
 }
+# Parameters that are no options.
+_NO_OPTIONS = ("molecules", "progress")
 
 
 def check_observable(name: str, options: Mapping[str, Any] | None = None) -> None:
@@ -89,7 +94,7 @@ def check_observable(name: str, options: Mapping[str, Any] | None = None) -> Non
     known = [
         each.name
         for each in list(inspect.signature(OBSERVABLES[name]).parameters.values())[1:]
-        if each.name != "molecules"
+        if each.name not in _NO_OPTIONS
     ]
     if name in STATICS:
         known.append("discard")
@@ -99,10 +104,19 @@ def check_observable(name: str, options: Mapping[str, Any] | None = None) -> Non
             raise InputError(f"the observable '{name}' has no option '{option}'; {said}")
 
 
-def observe(trajectory: Trajectory, name: str, options: Mapping[str, Any] | None = None) -> Observable:
+def observe(
+    trajectory: Trajectory,
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Observable:
     """An observable by its name in :data:`OBSERVABLES`.
+
+    ``progress`` is told how far those are that take a model.
 
     Raises :class:`InputError` for a name or an option that is not known, and where the trajectory is not of that kind.
     """
     check_observable(name, options)
-    return OBSERVABLES[name](trajectory, **(options or {}))
+    of = OBSERVABLES[name]
+    told = {"progress": progress} if "progress" in inspect.signature(of).parameters else {}
+    return of(trajectory, **(options or {}), **told)

@@ -15,6 +15,7 @@ from goniometer.observables.blocks import Blocks
 from goniometer.observables.gas import GRIDS
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import Static
+from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import rule as named_rule
 from goniometer.symmetrize.average import Averaged
@@ -37,26 +38,57 @@ class Reevaluated:
         In eV.
     forces : (F, G, N, 3)
         In eV/Å.
+    virials : (F, G, 3, 3) or None
+        In eV, where the potential has them.
+    full
+        Whether these have all nine components.
+    steps : (F,) or None
+        Of the frames, where virials are known.
     """
 
     frames: Int64[np.ndarray, "F"]
     grids: tuple[str, ...]
     energies: Float64[np.ndarray, "F G"]
     forces: Float64[np.ndarray, "F G N 3"]
+    virials: Float64[np.ndarray, "F G 3 3"] | None = None
+    full: bool = True
+    steps: Int64[np.ndarray, "F"] | None = None
+
+    def static(self, trajectory: Trajectory, kind: str, grid: str) -> Static:
+        """``pressure``, ``stress`` or ``potential-energy`` of the frames, as the average over a grid says it.
+
+        These change with the potential itself, and not only with how often it comes by a frame.
+        """
+        place = self._place(grid)
+        if self.steps is None:
+            raise InputError(f"the frames of '{trajectory.name}' were evaluated without what {kind} takes")
+        if kind == "potential-energy":
+            known = dict(zip(self.steps.tolist(), self.energies[:, place] / len(trajectory.replica), strict=True))
+
+            def energies(frames: Frames) -> np.ndarray:
+                return np.array([known[step] for step in frames.steps.tolist()])
+
+            return Static("potential_energy", "eV", {}, energies, np.asarray, {"grid": grid})
+        if self.virials is None:
+            raise InputError(f"the potential has no virials: there is no {kind}")
+        virials = Virials(self.steps, self.virials[:, place], self.full, grid)
+        return {"pressure": pressure_static, "stress": stress_static}[kind](trajectory, virials)
+
+    def _place(self, grid: str) -> int:
+        if grid not in self.grids:
+            raise InputError(f"grid '{grid}' was not evaluated; there are {', '.join(self.grids)}")
+        return self.grids.index(grid)
 
     def correction(self, grid: str, base: str = "none") -> Float64[np.ndarray, "F"]:
         """ΔV = V_grid − V_base in eV."""
-        for name in (grid, base):
-            if name not in self.grids:
-                raise InputError(f"grid '{name}' was not evaluated; there are {', '.join(self.grids)}")
-        return np.asarray(self.energies[:, self.grids.index(grid)] - self.energies[:, self.grids.index(base)])
+        return np.asarray(self.energies[:, self._place(grid)] - self.energies[:, self._place(base)])
 
     def symmetry_errors(self, reference: str = "3i") -> Observable:
         """⟨|E_grid − E_reference|⟩ in eV and ⟨|F_grid − F_reference|⟩ a component in eV/Å: the study's table.
 
         Errors are those of the mean over frames, with their correlation. Axes grid and quantity.
         """
-        place = self.grids.index(reference)
+        place = self._place(reference)
         energy = np.abs(self.energies - self.energies[:, place : place + 1])
         force = np.abs(self.forces - self.forces[:, place : place + 1]).mean(axis=(2, 3))
         blocks = Blocks()
@@ -87,14 +119,18 @@ def reevaluate(
             raise InputError(f"there is no grid '{name}'; there are {', '.join(GRIDS)}")
     chosen = spread(trajectory, frames, discard)
     averages = [Averaged(potential, named_rule(*GRIDS[name])) for name in grids]
-    energies, forces = [], []
-    for done, (atoms, _) in enumerate(_structures(trajectory, chosen)):
-        said = [Prediction.joined([each.predict(atoms)]) for each in averages]
-        energies.append([float(each.energies[0]) for each in said])
-        forces.append([each.forces[0] for each in said])
+    energies, forces, virials, steps = [], [], [], []
+    for done, (atoms, one) in enumerate(_structures(trajectory, chosen)):
+        said = Prediction.joined([each.predict(atoms) for each in averages])
+        energies.append(said.energies)
+        forces.append(said.forces)
+        virials.append(said.virials)
+        steps.append(int(one.steps[0]))
         if progress is not None:
             progress(done + 1, len(chosen))
-    return Reevaluated(chosen, tuple(grids), np.array(energies), np.array(forces))
+    strained = None if any(each is None for each in virials) else np.array(virials, dtype=float)
+    found = np.array(energies), np.array(forces), strained
+    return Reevaluated(chosen, tuple(grids), *found, potential.virial == "full", np.array(steps))
 
 
 def spread(trajectory: Trajectory, frames: int, discard: float = DISCARD) -> Int64[np.ndarray, "F"]:
@@ -109,10 +145,7 @@ def _structures(trajectory: Trajectory, chosen: np.ndarray) -> Iterator[tuple[At
     for chunk in trajectory.chunks():
         for index in range(len(chunk)):
             if number + index in wanted:
-                one = chunk[index : index + 1]
-                cell = trajectory.replica.cell if one.cells is None else one.cells[0]
-                atoms = Atoms(trajectory.replica.numbers, one.positions[0, 0], cell=cell, pbc=trajectory.replica.pbc)
-                yield atoms, one
+                yield structure_at(trajectory, chunk, index), chunk[index : index + 1]
         number += len(chunk)
 
 
@@ -122,6 +155,7 @@ def reweighted(
     frames: Int64[np.ndarray, "F"],
     correction: Float64[np.ndarray, "F"],
     temperature: float,
+    turned: Static | None = None,
 ) -> Observable:
     """⟨A⟩_{V+ΔV} − ⟨A⟩_V from frames of V alone, for a static observable A = f(⟨a⟩).
 
@@ -141,21 +175,24 @@ def reweighted(
         Their numbers, and ΔV in eV; see :class:`Reevaluated`.
     temperature
         In K.
+    turned
+        A′ where V + ΔV does not say the same of a frame as V: ⟨A′⟩_{V+ΔV} − ⟨A⟩_V, see :meth:`Reevaluated.static`.
 
     ``about`` holds the effective share of frames, (Σ w)² / (F Σ w²), and σ(ΔV) in meV: a share far below one means that
     the frames of V say little about V + ΔV.
     """
     weights = np.exp(-(correction - correction.mean()) / (units.kB * temperature))
+    other = turned or of
     blocks, shape = Blocks(), None
     for (_, one), weight in zip(_structures(trajectory, frames), weights, strict=True):
         sample = np.asarray(of.samples(one))[0]
-        shape = sample.shape
-        blocks.add(np.concatenate([[weight], weight * sample.ravel(), sample.ravel()])[None])
+        shape, as_turned = sample.shape, sample if turned is None else np.asarray(turned.samples(one))[0]
+        blocks.add(np.concatenate([[weight], weight * as_turned.ravel(), sample.ravel()])[None])
 
     def difference(mean: np.ndarray) -> np.ndarray:
         size = (len(mean) - 1) // 2
-        turned, plain = mean[1 : 1 + size] / mean[0], mean[1 + size :]
-        return np.asarray(of.finish(turned.reshape(shape)) - of.finish(plain.reshape(shape)))
+        changed, plain = mean[1 : 1 + size] / mean[0], mean[1 + size :]
+        return np.asarray(other.finish(changed.reshape(shape)) - of.finish(plain.reshape(shape)))
 
     values, errors, _ = blocks.estimate(difference)
     share = float(weights.sum() ** 2 / (len(weights) * (weights**2).sum()))

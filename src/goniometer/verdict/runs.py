@@ -37,6 +37,8 @@ _MEMORY = 1000.0
 # Exchanges at most, for early looks.
 _EXCHANGES = 50000
 _LAGS = {"displacement": 5000.0, "reorientation": 10000.0}
+# What takes the model of the run.
+_EVALUATED = ("pressure", "stress")
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def _cut_up(
     first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, length: int
 ) -> tuple[np.ndarray, np.ndarray, Observable]:
     """The curves of all stretches of one length on both sides, and one of them."""
-    options: dict[str, Any] = {"discard": 0.0} if name in STATICS or name in _LAGS else {}
+    options: dict[str, Any] = {"discard": 0.0} if name in (*STATICS, *_LAGS, *_EVALUATED) else {}
     if name in _LAGS:
         spacing = _spacing(first[0])
         options["longest"] = max(spacing, min(_LAGS[name], spacing * int(length / _PART)))

@@ -25,6 +25,7 @@ from goniometer.observables.correlations import (
     vibrations,
 )
 from goniometer.observables.molecules import find_molecules
+from goniometer.observables.result import Observable
 from goniometer.observables.statics import average, dipole_correlation, pair_distribution, pair_moments
 
 TRICLINIC = np.array([[17.0, 0.0, 0.0], [5.0, 16.0, 0.0], [-6.0, 4.0, 15.0]])
@@ -240,6 +241,53 @@ def test_dipoles_that_point_anywhere_are_not_correlated(tmp_path: Path) -> None:
     assert np.abs(honest.values / honest.errors).max() < 4.5
 
 
+def test_dipoles_of_the_cell_that_prefer_a_direction_are_found(tmp_path: Path) -> None:
+    """Molecules that point up together or down together, in half of the frames each; the control: anywhere."""
+    rng = np.random.default_rng(15)
+    cell, count = 30.0 * np.eye(3), 27
+    grid = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) * 10.0
+    structure = water(grid, cell)
+    anywhere = np.stack([water(grid, cell, Rotation.random(count, rng=rng)).positions for _ in range(400)])
+
+    def fluctuation(folder: str, positions: np.ndarray) -> np.ndarray:
+        (tmp_path / folder).mkdir()
+        run = trajectory(tmp_path / folder, structure, positions)
+        found = average(run, STATICS["dipole-fluctuation"](run))
+        isotropic = np.eye(3) * np.trace(found.values) / 3.0
+        return np.asarray((found.values - isotropic) / found.errors)
+
+    arms = anywhere.reshape(400, count, 3, 3) - anywhere.reshape(400, count, 3, 3)[:, :, :1]
+    up = arms[:, :, 1:, 2].sum(axis=-1)
+    wanted = np.where(rng.random(400) < 0.5, 1.0, -1.0)[:, None]
+    arms[..., 2] *= np.where(up * wanted < 0.0, -1.0, 1.0)[..., None]
+    planted = (grid[:, None] + arms).reshape(400, -1, 3)
+    assert np.abs(fluctuation("alike", anywhere)).max() < 4.5
+    biased = fluctuation("planted", planted)
+    assert biased[2, 2] > 20.0
+    # No mean dipole: the moments of odd degree do not see it.
+    run = read_trajectory(tmp_path / "planted")
+    moments = average(run, STATICS["direction-moments"](run, degree=1))
+    assert np.abs(moments.values / moments.errors).max() < 4.5
+
+
+def test_molecules_point_as_they_do_in_cells_that_change(tmp_path: Path) -> None:
+    rng = np.random.default_rng(16)
+    grid = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) / 3.0
+    factors, frames, exact = 1.0 + 0.1 * np.sin(np.arange(8)), [], []
+    for factor in factors:
+        cell = factor * TRICLINIC
+        turns = Rotation.random(27, rng=rng)
+        atoms = water((grid + 0.03 * rng.random((27, 3))) @ cell + rng.random(3), cell, turns)
+        molecules = find_molecules(atoms)
+        body = WATER.positions[1:].mean(axis=0) - WATER.positions[0]
+        exact.append(turns.apply(body / np.linalg.norm(body)))
+        atoms.wrap()
+        frames.append(atoms)
+    ase.io.write(tmp_path / "npt.traj", frames)
+    found = molecules.directions(read_trajectory(tmp_path / "npt.traj", 1.0).frames())
+    np.testing.assert_allclose(found, exact, atol=1e-9)
+
+
 # ---- time -----------------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +307,12 @@ def test_free_particles_move_ballistically(tmp_path: Path) -> None:
     np.testing.assert_allclose(velocity_autocorrelation(run, longest=300.0).values, 1.0, atol=1e-9)
 
 
+def anisotropy(found: Observable) -> float:
+    """How many errors the diagonal of a displacement tensor is away from a third of its trace, at most."""
+    trace, diagonal = found.values[0, 1:], found.values[1:4, 1:]
+    return float(np.abs((diagonal - trace / 3.0) / found.errors[1:4, 1:]).max())
+
+
 def test_a_random_walk_diffuses_as_its_steps_say(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     positions = np.cumsum(rng.standard_normal((4000, 20, 3)) * np.array([0.1, 0.1, 0.2]), axis=0)
@@ -272,6 +326,11 @@ def test_a_random_walk_diffuses_as_its_steps_say(tmp_path: Path) -> None:
         assert abs(deviation) < 4.5 * found.errors[component, at]
         assert found.errors[component, at] < 0.1 * square * lags[at]
     assert np.abs(found.values[4:, 1:] / found.errors[4:, 1:]).max() < 5.0
+    # Anisotropic, and the control of equal steps is not.
+    assert anisotropy(found) > 8.0
+    (tmp_path / "alike").mkdir()
+    equal = np.cumsum(rng.standard_normal((4000, 20, 3)) * 0.1, axis=0)
+    assert anisotropy(mean_squared_displacement(trajectory(tmp_path / "alike", structure, equal, spacing=100.0))) < 4.5
     slope = diffusion(run, start=500.0, end=4000.0)
     assert abs(slope.values - 0.06 / 6.0 / 0.1) < 4.0 * slope.errors
     corrected = diffusion(run, start=500.0, end=4000.0, viscosity=0.9e-3)
@@ -417,7 +476,12 @@ def test_frames_that_do_not_fit_are_refused_by_number(tmp_path: Path) -> None:
     open_ended.pbc = (True, True, False)
     broken = good[0].copy()
     broken.positions[0, 0] = np.nan
+    flat, unknown = good[0].copy(), good[0].copy()
+    flat.set_cell(TRICLINIC * np.array([[1.0], [1.0], [0.0]]))
+    unknown.set_cell(TRICLINIC * np.nan)
     cases = {
+        "its cell has no volume": flat,
+        "is periodic, and its cell has no volume": unknown,
         "has 11 atoms, and the first one 12": fewer,
         "has other elements": other,
         "periodic in other directions": open_ended,
@@ -432,6 +496,22 @@ def test_frames_that_do_not_fit_are_refused_by_number(tmp_path: Path) -> None:
     path.write_text("\n".join(text[:-5]) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"frame 5 of .*cannot be read .*was it cut off\?"):
         read_trajectory(path, 1.0).frames()
+    # Cut within its last number, every line can be read, and one says something else.
+    path.write_text("\n".join(text)[:-3], encoding="utf-8")
+    with pytest.raises(InputError, match=r"frame 5 of .*, the last one, stops within a line: it was cut off"):
+        read_trajectory(path, 1.0).frames()
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+    assert len(read_trajectory(path, 1.0).frames()) == 6
+    # Readers that take a file as a whole fail before they give a frame.
+    ase.io.write(tmp_path / "cut.pdb", good)
+    whole = (tmp_path / "cut.pdb").read_text(encoding="utf-8")
+    (tmp_path / "cut.pdb").write_text(whole[:-50], encoding="utf-8")
+    with pytest.raises(InputError, match=r"the last frame of .*cut.pdb' cannot be read .*was it cut off\?"):
+        read_trajectory(tmp_path / "cut.pdb", 1.0)
+    ase.io.write(tmp_path / "cut.traj", good)
+    (tmp_path / "cut.traj").write_bytes((tmp_path / "cut.traj").read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"frame 5 of .*cut.traj' cannot be read"):
+        read_trajectory(tmp_path / "cut.traj", 1.0).frames()
     (tmp_path / "empty.xyz").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"empty.xyz"):
         read_trajectory(tmp_path / "empty.xyz")
@@ -441,6 +521,50 @@ def test_frames_that_do_not_fit_are_refused_by_number(tmp_path: Path) -> None:
     timed = read_trajectory(tmp_path / "untimed.xyz", 1.0)
     with pytest.raises(InputError, match="holds no velocities"):
         velocity_autocorrelation(timed)
+
+
+def segment(folder: Path, number: int, first: int, structure: Atoms, **changes: float) -> Path:
+    """Five frames of a run."""
+    folder.mkdir(exist_ok=True)
+    steps = np.arange(first, first + 5)
+    positions = np.repeat(structure.positions[None, None], 5, axis=0) + changes.get("shift", 0.0)
+    path = folder / f"frames-{number:06d}.h5"
+    write_segment(path, structure, Frames(steps, steps * 10.0, positions, 0.0 * positions, {}), {})
+    return path
+
+
+def test_segments_of_runs_that_do_not_fit_are_refused_by_number(tmp_path: Path) -> None:
+    structure, _ = walk()
+    run = tmp_path / "run"
+    paths = [segment(run, each, 5 * each, structure) for each in range(3)]
+    # What a killed run was about to write is no frame yet.
+    (run / "frames-000003.h5.part").write_bytes(paths[0].read_bytes()[:1000])
+    assert len(read_trajectory(run).frames()) == len(read_trajectory(run).times) == 15
+    other = structure.copy()
+    other.numbers[2] = 7
+    nowhere = structure.copy()
+    nowhere.positions[3] = np.nan
+    cases = {
+        r"frame 10 of .* \(frames-000002.h5\) has 11 atoms in 1 replicas, and the first one 12 in 1": structure[:-1],
+        r"frame 10 of .* \(frames-000002.h5\) has other elements than the first one": other,
+        "step 10 of .* has positions that are not finite": nowhere,
+    }
+    for said, changed in cases.items():
+        segment(run, 2, 10, changed)
+        with pytest.raises(InputError, match=said):
+            read_trajectory(run).frames()
+    whole = segment(run, 2, 10, structure).read_bytes()
+    for size in (0, 100, len(whole) // 2, len(whole) - 1):
+        paths[2].write_bytes(whole[:size])
+        for read in (lambda: read_trajectory(run).frames(), lambda: read_trajectory(run).times):
+            with pytest.raises(InputError, match=r"frames-000002.h5' cannot be read: .*; it would hold frame 10 and"):
+                read()
+    paths[2].write_bytes(whole)
+    paths[1].unlink()
+    with pytest.raises(InputError, match=r"frame 5 of .* and those after it are missing: there is no frames-000001.h5"):
+        read_trajectory(run)
+    with pytest.raises(InputError, match="holds no conserved_energy: it is no run of this program"):
+        observe(read_trajectory(paths[0]), "drift")
 
 
 def test_what_was_asked_for_is_named_when_it_is_not_there(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from goniometer.errors import InputError
 
 # Frames held at a time.
 _MOST = 1000
+# Bytes at the end of a file by which text is told from what is not.
+_TAIL = 4096
 
 
 class StructureFile(Trajectory):
@@ -89,6 +91,9 @@ class StructureFile(Trajectory):
             raise InputError(f"frame {number} of '{self.name}' is periodic in other directions than the first one")
         if not np.isfinite(atoms.positions).all():
             raise InputError(f"frame {number} of '{self.name}' has positions that are not finite")
+        edges = atoms.cell.array[atoms.pbc]
+        if not np.isfinite(edges).all() or np.linalg.matrix_rank(edges) < len(edges):
+            raise InputError(f"frame {number} of '{self.name}' is periodic, and its cell has no volume")
 
     def _read(self) -> Iterator[Atoms]:
         path, number = self.paths[0], 0
@@ -100,10 +105,25 @@ class StructureFile(Trajectory):
             raise InputError(f"'{path}' cannot be read: there is no such file") from None
         except Exception as error:  # whatever the readers of so many formats raise
             said = str(error).strip().splitlines()
+            # Some readers take a file as a whole, and have given no frame before they fail at the last one.
+            which = "the last frame" if number == 0 and _stops_within_a_line(path) else f"frame {number}"
             raise InputError(
-                f"frame {number} of '{path}' cannot be read ({said[0] if said else type(error).__name__}): was it cut "
-                "off?"
+                f"{which} of '{path}' cannot be read ({said[0] if said else type(error).__name__}): was it cut off?"
             ) from error
+        if _stops_within_a_line(path):
+            raise InputError(
+                f"frame {number - 1} of '{path}', the last one, stops within a line: it was cut off, and a number may "
+                "lack digits (if it is whole, end the line)"
+            )
+
+
+def _stops_within_a_line(path: Path) -> bool:
+    """Whether a file is text, and its last line does not end."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _TAIL))
+        end = stream.read()
+    # Bytes of text are tabs, ends of lines and what can be printed.
+    return bool(end) and end[-1:] not in b"\r\n" and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in end)
 
 
 def _followed(atoms: Atoms, before: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:

@@ -165,19 +165,34 @@ class Trajectory:
 
     @cached_property
     def _lengths(self) -> list[int]:
-        lengths = []
+        lengths: list[int] = []
         for path in self.paths:
-            with _opened(path) as file:
+            first = sum(lengths)
+            with _opened(path, first) as file:
+                self._check(file, f"frame {first} of '{self.name}' ({path.name})")
                 lengths.append(len(file[_GROUP]["position/step"]))
         return lengths
+
+    def _check(self, file: h5py.File, frame: str) -> None:
+        """That a segment holds the atoms of the first one."""
+        group = file[_GROUP]
+        count, species = int(group.attrs["replicas"]), group["species"][()]
+        size = len(species) // count
+        if count != self.replicas or size != len(self.replica):
+            raise InputError(
+                f"{frame} has {size} atoms in {count} replicas, and the first one {len(self.replica)} in "
+                f"{self.replicas}: all frames hold the same atoms"
+            )
+        if not np.array_equal(species[:size], self.replica.numbers):
+            raise InputError(f"{frame} has other elements than the first one, or another order")
 
     @cached_property
     def times(self) -> Float64[np.ndarray, "T"]:
         """Of all frames, in fs."""
         found = []
-        for path in self.paths:
+        for path, length in zip(self.paths, self._lengths, strict=True):
             with _opened(path) as file:
-                found.append(file[_GROUP]["position/time"][()])
+                found.append(file[_GROUP]["position/time"][:length])
         return np.concatenate(found)
 
     def chunks(self, size: int | None = None) -> Iterator[Frames]:
@@ -213,10 +228,14 @@ class Trajectory:
 
     def _frames(self, file: h5py.File, part: slice) -> Frames:
         group, shape = file[_GROUP], (-1, self.replicas, len(self.replica), 3)
+        steps, positions = group["position/step"][part], group["position/value"][part]
+        if not np.isfinite(positions).all():
+            step = steps[np.argmin(np.isfinite(positions).all(axis=(1, 2)))]
+            raise InputError(f"step {step} of '{self.name}' has positions that are not finite")
         return Frames(
-            group["position/step"][part],
+            steps,
             group["position/time"][part],
-            group["position/value"][part].reshape(shape),
+            positions.reshape(shape),
             group["velocity/value"][part].reshape(shape),
             {name: each["value"][part] for name, each in file.get("observables", {}).items()},
             group["box/edges/value"][part] if "edges" in group["box"] else None,
@@ -316,6 +335,8 @@ def read_trajectory(path: str | Path, spacing: float | None = None) -> Trajector
     paths = sorted(path.glob("frames-*.h5")) if path.is_dir() else [path]
     if not paths:
         raise InputError(f"'{path}' holds no trajectory: no files frames-000000.h5 and so on")
+    if path.is_dir():
+        _check_row(paths)
     try:
         return Trajectory(paths, str(path))
     except InputError:
@@ -324,9 +345,24 @@ def read_trajectory(path: str | Path, spacing: float | None = None) -> Trajector
         raise InputError(f"'{paths[0]}' is no trajectory of this program: {error}") from error
 
 
-def _opened(path: Path) -> h5py.File:
+def _check_row(paths: list[Path]) -> None:
+    """That no segment is missing between others."""
+    for number, path in enumerate(paths):
+        wanted = path.with_name(f"frames-{number:06d}.h5")
+        if path == wanted:
+            continue
+        before = 0
+        for each in paths[:number]:
+            with _opened(each, before) as file:
+                before += len(file[_GROUP]["position/step"])
+        raise InputError(f"frame {before} of '{path.parent}' and those after it are missing: there is no {wanted.name}")
+
+
+def _opened(path: Path, first: int = 0) -> h5py.File:
+    """A segment whose first frame has that number."""
     try:
         return h5py.File(path, "r")
     except OSError as error:
         reason = "there is no such file" if not path.exists() else "it is no HDF5 file, or was cut off"
-        raise InputError(f"'{path}' cannot be read: {reason}") from error
+        frames = f"; it would hold frame {first} and those after it" if first else ""
+        raise InputError(f"'{path}' cannot be read: {reason}{frames}") from error

@@ -60,7 +60,10 @@ def drift(trajectory: Trajectory) -> Observable:
 
     Its error is that of :func:`goniometer.observables.statistics.slope`.
     """
-    frames = [(each.times, each.observables["conserved_energy"]) for each in trajectory.chunks()]
+    try:
+        frames = [(each.times, each.observables["conserved_energy"]) for each in trajectory.chunks()]
+    except KeyError:
+        raise InputError(f"'{trajectory.name}' holds no conserved_energy: it is no run of this program") from None
     times, energies = (np.concatenate(each) for each in zip(*frames, strict=True))
     if len(times) < 3:
         raise InputError(f"'{trajectory.name}' has {len(times)} frames; a drift with an error takes 3 or more")

@@ -30,76 +30,32 @@ def experiment(
         list[str] | None, typer.Option(metavar="NAME", help="liquid: this strategy besides raw; repeatable.")
     ] = None,
     frames: Annotated[int, typer.Option(min=0, help="liquid: frames that are evaluated over all grids.")] = 40,
+    grids: Annotated[
+        str | None, typer.Option(help="liquid: which grids, some of none,i,2,2i,3,3i,T,O,I; by default all.")
+    ] = None,
     change: Change = None,
 ) -> None:
     """Run an experiment of the study with any model, and draw its figure; interrupted, the same command goes on."""
     from goniometer.cli.app import Stopped
     from goniometer.cli.progress import progress_bar
-    from goniometer.errors import InputError
-    from goniometer.experiments import gas, ice, liquid
+    from goniometer.experiments.chapters import experiment as perform
     from goniometer.experiments.gas import Interrupted
-    from goniometer.report.gas import gas_figure
-    from goniometer.report.liquid import convergence_figure, liquid_figure
-    from goniometer.report.sheet import write_sheet
+    from goniometer.observables.gas import GRIDS
 
-    if name not in ("gas", "liquid", "ice"):
-        raise InputError(f"there is no experiment '{name}'; there are gas, liquid and ice")
-    out.mkdir(parents=True, exist_ok=True)
-    settings = changes_of(change or [])
     try:
         with progress_bar() as progress:
-            if name == "gas":
-                lone = gas.gas(out, size=size, changes=settings, progress=progress)
-                figures, lines, model = {"gas": gas_figure(lone)}, gas.summary(lone), lone.model
-            elif name == "ice":
-                keys = {"potential.model": "model", "potential.dtype": "dtype", "seed": "seed"}
-                for key in settings:
-                    if key not in keys:
-                        raise InputError(f"'{key}' is no setting of ice; there are {', '.join(keys)}")
-                given = {keys[key]: value for key, value in settings.items()}
-                solid = ice.ice(out, size=size, progress=progress, **given)
-                figures, lines, model = {}, ice.summary(solid), solid.model
-            else:
-                bulk = liquid.liquid(
-                    out,
-                    size=size,
-                    only=only or (),
-                    walkers=walkers,
-                    frames=frames,
-                    changes=settings,
-                    progress=progress,
-                )
-                figures, lines, model = {"liquid": liquid_figure(bulk)}, liquid.summary(bulk), bulk.model
-                if bulk.grids is not None:
-                    figures["liquid-convergence"] = convergence_figure(bulk)
+            found = perform(
+                name,
+                out,
+                size=size,
+                changes=changes_of(change or []),
+                only=only or (),
+                walkers=walkers,
+                frames=frames,
+                grids=tuple(GRIDS) if grids is None else tuple(grids.split(",")),
+                progress=progress,
+            )
     except Interrupted as stopped:
         raise Stopped(str(stopped)) from None
-    for kind, figure in figures.items():
-        title, caption = _CAPTIONS[kind]
-        stem, _, more = kind.partition("-")
-        for suffix in (".png", ".html"):
-            path = out / f"{'-'.join(each for each in (stem, size, more) if each)}{suffix}"
-            write_sheet(figure, path, f"{model}: {title}", caption)
-    for line in lines:
+    for line in found.lines:
         typer.echo(line)
-
-
-#: Title and caption of every figure.
-_CAPTIONS = {
-    "gas": (
-        "one molecule in vacuum",
-        "Angular momentum of the first replica; rms torque by grid with its error over replicas; power spectra; free "
-        "energies of the direction of the dipole.",
-    ),
-    "liquid": (
-        "water in bulk",
-        "Free energies of the direction of the dipole; pair distribution of the oxygens; correlation of dipoles, "
-        "longitudinal and transverse; mean squared displacement of the oxygens; reorientation of the dipoles. Bands "
-        "are standard errors.",
-    ),
-    "liquid-convergence": (
-        "what is left by grid",
-        "Symmetry error on frames of the raw run; the largest change of static observables that averaging would make, "
-        "by reweighting the same frames, and the largest error of that.",
-    ),
-}

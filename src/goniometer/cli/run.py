@@ -40,6 +40,7 @@ def run(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Listen there for `goniometer driver`, on this machine or on others."),
     ] = None,
+    wait: Annotated[bool, typer.Option(help="If another process is at a run, wait until it has ended.")] = False,
     change: Change = None,
 ) -> None:
     """Run molecular dynamics, go on where it was killed, or say that it is finished."""
@@ -62,7 +63,7 @@ def run(
             def progress(done: int, whole: int, speed: str, name: str = name, bar: Any = bar) -> None:
                 bar(done, whole, f"{name}, {speed}")
 
-            result = start(each, out, name=name, drivers=drivers, address=address, progress=progress)
+            result = start(each, out, name=name, drivers=drivers, address=address, progress=progress, wait=wait)
         if not result.finished:
             raise Stopped(
                 f"stopped at step {result.steps} of {each.steps}; the same command goes on from {result.folder}"

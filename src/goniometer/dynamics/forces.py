@@ -123,6 +123,12 @@ def rule_of(strategy: Strategy) -> Rule:
     return named_rule(name, inversion=not alone if strategy.inversion is None else strategy.inversion)
 
 
+def evaluations(strategy: Strategy) -> float:
+    """Of the model, for each (inner) time step and replica."""
+    over = 1 if strategy.kind == "raw" else len(rule_of(strategy))
+    return 1.0 + over / strategy.ratio if strategy.kind == "mts" else float(over)
+
+
 def _seed(seed: int, replica: int) -> int:
     """A seed for every replica."""
     words = np.random.SeedSequence(seed, spawn_key=(replica,)).generate_state(4)

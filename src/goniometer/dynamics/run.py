@@ -34,7 +34,7 @@ from ase.io import write
 from scipy.spatial.transform import Rotation
 
 from goniometer.data import check_structure, read_structures
-from goniometer.data.records import replace_text, versions
+from goniometer.data.records import hardware, replace_text, versions
 from goniometer.data.trajectory import Frames, write_segment
 from goniometer.dynamics.checks import RunError, Watch
 from goniometer.dynamics.description import Run
@@ -91,6 +91,7 @@ def run(
     address: str | None = None,
     progress: Progress | None = None,
     checkpoint: float = CHECKPOINT,
+    wait: bool = False,
 ) -> Finished:
     """Start a run, or go on with it, or find it finished.
 
@@ -111,6 +112,8 @@ def run(
         Is told the steps done, the steps in all, and the speed in ns/day, all replicas together.
     checkpoint
         Seconds between two checkpoints.
+    wait
+        If another process is at it, wait until that has ended, and go on from there.
 
     The last bits of a trajectory depend on where its copies are evaluated, one by one by drivers or in batches here.
 
@@ -119,10 +122,10 @@ def run(
     Raises :class:`RunError` if a check stops it, :class:`InputError` for what cannot be run, or if another process is
     at it.
     """
-    structure = _structure(description.structure, description.repeat)
-    folder = Path(parent) / f"{name}-{description.digest(_content(structure), _identity(description, potential))}"
+    structure = structure_of(description)
+    folder = Path(parent) / f"{name}-{digest(description, potential)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with _locked(folder, wait):
         state = _read_state(folder)
         if state is not None and state["step"] >= description.steps:
             return Finished(folder, state["step"], True)
@@ -168,7 +171,7 @@ class _Trajectory:
         state: dict[str, Any] | None,
     ) -> None:
         self.run, self.folder = description, folder
-        start, velocities = _start(description, replica)
+        start, velocities = start_of(description, replica)
         self.structure = start
         forces = Forces(description, replica, potential)
         self.engine = Engine(description, start, forces, velocities, state)
@@ -276,7 +279,14 @@ class _Trajectory:
         write_segment(path, self.replica, whole, {"description": self.run.model_dump()})
 
 
-def _structure(source: str, repeat: tuple[int, int, int]) -> Atoms:
+def digest(description: Run, potential: Potential | None = None) -> str:
+    """The hash that the folder of a run has in its name: of the description, the structure and the model."""
+    return description.digest(_content(structure_of(description)), _identity(description, potential))
+
+
+def structure_of(description: Run) -> Atoms:
+    """One replica, as a run starts from it. Raises :class:`InputError` if there is none."""
+    source, repeat = description.structure, description.repeat
     found = read_structures(source)
     if len(found) != 1:
         raise InputError(f"'{source}' holds {len(found)} structures; one is needed: write {source}@0")
@@ -303,7 +313,7 @@ def _identity(description: Run, potential: Potential | None) -> bytes:
     return model.encode() if is_factory(model) else model_file(model).read_bytes()
 
 
-def _start(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:
+def start_of(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:
     """All replicas, one after the other, and their velocities."""
     count, size = description.replicas, len(replica)
     positions = np.repeat(replica.positions[None], count, axis=0)
@@ -344,10 +354,10 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait: bool) -> Iterator[None]:
     with (folder / "lock").open("w") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             raise InputError(f"another process is at work on the run in '{folder}'") from None
         yield
@@ -379,7 +389,12 @@ def _session(folder: Path, engine: Engine) -> Iterator[None]:
     """Note when it ran, with which versions."""
     path = folder / "sessions.json"
     sessions = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    session: dict[str, Any] = {"began": _now(), "from_step": engine.step, "versions": versions(PACKAGES)}
+    session: dict[str, Any] = {
+        "began": _now(),
+        "from_step": engine.step,
+        "versions": versions(PACKAGES),
+        "hardware": hardware(),
+    }
     began = time.monotonic()
     try:
         yield

@@ -28,8 +28,8 @@ _CORRECTED = 2
 _RULE, _GEOMETRIES = "gauss:7", 200
 # Replicas from which on dynamics are compared with them.
 _COMPARED = 60
-# Runs that have a place in the figure; of those at constant energy there are others, for their drift.
-_SHOWN = ("raw", "2i")
+#: Runs that have a place in the figure; of those at constant energy there are others, for their drift.
+SHOWN = ("raw", "2i")
 
 Progress = Callable[[int, int, str], None]
 #: Description and trajectory by the name of the run.
@@ -48,7 +48,7 @@ def gas(
     Raises :class:`Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what cannot be run.
     """
     constant = trajectories("gas-nve", folder, size, (), changes, progress)
-    heated = trajectories("gas-nvt", folder, size, _SHOWN, changes, progress)
+    heated = trajectories("gas-nvt", folder, size, SHOWN, changes, progress)
     description, raw = constant["raw"]
     model = loaded(description)
     correction = power_spectrum(corrections(raw, model), description.frames_every, name="spectrum_of_2i_minus_raw")
@@ -57,7 +57,7 @@ def gas(
     found = response(averaged, model, rule(_RULE), description.temperature, geometries=_GEOMETRIES)
     free_energies["by the response"] = _with_agreement(found, heated["raw"][1])
     study = GasStudy(
-        momenta={name: angular_momentum(constant[name][1]) for name in _SHOWN},
+        momenta={name: angular_momentum(constant[name][1]) for name in SHOWN},
         grids=by_grid(raw, model),
         spectra={"V": potential_spectrum(raw), "V averaged − V": correction},
         free_energies=free_energies,

@@ -39,8 +39,8 @@ REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
 }
 # Independent runs by size, where it is not one.
 _WALKERS = {"laptop": 6}
-# Frames that are evaluated over all grids.
-_FRAMES = 40
+#: Frames that are evaluated over all grids by default.
+FRAMES = 40
 
 
 def liquid(
@@ -49,7 +49,7 @@ def liquid(
     size: str = "smoke",
     only: Sequence[str] = (),
     walkers: int | None = None,
-    frames: int = _FRAMES,
+    frames: int = FRAMES,
     grids: Sequence[str] = tuple(GRIDS),
     changes: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -72,12 +72,10 @@ def liquid(
     Raises :class:`goniometer.experiments.gas.Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what
     cannot be run.
     """
-    chosen = tuple(dict.fromkeys(("raw", *only))) if only else ()
     found: dict[str, list[tuple[Run, Trajectory]]] = {}
-    first, walkers = int((changes or {}).get("seed", 0)), walkers or _WALKERS.get(size, 1)
-    for seed in range(first, first + walkers):
+    for seed in seeds(size, walkers, changes or {}):
         runs: Trajectories = trajectories(
-            "liquid-nvt", folder, size, chosen, {**(changes or {}), "seed": seed}, progress
+            "liquid-nvt", folder, size, chosen(only), {**(changes or {}), "seed": seed}, progress
         )
         for name, each in runs.items():
             found.setdefault(name, []).append(each)
@@ -121,6 +119,17 @@ def liquid(
         )
     _save(study, folder, f"liquid-{size}")
     return study
+
+
+def seeds(size: str, walkers: int | None, changes: dict[str, Any]) -> range:
+    """Of the independent runs of each strategy."""
+    first = int(changes.get("seed", 0))
+    return range(first, first + (walkers or _WALKERS.get(size, 1)))
+
+
+def chosen(only: Sequence[str]) -> tuple[str, ...]:
+    """The runs of the description that are wanted, raw among them; all if none are named."""
+    return tuple(dict.fromkeys(("raw", *only))) if only else ()
 
 
 def pooled(found: Sequence[Observable]) -> Observable:

@@ -91,6 +91,22 @@ def write_page(result: ProbeResult, path: Path) -> None:
 
 def render_page(result: ProbeResult) -> str:
     """The page as text. The same result gives the same page."""
+    pooled = result.pooled if result.structures else None
+    first, *others = sentences(result)
+    return rendered(
+        "page.html.j2",
+        result=result,
+        title=f"{result.model.name}: rotational symmetry",
+        verdict=first,
+        details=others,
+        remarks=remarks(result),
+        provenance=_provenance(result),
+        found=None if pooled is None else _findings(result, pooled),
+    )
+
+
+def rendered(template: str, **content: Any) -> str:
+    """A page from one of the templates of this package, with the style that all share."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -103,19 +119,7 @@ def render_page(result: ProbeResult) -> str:
     )
     style = resources.files("goniometer.report").joinpath("page.css").read_text(encoding="utf-8")
     environment.filters["unbroken"] = _unbroken
-    pooled = result.pooled if result.structures else None
-    first, *others = sentences(result)
-    return environment.get_template("page.html.j2").render(
-        result=result,
-        style=Markup(style),
-        svg=Markup,
-        title=f"{result.model.name}: rotational symmetry",
-        verdict=first,
-        details=others,
-        remarks=remarks(result),
-        provenance=_provenance(result),
-        found=None if pooled is None else _findings(result, pooled),
-    )
+    return environment.get_template(template).render(style=Markup(style), svg=Markup, **content)
 
 
 def _unbroken(text: str) -> str:

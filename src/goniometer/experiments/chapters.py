@@ -1,0 +1,154 @@
+"""An experiment from its runs to its figures and the document that reports are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+
+from goniometer.data.records import hardware, versions
+from goniometer.dynamics.description import Run, read_runs
+from goniometer.dynamics.run import PACKAGES, digest, structure_of
+from goniometer.errors import InputError
+from goniometer.experiments import gas, ice, liquid
+from goniometer.experiments.gas import SHOWN, Progress
+from goniometer.experiments.numbers import gas_numbers, ice_numbers, liquid_numbers
+from goniometer.observables.gas import GRIDS
+from goniometer.observables.molecules import find_molecules
+from goniometer.report.chapter import Chapter, drawing
+from goniometer.report.gas import gas_figure
+from goniometer.report.liquid import convergence_figure, liquid_figure
+from goniometer.report.sheet import write_sheet
+
+EXPERIMENTS = ("gas", "liquid", "ice")
+#: Title and caption of every figure.
+CAPTIONS = {
+    "gas": (
+        "one molecule in vacuum",
+        "Angular momentum of the first replica; rms torque by grid with its error over replicas; power spectra; free "
+        "energies of the direction of the dipole.",
+    ),
+    "liquid": (
+        "water in bulk",
+        "Free energies of the direction of the dipole; pair distribution of the oxygens; correlation of dipoles, "
+        "longitudinal and transverse; mean squared displacement of the oxygens; reorientation of the dipoles. Bands "
+        "are standard errors.",
+    ),
+    "liquid-convergence": (
+        "what is left by grid",
+        "Symmetry error on frames of the raw run; the largest change of static observables that averaging would make, "
+        "by reweighting the same frames, and the largest error of that.",
+    ),
+}
+# Settings of ice, by the keys that all experiments share.
+_ICE = {"potential.model": "model", "potential.dtype": "dtype", "seed": "seed"}
+
+
+def experiment(
+    name: str,
+    folder: Path,
+    *,
+    size: str = "smoke",
+    changes: dict[str, Any] | None = None,
+    only: Sequence[str] = (),
+    walkers: int | None = None,
+    frames: int = liquid.FRAMES,
+    grids: Sequence[str] = tuple(GRIDS),
+    progress: Progress | None = None,
+) -> Chapter:
+    """Run what is not finished of an experiment, draw it, and write ``NAME-SIZE.json`` beside the figures.
+
+    Parameters
+    ----------
+    name
+        ``gas``, ``liquid`` or ``ice``.
+    folder
+        Of runs, results and figures.
+    size, changes
+        See :func:`goniometer.dynamics.description.read_runs`; of ice the model, the dtype and the seed can be changed.
+    only, walkers, frames, grids
+        Of the liquid, see :func:`goniometer.experiments.liquid.liquid`.
+
+    Raises :class:`goniometer.experiments.gas.Interrupted` after Ctrl-C, :class:`InputError` for what cannot be run.
+    """
+    if name not in EXPERIMENTS:
+        raise InputError(f"there is no experiment '{name}'; there are gas, liquid and ice")
+    folder.mkdir(parents=True, exist_ok=True)
+    changes, figures = changes or {}, {}
+    runs: list[tuple[str, dict[str, Run]]] = []
+    if name == "gas":
+        lone = gas.gas(folder, size=size, changes=changes, progress=progress)
+        figures, lines, model, values = {"gas": gas_figure(lone)}, gas.summary(lone), lone.model, gas_numbers(lone)
+        runs = [(each, read_runs(each, size=size, only=chosen, changes=changes)) for each, chosen in _GAS]
+    elif name == "ice":
+        for key in changes:
+            if key not in _ICE:
+                raise InputError(f"'{key}' is no setting of ice; there are {', '.join(_ICE)}")
+        given = {_ICE[key]: value for key, value in changes.items()}
+        solid = ice.ice(folder, size=size, progress=progress, **given)
+        lines, model, values = ice.summary(solid), solid.model, ice_numbers(solid)
+    else:
+        bulk = liquid.liquid(
+            folder,
+            size=size,
+            only=only,
+            walkers=walkers,
+            frames=frames,
+            grids=grids,
+            changes=changes,
+            progress=progress,
+        )
+        figures, lines, model, values = _liquid_figures(bulk), liquid.summary(bulk), bulk.model, liquid_numbers(bulk)
+        seeds = liquid.seeds(size, walkers, changes)
+        chosen = liquid.chosen(only)
+        more = [read_runs("liquid-nvt", size=size, only=chosen, changes={**changes, "seed": seed}) for seed in seeds]
+        runs = [("liquid-nvt", each) for each in more]
+        values["molecules"] = len(find_molecules(structure_of(next(iter(more[0].values())))))
+    drawings = []
+    for kind, figure in figures.items():
+        title, caption = CAPTIONS[kind]
+        stem, _, rest = kind.partition("-")
+        path = folder / "-".join(each for each in (stem, size, rest) if each)
+        for suffix in (".png", ".html"):
+            write_sheet(figure, path.with_suffix(suffix), f"{model}: {title}", caption)
+        drawings.append(drawing(figure, f"{Path(model).stem}-{kind}", title, caption))
+    found = Chapter(name, size, model, values, lines, drawings, _provenance(folder, size, runs))
+    found.write(folder / f"{name}-{size}.json")
+    return found
+
+
+_GAS = (("gas-nve", ()), ("gas-nvt", SHOWN))
+
+
+def _liquid_figures(bulk: liquid.LiquidStudy) -> dict[str, matplotlib.figure.Figure]:
+    figures = {"liquid": liquid_figure(bulk)}
+    if bulk.grids is not None:
+        figures["liquid-convergence"] = convergence_figure(bulk)
+    return figures
+
+
+def _provenance(folder: Path, size: str, runs: Iterable[tuple[str, dict[str, Run]]]) -> dict[str, Any]:
+    """Name of a run to what it was: lengths, numbers, seconds, dates, versions, hardware; of several seeds together."""
+    found: dict[str, Any] = {}
+    for source, each in runs:
+        for name, run in each.items():
+            key = name.replace(f"-{size}-", " ")
+            path = folder / f"{name}-{digest(run)}" / "sessions.json"
+            sessions = json.loads(path.read_text(encoding="utf-8"))
+            said = found.setdefault(
+                key,
+                {"source": source, "ps": 0.0, "runs": 0, "replicas": run.replicas, "seconds": 0.0}
+                | {"began": sessions[0]["began"], "ended": sessions[-1]["ended"], "hardware": []},
+            )
+            said["ps"] += run.length
+            said["runs"] += 1
+            said["seconds"] += sum(session["seconds"] for session in sessions)
+            said["began"] = min(said["began"], sessions[0]["began"])
+            said["ended"] = max(said["ended"], sessions[-1]["ended"])
+            said["hardware"] = sorted(
+                {*said["hardware"], *(session.get("hardware", "not recorded") for session in sessions)}
+            )
+    return {"analysis": {"versions": versions(PACKAGES), "hardware": hardware()}, **found}

@@ -1,0 +1,112 @@
+"""What an experiment found as plain numbers with units in their names: the document that reports are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from goniometer.experiments.ice import IceStudy
+from goniometer.observables.result import Observable
+from goniometer.report.compare import in_words
+from goniometer.report.gas import GasStudy
+from goniometer.report.liquid import LiquidStudy
+from goniometer.verdict.curves import Verdict
+
+#: A value with its standard error; None where there is none.
+Pair = list[float | None]
+
+
+def gas_numbers(study: GasStudy) -> dict[str, Any]:
+    """By grid what it leaves, by run its drift and the change of its angular momentum, and what directions say."""
+    columns = ("torque_meV", "energy_meV", "forces_meV_per_A")
+    return {
+        "grids": _by_grid(study.grids, columns, 1e3),
+        "momentum_change_eV_fs": {name: float(each.about["largest_change"]) for name, each in study.momenta.items()},
+        "drift_meV_per_ps": {name: _pair(each, 1e3) for name, each in study.drifts.items()},
+        "orientation_kT": {
+            name: {
+                key: float(each.about[key])
+                for key in ("range", "uniform_p_value", "agrees_with_dynamics_p_value", "evaluations")
+                if key in each.about
+            }
+            for name, each in study.free_energies.items()
+        },
+    }
+
+
+def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
+    """By grid what it leaves and changes; by run its length, cost, drift, first peak of g_OO and verdicts."""
+    found: dict[str, Any] = {
+        "lengths_ps": dict(study.lengths),
+        "drift_meV_per_ps": {name: _pair(each, 1e3) for name, each in study.drifts.items()},
+        "temperature_K": {name: _pair(each.temperature, 1.0) for name, each in study.costs.items()},
+        "evaluations_a_step": {name: each.evaluations for name, each in study.costs.items()},
+        "seconds_a_ps": {name: each.seconds for name, each in study.costs.items()},
+        "first_peak_of_g_OO": {name: _peak(each) for name, each in study.drawn["g_OO"].items()},
+        "verdicts": {
+            name: report if isinstance(report, str) else {each.name: _verdict(each) for each in report.verdicts}
+            for name, report in study.verdicts.items()
+        },
+    }
+    if study.grids is not None:
+        found["grids"] = _by_grid(study.grids, ("energy_meV", "forces_meV_per_A"), 1e3)
+    found["changes"] = {
+        kind: {grid: _largest(each) for grid, each in by_grid.items()} for kind, by_grid in study.differences.items()
+    }
+    return found
+
+
+def ice_numbers(study: IceStudy) -> dict[str, Any]:
+    """The table, and by grid what it leaves."""
+    names, units = study.table.axes["quantity"].values, study.table.unit.split(", ")
+    rows = zip(names, units, study.table.values, study.table.errors, strict=True)
+    return {
+        "cells": len(study.raw),
+        "converged": bool(study.table.about["converged"]),
+        "table": {str(name): {"unit": unit, "value": _numbers(value, error)} for name, unit, value, error in rows},
+        "grids": _by_grid(study.grids, ("energy_meV_per_atom", "forces_meV_per_A"), 1.0),
+    }
+
+
+def _by_grid(found: Observable, columns: tuple[str, ...], scale: float) -> dict[str, dict[str, Pair]]:
+    grids = [str(each) for each in found.axes["grid"].values]
+    rows = zip(grids, scale * found.values, scale * found.errors, strict=True)
+    return {
+        grid: {name: _numbers(*pair) for name, *pair in zip(columns, values, errors, strict=True)}
+        for grid, values, errors in rows
+    }
+
+
+def _verdict(found: Verdict) -> dict[str, Any]:
+    numbers = {"p_differ": found.p_differ, "longer": found.longer, "within": found.within}
+    known = {name: None if value is None else _finite(value) for name, value in numbers.items()}
+    return {"answer": found.answer, "words": in_words(found), **known}
+
+
+def _pair(found: Observable, scale: float) -> Pair:
+    return _numbers(scale * float(found.values), scale * float(found.errors))
+
+
+def _peak(found: Observable) -> dict[str, Any]:
+    at = int(np.argmax(found.values))
+    return {"height": _numbers(found.values[at], found.errors[at]), "r_A": float(found.axes["r"].values[at])}
+
+
+def _largest(found: Observable) -> dict[str, float | None]:
+    """The largest change, the largest error, and the largest ratio of both at one point."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.abs(found.values / found.errors)
+    largest = (np.abs(found.values), found.errors, np.where(np.isfinite(ratio), ratio, np.nan))
+    return {
+        name: _finite(np.nanmax(each)) if np.isfinite(each).any() else None
+        for name, each in zip(("change", "error", "t"), largest, strict=True)
+    }
+
+
+def _numbers(value: float, error: float) -> Pair:
+    return [_finite(value), _finite(error)]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

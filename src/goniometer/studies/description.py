@@ -1,0 +1,129 @@
+"""Descriptions of studies: which models, which phases, how many runs of each, as plain YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from goniometer.data import packaged_files
+from goniometer.data.settings import Part, read_yaml, validated
+from goniometer.errors import InputError, did_you_mean
+from goniometer.potentials.loading import is_factory, model_file
+
+
+class Experiment(Part):
+    """One experiment, of every model or of some.
+
+    Attributes
+    ----------
+    experiment
+        ``gas``, ``liquid`` or ``ice``; see ``goniometer experiment``.
+    models
+        Some of those of the study; by default all.
+    size
+        By default that of the study.
+    only, walkers, frames, grids
+        Of ``liquid``: strategies besides raw, independent runs of each, frames that are evaluated over grids, and
+        which; see :func:`goniometer.experiments.liquid.liquid`.
+    set
+        Changes of the runs' descriptions, ``{length: 5}``.
+    """
+
+    experiment: Literal["gas", "liquid", "ice"]
+    models: tuple[str, ...] | None = None
+    size: str | None = None
+    only: tuple[str, ...] = ()
+    walkers: PositiveInt | None = None
+    frames: int | None = Field(default=None, ge=0)
+    grids: tuple[str, ...] = ()
+    set: dict[str, Any] = Field(default={})
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Experiment:
+        for name in ("only", "walkers", "frames", "grids"):
+            if self.experiment != "liquid" and name in self.model_fields_set:
+                raise ValueError(f"{name} does not go with the experiment {self.experiment}")
+        for name in ("potential.model", "potential.dtype", "seed"):
+            if name in self.set:
+                raise ValueError(f"{name} is not set here: a study has models, dtype and seed")
+        return self
+
+
+class Study(Part):
+    """Everything that is worked out for one report.
+
+    Attributes
+    ----------
+    models
+        Packaged ones, files, or functions that return an ASE calculator.
+    experiments
+        What is run with them.
+    size
+        Of experiments that have none of their own: ``smoke``, ``laptop`` or ``paper``.
+    dtype
+        Of all runs; by default the models' own.
+    seed
+        Of the first of several independent runs; the others have those after it.
+    probe
+        Structures whose symmetry errors, spectra and plan are worked out for every model; none leave it out.
+    evaluate
+        Files of labelled structures that models are measured on; none leave it out.
+    grids
+        For ``evaluate``; by default all.
+    """
+
+    models: tuple[str, ...] = Field(min_length=1)
+    experiments: tuple[Experiment, ...] = ()
+    size: str = "smoke"
+    dtype: Literal["float32", "float64"] | None = None
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    probe: tuple[str, ...] = ()
+    evaluate: tuple[str, ...] = ()
+    grids: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Study:
+        labels = [label(each) for each in self.models]
+        for name in labels:
+            if labels.count(name) > 1:
+                raise ValueError(f"two models are called {name}: give one of the files another name")
+        taken = set()
+        for each in self.experiments:
+            for model in each.models or self.models:
+                if model not in self.models:
+                    raise ValueError(f"'{model}' is none of the models of the study{did_you_mean(model, self.models)}")
+                if (each.experiment, model) in taken:
+                    raise ValueError(f"there are two experiments {each.experiment} of {model}: put them into one")
+                taken.add((each.experiment, model))
+        if not (self.experiments or self.probe or self.evaluate):
+            raise ValueError("there is nothing to do: give experiments, structures to probe, or data to evaluate")
+        return self
+
+
+def label(model: str) -> str:
+    """What a model is called in a study: the name of its file without the ending, or its own."""
+    name = Path(model).stem if model.endswith((".pt", ".py")) else model.replace(".py:", "-")
+    return "".join(each if each.isalnum() or each in "-_." else "-" for each in Path(name).name)
+
+
+def packaged_studies() -> list[str]:
+    """Names of the studies that come with the package."""
+    return list(packaged_files("studies", ".yaml"))
+
+
+def read_study(source: str | Path) -> Study:
+    """A packaged study, or one from a file, beside which its files are looked for.
+
+    Raises :class:`goniometer.errors.InputError` for a file that is none, and for what cannot be right in it.
+    """
+    packaged = packaged_files("studies", ".yaml")
+    path = packaged.get(str(source), Path(source))
+    if not path.is_file():
+        raise InputError(f"there is no study '{source}'; the packaged ones are {', '.join(packaged)}")
+    study = validated(Study, read_yaml(path, "description of a study"), f"the study '{source}'")
+    for model in study.models:
+        if not is_factory(model):
+            model_file(model)
+    return study

@@ -1,0 +1,191 @@
+"""The engine of studies, Snakemake: started, watched, stopped, and its failures said in a sentence."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from goniometer.data import packaged_files
+from goniometer.errors import InputError
+from goniometer.studies.graph import Graph, Task
+
+#: Seconds between two looks at what has been done.
+LOOK = 1.0
+# Seconds for tasks to stop by themselves after an interruption, before they are ended.
+_PATIENCE = 120.0
+
+#: Done, in all, and what is going on.
+Progress = Callable[[float, float, str], None]
+
+
+class StudyError(InputError):
+    """Some tasks of a study failed; the message says which and why."""
+
+
+class StudyInterrupted(Exception):  # noqa: N818 - it is no error
+    """A study was interrupted; the same call goes on."""
+
+
+def run_study(
+    graph: Graph,
+    *,
+    cores: int,
+    arguments: Sequence[str] = (),
+    weights: dict[str, float] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Do what is not done of a study: whatever ended is kept, and what was cut off goes on.
+
+    Parameters
+    ----------
+    graph
+        From :func:`goniometer.studies.graph.study_graph`.
+    cores
+        Tasks at a time, on this machine.
+    arguments
+        More of Snakemake's, for instance ``--executor slurm --jobs 50``.
+    weights
+        What each task counts for in the progress; by default its evaluations.
+    progress
+        Is told what has been done.
+
+    Raises :class:`StudyInterrupted` after Ctrl-C, :class:`StudyError` if tasks failed, with all others done that do
+    not need them, and :class:`InputError` if the study cannot be started.
+    """
+    if find_spec("snakemake") is None:
+        raise InputError("studies need Snakemake: pip install 'goniometer[study]'")
+    graph.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(graph.folder) as engine, (graph.folder / "engine.log").open("ab") as log:
+        graph.write()
+        snakefile = packaged_files("studies", "Snakefile")["Snakefile"]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
+        command += ["--directory", str(graph.folder), "--cores", str(cores), "--nolock", "--rerun-incomplete"]
+        command += ["--rerun-triggers", "mtime", "params", "--keep-going", *arguments]
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=(engine.fileno(),)
+        )
+        engine.truncate(0)
+        engine.write(str(process.pid))
+        engine.flush()
+        try:
+            _watch(process, graph, weights or {}, progress)
+        except KeyboardInterrupt:
+            _stop(process)
+            raise StudyInterrupted("stopped; the same command goes on") from None
+        except BaseException:
+            _stop(process)
+            raise
+    if process.returncode != 0:
+        raise StudyError(_failure(graph))
+
+
+def done(graph: Graph) -> dict[str, float]:
+    """The part of every task that has been done, between 0 and 1; of a run that of its last checkpoint."""
+    found = {}
+    for task in graph.tasks:
+        found[task.name] = float((graph.folder / "done" / task.name).exists())
+        if task.run is not None and task.folder is not None:
+            found[task.name] = _steps(task.folder) / task.run.steps
+    return found
+
+
+def _steps(folder: Path) -> int:
+    try:
+        return int(json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"])
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def _watch(
+    process: subprocess.Popen[bytes], graph: Graph, weights: dict[str, float], progress: Progress | None
+) -> None:
+    sizes = {each.name: weights.get(each.name, each.evaluations) + 1e-9 for each in graph.tasks}
+    whole, last = sum(sizes.values()), 0.0
+    while process.poll() is None:
+        if progress is not None and time.monotonic() - last > LOOK:
+            parts = done(graph)
+            ended = sum((graph.folder / "done" / each).exists() for each in parts)
+            at = sum(sizes[name] * part for name, part in parts.items())
+            progress(at, whole, f"{ended} of {len(parts)} tasks")
+            last = time.monotonic()
+        time.sleep(0.1)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """As Ctrl-C would, the engine and its tasks, which keep what they have; whoever does not heed it is ended."""
+    for number, patience in ((signal.SIGINT, _PATIENCE), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+        limit = time.monotonic() + patience
+        while time.monotonic() < limit:
+            process.poll()
+            if not _group_lives(process.pid):
+                return
+            time.sleep(0.05)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[IO[str]]:
+    """Hold the study, and give what its engine is to hold.
+
+    An engine outlives a study that was killed. It is stopped, as Ctrl-C would, before another one is started.
+    """
+    with (folder / "lock").open("w") as lock, (folder / "engine").open("a+") as engine:
+        if not _taken(lock):
+            raise InputError(f"another process is at work on the study in '{folder}'")
+        if not _taken(engine):
+            engine.seek(0)
+            left = engine.read().strip()
+            if left.isdigit():
+                os.killpg(int(left), signal.SIGINT)
+            fcntl.flock(engine, fcntl.LOCK_EX)
+        yield engine
+
+
+def _taken(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _failure(graph: Graph) -> str:
+    """Which tasks failed and why: those of a log that was written to and no record, before those that needed them."""
+    missing = [each for each in graph.tasks if not (graph.folder / "done" / each.name).exists()]
+    names = {each.name for each in missing}
+    failed = [each for each in missing if not names & set(each.needs) and _log(graph, each).exists()]
+    if not failed:
+        return f"the engine failed: see {graph.folder / 'engine.log'}"
+    first = failed[0]
+    said = f"{len(failed)} of {len(graph.tasks)} tasks failed and {len(missing) - len(failed)} need them"
+    return f"{said}; {first.name}: {_last_line(_log(graph, first))} (see {_log(graph, first)})"
+
+
+def _log(graph: Graph, task: Task) -> Path:
+    return graph.folder / "log" / f"{task.name}.log"
+
+
+def _last_line(path: Path) -> str:
+    lines = [each for each in path.read_text(encoding="utf-8", errors="replace").splitlines() if each.strip()]
+    return lines[-1].removeprefix("goniometer: ") if lines else "it said nothing"

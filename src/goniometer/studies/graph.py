@@ -1,0 +1,186 @@
+"""What a study does, as commands and what each of them needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goniometer import __version__
+from goniometer.data.records import replace_text
+from goniometer.dynamics.description import Run, read_runs
+from goniometer.dynamics.forces import evaluations
+from goniometer.dynamics.run import digest, structure_of
+from goniometer.experiments.gas import SHOWN
+from goniometer.experiments.liquid import FRAMES, seeds
+from goniometer.experiments.liquid import chosen as strategies
+from goniometer.observables.gas import GRIDS
+from goniometer.potentials.loading import identity
+from goniometer.rotations import rule
+from goniometer.studies.description import Experiment, Study, label
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command.
+
+    Attributes
+    ----------
+    name
+        Of letters, digits, ``-``, ``_``, ``.`` and ``/``.
+    command
+        Its words, after ``goniometer``.
+    needs
+        Names of the tasks that must have ended before.
+    key
+        A hash of all that decides the outcome: a task is done anew if it has changed.
+    run, folder
+        The description and the folder, if it is a run.
+    sample, evaluations
+        A run of which one evaluation of the raw model costs as much as here, and how many there are, as far as they can
+        be foreseen; those of replicas are counted one by one.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...]
+    key: str
+    run: Run | None = None
+    folder: Path | None = None
+    sample: Run | None = None
+    evaluations: float = 0.0
+
+    @property
+    def size(self) -> float:
+        """Of the trajectory, in bytes: two times three numbers of float64 for each atom and frame."""
+        if self.run is None:
+            return 0.0
+        frames = self.run.steps // self.run.stride + 1
+        return 48.0 * frames * self.run.replicas * len(structure_of(self.run))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The tasks of a study, each after those that it needs.
+
+    Attributes
+    ----------
+    folder
+        Of the study: a folder for each model, in that one for each experiment; records; the report.
+    study
+        Its description.
+    tasks
+        In an order in which they could be done.
+    """
+
+    folder: Path
+    study: Study
+    tasks: tuple[Task, ...]
+
+    def write(self) -> None:
+        """Write what the engine and the report need: the description, the graph, and a script for every task."""
+        import yaml
+
+        description = yaml.safe_dump(self.study.model_dump(mode="json", exclude_unset=True), sort_keys=False)
+        program = (sys.executable, "-m", "goniometer.cli")
+        for each in self.tasks:
+            path = self.folder / "task" / f"{each.name}.sh"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            line = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join((*program, *each.command))}\n"
+            replace_text(path, line)
+        tasks = [{"name": each.name, "needs": each.needs, "key": each.key} for each in self.tasks]
+        replace_text(self.folder / "study.yaml", description)
+        replace_text(self.folder / "graph.json", json.dumps(tasks, indent=1))
+
+
+def study_graph(study: Study, folder: str | Path) -> Graph:
+    """The graph of a study in a folder. Raises :class:`InputError` for what cannot be run."""
+    folder = Path(folder).resolve()
+    tasks = [task for model in study.models for task in _of_model(study, model, folder)]
+    needs = tuple(each.name for each in tasks if each.run is None)
+    report = Task("report", ("report", str(folder)), needs, _key("report", [each.key for each in tasks]))
+    return Graph(folder, study, (*tasks, report))
+
+
+def _of_model(study: Study, model: str, folder: Path) -> Iterator[Task]:
+    name, known = label(model), identity(model)
+    place = folder / name
+    if study.probe:
+        kept = place / "probe.json"
+        command = ("probe", model, *study.probe, "--json", str(kept), "--report", str(kept.with_suffix(".html")))
+        yield Task(f"{name}/probe", command, (), _key(known, study.probe, study.seed, _contents(study.probe)))
+    if study.evaluate:
+        command = ("evaluate", model, *study.evaluate, "--json", str(place / "evaluation.json"))
+        command += ("--grids", ",".join(study.grids)) if study.grids else ()
+        yield Task(f"{name}/evaluation", command, (), _key(known, study.grids, _contents(study.evaluate)))
+    for each in study.experiments:
+        if model in (each.models or study.models):
+            yield from _of_experiment(study, each, model, place / each.experiment)
+
+
+def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Path) -> Iterator[Task]:
+    size, name = experiment.size or study.size, f"{label(model)}/{experiment.experiment}"
+    changes: dict[str, Any] = {"potential.model": model, **experiment.set}
+    if study.dtype is not None:
+        changes["potential.dtype"] = study.dtype
+    runs = list(_runs(study, experiment, size, changes, folder, name))
+    yield from runs
+    changes["seed"] = study.seed
+    command = ["experiment", experiment.experiment, "-o", str(folder), "--size", size, *_set(changes)]
+    if experiment.experiment == "liquid":
+        for only in experiment.only:
+            command += ["--only", only]
+        if experiment.walkers is not None:
+            command += ["--walkers", str(experiment.walkers)]
+        if experiment.frames is not None:
+            command += ["--frames", str(experiment.frames)]
+        if experiment.grids:
+            command += ["--grids", ",".join(experiment.grids)]
+    sample, effort = None, 0.0
+    if experiment.experiment == "liquid" and runs:
+        grids = experiment.grids or tuple(GRIDS)
+        sample, frames = runs[0].run, FRAMES if experiment.frames is None else experiment.frames
+        effort = frames * sum(len(rule(*GRIDS[each])) for each in grids)
+    key = _key(__version__, identity(model), command[5:], [each.key for each in runs])
+    needs = tuple(each.name for each in runs)
+    yield Task(f"{name}/analysis", tuple(command), needs, key, sample=sample, evaluations=effort)
+
+
+def _runs(
+    study: Study, experiment: Experiment, size: str, changes: dict[str, Any], folder: Path, prefix: str
+) -> Iterator[Task]:
+    """A task for each run of an experiment."""
+    chosen: list[tuple[str, tuple[str, ...], dict[str, Any]]] = []
+    if experiment.experiment == "gas":
+        chosen = [("gas-nve", (), {"seed": study.seed}), ("gas-nvt", SHOWN, {"seed": study.seed})]
+    elif experiment.experiment == "liquid":
+        each = seeds(size, experiment.walkers, {"seed": study.seed})
+        chosen = [("liquid-nvt", strategies(experiment.only), {"seed": seed}) for seed in each]
+    for source, only, more in chosen:
+        for name, run in read_runs(source, size=size, only=only, changes={**changes, **more}).items():
+            strategy = name.removeprefix(f"{source}-{size}-")
+            words = ("run", source, "--size", size, "--only", strategy, "-o", str(folder), "--wait")
+            task = "-".join([f"{prefix}/{source.partition('-')[2]}", strategy, *map(str, more.values())])
+            key, count = digest(run), round(1e3 * run.length / run.timestep) * run.replicas
+            effort = evaluations(run.strategy) * count
+            command = (*words, *_set({**changes, **more}))
+            yield Task(task, command, (), key, run, folder / f"{name}-{key}", run, effort)
+
+
+def _set(changes: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(word for key, value in changes.items() for word in ("--set", f"{key}={json.dumps(value)}"))
+
+
+def _contents(sources: tuple[str, ...]) -> list[str]:
+    """Hashes of the files among names of structures, which may choose frames by ``@``."""
+    paths = [Path(each) if Path(each).is_file() else Path(each.rpartition("@")[0]) for each in sources]
+    return [hashlib.sha256(each.read_bytes()).hexdigest() if each.is_file() else "" for each in paths]
+
+
+def _key(*what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=list).encode()).hexdigest()[:12]

@@ -1,0 +1,74 @@
+"""The report of a study from its folder: what is there is gathered, what is missing is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from goniometer.data.records import replace_text
+from goniometer.data.settings import read_yaml, validated
+from goniometer.errors import InputError
+from goniometer.probe.document import read_probe
+from goniometer.report.chapter import read_chapter
+from goniometer.report.study import Findings, render_study
+from goniometer.report.wording import listing
+from goniometer.studies.description import Study, label
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write ``report.html`` into the folder of a study, of all that has been finished there.
+
+    Raises :class:`InputError` if it is no folder of a study, or holds nothing yet.
+    """
+    folder = Path(folder)
+    path = folder / "study.yaml"
+    if not path.is_file():
+        raise InputError(f"'{folder}' is not the folder of a study: it has no study.yaml")
+    study = validated(Study, read_yaml(path, "description of a study"), f"the study in '{folder}'")
+    found, missing = gathered(study, folder)
+    if not (found.chapters or found.probes or found.evaluations):
+        raise InputError(f"there is nothing in '{folder}' to report yet: goniometer study goes on with it")
+    models = [label(each) for each in study.models]
+    title = "Does a broken rotational symmetry matter?"
+    lead = (
+        f"The study of Langer, Pozdnyakov and Ceriotti (arXiv 2406.17747) with {listing(models)}, size {study.size}, in "
+        "its order and beside its numbers, and after that what it could not show."
+    )
+    if study.size == "smoke":
+        lead += " These runs are so short that their numbers mean nothing: they show that everything works."
+    report = folder / "report.html"
+    replace_text(report, render_study(found, title, lead, missing))
+    return report
+
+
+def gathered(study: Study, folder: Path) -> tuple[Findings, list[str]]:
+    """What a study has found so far, and what it has not."""
+    probes: dict[str, Any] = {}
+    evaluations: dict[str, Any] = {}
+    chapters: dict[str, dict[str, Any]] = {"gas": {}, "liquid": {}, "ice": {}}
+    missing = []
+    for model in study.models:
+        name = label(model)
+        place = folder / name
+        wanted: list[tuple[Path, Callable[[Path], Any], dict[str, Any]]] = []
+        if study.probe:
+            wanted.append((place / "probe.json", read_probe, probes))
+        if study.evaluate:
+            wanted.append((place / "evaluation.json", _read, evaluations))
+        for each in study.experiments:
+            if model in (each.models or study.models):
+                path = place / each.experiment / f"{each.experiment}-{each.size or study.size}.json"
+                wanted.append((path, read_chapter, chapters[each.experiment]))
+        for path, read, kept in wanted:
+            if path.is_file():
+                kept[name] = read(path)
+            else:
+                missing.append(str(path.relative_to(folder)))
+    return Findings(probes, evaluations, **chapters), missing
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

@@ -47,7 +47,7 @@ def probe_figure() -> None:
     draw_probe(goniometer.probe(MODEL, ["box"]))
 
 
-def draw_probe(result: ProbeResult) -> None:
+def draw_probe(result: ProbeResult, name: str = "probe") -> None:
     """The picture from a result: three figures of the report side by side."""
     from goniometer.report.figures import residual_figure, spectrum_figure, sphere_figure
 
@@ -68,7 +68,7 @@ def draw_probe(result: ProbeResult) -> None:
         axes.imshow(image)
         axes.axis("off")
     sheet.tight_layout(pad=0.3)
-    sheet.savefig(FIGURES / "probe.png", dpi=110, facecolor="white")
+    sheet.savefig(FIGURES / f"{name}.png", dpi=110, facecolor="white")
 
 
 def measured_residuals(potential: Any, atoms: Any, reference: dict[str, np.ndarray], over: Rule) -> dict[str, float]:

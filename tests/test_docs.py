@@ -25,7 +25,7 @@ from goniometer.rotations import PAPER_GRIDS, rule
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-LANGUAGES = ("bash", "python", "text")
+LANGUAGES = ("bash", "python", "text", "math")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -101,6 +101,7 @@ def slow(arguments: list[str]) -> bool:
 def test_what_a_page_shows_runs_from_top_to_bottom(
     page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    namespace = {"__name__": "documentation"}
     for language, block in blocks(page):
         if language == "bash":
             for arguments, code in commands(block):
@@ -115,7 +116,7 @@ def test_what_a_page_shows_runs_from_top_to_bottom(
             name = re.match(r"# (\w+\.py)\n", block)
             if name:
                 (workplace / name[1]).write_text(block, encoding="utf-8")
-            exec(compile(block, page.name, "exec"), {"__name__": "documentation"})
+            exec(compile(block, page.name, "exec"), namespace)
             printed = capsys.readouterr().out.splitlines()
             promised = promises(block)
             assert len(printed) == len(promised), block

@@ -21,7 +21,7 @@ from goniometer.cli.app import app
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [path.relative_to(DOCS).with_suffix("").as_posix() for path in sorted(DOCS.rglob("*.md"))]
-PUBLIC = ("rotations", "potentials", "symmetrize", "data", "testing", "verdict")
+PUBLIC = ("rotations", "potentials", "symmetrize", "data", "testing", "verdict", "studies")
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
@@ -122,16 +122,23 @@ def test_the_reference_holds_every_command_and_option(site: Path) -> None:
                     assert parameter.param_type_name == "argument" or option in page, f"{name}: {option}"
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("See [the probe](prove.md).", "prove"),
-        ("See [the floor](probe.md#the-flaw).", "the-flaw"),
-        ("```math\n\\frac{1}{\\nosuchsymbol}\n```", "a formula cannot be typeset"),
-        ("```{eval-rst}\n:func:`goniometer.prove`\n```", "goniometer.prove"),
-    ],
-)
-def test_a_site_with_a_mistake_is_not_built(tmp_path: Path, line: str, said: str) -> None:
+def test_formulas_need_no_script(site: Path) -> None:
+    shown = text(site / "theory.html")
+    assert shown.count("<math") == len(re.findall(r"^```math$", text(DOCS / "theory.md"), flags=re.MULTILINE)) > 10
+    for page in site.rglob("*.html"):
+        assert "mathjax" not in text(page).lower(), page.name
+
+
+#: What is wrong with a page, and what is said of it.
+MISTAKES = {
+    "See [the probe](prove.md).": "prove",
+    "See [the floor](probe.md#the-flaw).": "the-flaw",
+    "```math\n\\frac{1}{\\nosuchsymbol}\n```": "a formula cannot be typeset",
+    "```{eval-rst}\n:func:`goniometer.prove`\n```": "goniometer.prove",
+}
+
+
+def test_a_site_with_mistakes_is_not_built_and_says_each(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
     source = tmp_path / "docs"
     source.mkdir()
@@ -139,7 +146,9 @@ def test_a_site_with_a_mistake_is_not_built(tmp_path: Path, line: str, said: str
         copy = shutil.copytree if (DOCS / name).is_dir() else shutil.copy
         copy(DOCS / name, source / name)
     (source / "README.md").write_text("# Contents\n\n## How-to\n\n| [The probe](probe.md) | |\n", encoding="utf-8")
-    (source / "probe.md").write_text(f"# The probe\n\n## The floor\n\n{line}\n", encoding="utf-8")
+    page = "\n\n".join(["# The probe", "## The floor", *MISTAKES])
+    (source / "probe.md").write_text(f"{page}\n", encoding="utf-8")
     done = build(source, tmp_path / "out")
     assert done.returncode != 0
-    assert said in done.stderr
+    for said in MISTAKES.values():
+        assert said in done.stderr

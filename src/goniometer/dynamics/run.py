@@ -2,14 +2,14 @@
 
 The folder holds
 
-===================  ===============================================================================================
+====================  ==============================================================================================
 ``description.yaml``  the description, with all its defaults
 ``start.xyz``         the structure
 ``i-pi.xml``          what i-PI was given at the start
 ``frames-000000.h5``  segments of the trajectory, each whole and never changed again
 ``state.json``        all that the next step depends on, and how many segments belong to it
 ``sessions.json``     when it ran, for how long, with which versions
-===================  ===============================================================================================
+====================  ==============================================================================================
 
 A segment is written before the state that counts it, and both come into their place by being renamed. What lies beyond
 the state is deleted and made again, the same to the last bit.

@@ -47,7 +47,7 @@ check: .venv/installed-dev
 	$(BIN)/lint-imports
 
 docs: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -E -a -W --keep-going -q -b html -d build/doctrees docs build/docs
 	@echo "The site: $(CURDIR)/build/docs/index.html"
 
 format: .venv/installed-dev

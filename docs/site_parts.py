@@ -208,7 +208,7 @@ def _docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
             last = _depth(line)
         found.append(line if literal >= 0 or "::" in line else line.replace("|", "\\|"))
     # A colon in the first line of an attribute's docstring is no type.
-    lines[:] = ["", *found] if what in ("attribute", "data", "property") else found
+    lines[:] = ["..", "", *found] if what in ("attribute", "data", "property") else found
 
 
 def _opens_entry(lines: list[str], place: int) -> bool:

@@ -78,6 +78,21 @@ def _index(app: Sphinx, error: Exception | None) -> None:
         shutil.copy(Path(app.outdir) / f"{app.config.root_doc}.html", Path(app.outdir) / "index.html")
 
 
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def _linked(app: Sphinx, doctree: nodes.document, name: str) -> None:
+    """A figure leads to its file, which a phone can zoom into."""
+    if app.builder.format != "html":
+        return
+    for image in list(doctree.findall(nodes.image)):
+        if image["uri"] in app.env.images and not isinstance(image.parent, nodes.reference):
+            target = f"{'../' * name.count('/')}_images/{app.env.images[image['uri']][1]}"
+            link = nodes.reference("", "", refuri=target)
+            image.replace_self(link)
+            link += image
+
+
 # --- formulas -------------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +272,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register all of it."""
     app.connect("autodoc-process-docstring", _docstring, priority=400)  # before napoleon
     app.connect("missing-reference", _alias)
+    app.connect("doctree-resolved", _linked)
     app.connect("source-read", _read)
     app.connect("build-finished", _index)
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))

@@ -32,15 +32,6 @@ def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("sphinx")
-    out = tmp_path_factory.mktemp("site")
-    done = build(DOCS, out)
-    assert done.returncode == 0, done.stderr
-    return out / "html"
-
-
 def text(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
@@ -65,7 +56,7 @@ class Targets(HTMLParser):
             self.images.append(str(given["src"]))
 
 
-def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
+def every_page_is_built_and_in_the_navigation(site: Path) -> None:
     links = Targets(site / "index.html").links
     for page in PAGES:
         assert (site / f"{page}.html").exists(), page
@@ -73,7 +64,7 @@ def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
     assert text(site / "index.html") == text(site / "README.html")
 
 
-def test_links_anchors_and_pictures_of_the_site_are_there(site: Path) -> None:
+def links_anchors_and_pictures_are_there(site: Path) -> None:
     found = {path: Targets(path) for path in site.rglob("*.html")}
     pictures = set()
     for page, targets in found.items():
@@ -96,7 +87,7 @@ def home(value: object, name: str, package: str) -> str:
     return f"{getattr(value, '__module__', package)}.{getattr(value, '__qualname__', name)}"
 
 
-def test_the_reference_holds_every_public_name(site: Path) -> None:
+def the_reference_holds_every_public_name(site: Path) -> None:
     anchors = set().union(*(Targets(page).anchors for page in (site / "reference").glob("*.html")))
     names = {
         home(getattr(goniometer, name), name, "goniometer") for name in goniometer.__all__ if name != "__version__"
@@ -112,7 +103,7 @@ def test_the_reference_holds_every_public_name(site: Path) -> None:
     assert names <= anchors, sorted(names - anchors)
 
 
-def test_the_reference_holds_every_command_and_option(site: Path) -> None:
+def the_reference_holds_every_command_and_option(site: Path) -> None:
     page = re.sub(r"<[^>]+>", "", text(site / "reference" / "command-line.html"))
     for name, command in typer.main.get_command(app).commands.items():
         assert f"goniometer {name}" in page
@@ -122,11 +113,26 @@ def test_the_reference_holds_every_command_and_option(site: Path) -> None:
                     assert parameter.param_type_name == "argument" or option in page, f"{name}: {option}"
 
 
-def test_formulas_need_no_script(site: Path) -> None:
+def formulas_need_no_script(site: Path) -> None:
     shown = text(site / "theory.html")
     assert shown.count("<math") == len(re.findall(r"^```math$", text(DOCS / "theory.md"), flags=re.MULTILINE)) > 10
     for page in site.rglob("*.html"):
         assert "mathjax" not in text(page).lower(), page.name
+
+
+def test_the_site_is_built_without_a_warning_and_is_whole(tmp_path: Path) -> None:
+    # One test, as the build takes most of the time and workers share nothing.
+    pytest.importorskip("sphinx")
+    done = build(DOCS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for holds in (
+        every_page_is_built_and_in_the_navigation,
+        links_anchors_and_pictures_are_there,
+        the_reference_holds_every_public_name,
+        the_reference_holds_every_command_and_option,
+        formulas_need_no_script,
+    ):
+        holds(tmp_path / "html")
 
 
 #: What is wrong with a page, and what is said of it.

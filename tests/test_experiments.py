@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -20,7 +21,7 @@ from goniometer.errors import InputError
 from goniometer.experiments.gas import Interrupted, gas, summary
 from goniometer.experiments.liquid import liquid
 from goniometer.experiments.liquid import summary as liquid_summary
-from goniometer.report.liquid import convergence_figure, liquid_figure
+from goniometer.report.liquid import convergence_figure, cost_figure, liquid_figure
 
 # Sixteen frames.
 SHORT = {"length": 0.08, "frames_every": 5.0}
@@ -85,7 +86,16 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     assert study.grids is not None
     by_grid = dict(zip(study.grids.axes["grid"].values.tolist(), study.grids.values[:, 1].tolist(), strict=True))
     assert by_grid["none"] > by_grid["i"] > by_grid["2i"] == 0.0
-    assert set(study.differences["g_OO"]) == {"i", "2i"}
+    assert set(study.differences["g_OO"]) == set(study.differences["stress"]) == {"i", "2i"}
+    # Averaged, a frame has no rotational gradient.
+    change = study.differences["stress"]["2i"].values[2]
+    assert 0.0 < np.abs(change).max() < 1.0
+    ways = {kind: each.way for kind, each in study.costs["raw"].bounds.items()}
+    assert ways["pressure"] == ways["pair-distribution"] == "by reweighting"
+    assert study.reference == "raw, and what reweighting says of it"
+    documents = json.loads((tmp_path / "liquid-smoke-costs.json").read_text("utf-8"))
+    assert documents["strategies"]["tumble"]["evaluations_a_step"] == 1.0
+    assert documents["strategies"]["raw"]["bias"]["pressure"]["unit"] == "MPa"
     told.clear()
     again = liquid(tmp_path, progress=lambda done, whole, label: told.append(label), **arguments)
     assert told == []
@@ -93,4 +103,5 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     saved = xarray.load_dataset(tmp_path / "liquid-smoke-g_OO-raw.nc")
     assert saved.sizes == {"r": len(study.drawn["g_OO"]["raw"].values)}
     assert len(liquid_figure(study).axes) == 3 + 1 + 4
-    assert len(convergence_figure(study).axes) == 4
+    assert len(convergence_figure(study).axes) == 9
+    assert len(cost_figure(study).axes) > 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -13,14 +12,15 @@ import numpy as np
 
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run
-from goniometer.dynamics.forces import rule_of
 from goniometer.errors import InputError
+from goniometer.experiments import costs
 from goniometer.experiments.gas import Progress, Trajectories, loaded, trajectories
 from goniometer.observables import observe, statics
 from goniometer.observables.gas import GRIDS, REFERENCE, drift
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Reevaluated, reevaluate, reweighted
-from goniometer.report.liquid import Cost, LiquidStudy
+from goniometer.observables.stress import MEGAPASCAL, UNIT
+from goniometer.report.liquid import LiquidStudy
 from goniometer.verdict.runs import Report, compare_runs
 
 #: What is drawn of every run: name to observable and options.
@@ -36,7 +36,11 @@ REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
     "g_OO": statics.pair_distribution,
     "c_uu(r)": statics.dipole_correlation,
     "direction moments": statics.direction_moments,
+    "pair moments": statics.pair_moments,
+    "dipole fluctuation": statics.dipole_fluctuation,
 }
+#: The same of what the potential itself says of a frame.
+SAID = {"potential energy": "potential-energy", "pressure": "pressure", "stress": "stress"}
 # Independent runs by size, where it is not one.
 _WALKERS = {"laptop": 6}
 #: Frames that are evaluated over all grids by default.
@@ -92,7 +96,7 @@ def liquid(
         drifts={name: pooled([drift(each) for each in runs]) for name, runs in by_run.items()},
         grids=None,
         differences={},
-        costs={name: _cost(each) for name, each in found.items()},
+        costs={},
         verdicts=_verdicts(by_run),
     )
     if frames:
@@ -108,15 +112,9 @@ def liquid(
         study = replace(
             study,
             grids=table.symmetry_errors(reference),
-            differences={
-                kind: {
-                    name: reweighted(raw, of(raw), table.frames, table.correction(name), description.temperature)
-                    for name in table.grids
-                    if name != "none"
-                }
-                for kind, of in REWEIGHTED.items()
-            },
+            differences=differences(raw, table, description.temperature),
         )
+    study = _with_costs(study, found)
     _save(study, folder, f"liquid-{size}")
     return study
 
@@ -154,19 +152,31 @@ def pooled(found: Sequence[Observable]) -> Observable:
     return replace(found[0], values=np.asarray(values.mean(axis=0)), errors=np.asarray(errors), axes=axes, about=about)
 
 
-def _cost(runs: Sequence[tuple[Run, Trajectory]]) -> Cost:
-    """Evaluations a step of the inner length, the time that runs took here, and the temperature that they had."""
-    description = runs[0][0]
-    strategy = description.strategy
-    over = len(rule_of(strategy)) if strategy.kind != "raw" else 1
-    evaluations = 1.0 + over / strategy.ratio if strategy.kind == "mts" else float(over)
-    seconds, steps = 0.0, 0
-    for _, trajectory in runs:
-        for session in json.loads((Path(trajectory.name) / "sessions.json").read_text(encoding="utf-8")):
-            seconds += session["seconds"]
-            steps += session["to_step"] - session["from_step"]
-    heat = pooled([observe(trajectory, "temperature") for _, trajectory in runs])
-    return Cost(evaluations, seconds / (1e-3 * steps * description.step), heat)
+def differences(raw: Trajectory, table: Reevaluated, temperature: float) -> dict[str, dict[str, Observable]]:
+    """Kind of observable to grid to what averaging over it changes in the raw run, by reweighting."""
+    found: dict[str, dict[str, Observable]] = {kind: {} for kind in (*REWEIGHTED, *SAID)}
+    for grid in table.grids:
+        if grid == "none":
+            continue
+        correction = table.correction(grid)
+        for kind, of in REWEIGHTED.items():
+            found[kind][grid] = reweighted(raw, of(raw), table.frames, correction, temperature)
+        for kind, name in SAID.items():
+            if name == "potential-energy" or table.virials is not None:
+                plain, turned = (table.static(raw, name, each) for each in ("none", grid))
+                found[kind][grid] = reweighted(raw, plain, table.frames, correction, temperature, turned)
+    return {kind: by_grid for kind, by_grid in found.items() if by_grid}
+
+
+def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]]) -> LiquidStudy:
+    by_run = {name: [trajectory for _, trajectory in each] for name, each in runs.items()}
+    found = {
+        name: costs.cost(each, pooled([observe(one, "temperature") for one in by_run[name]]), study.drifts[name])
+        for name, each in runs.items()
+    }
+    reference, bounds = costs.bounds(by_run, found, study.differences, study.verdicts)
+    found = {name: replace(each, bounds=bounds[name]) for name, each in found.items()}
+    return replace(study, costs=found, reference=reference)
 
 
 def _verdicts(runs: dict[str, list[Trajectory]]) -> dict[str, Report | str]:
@@ -189,8 +199,11 @@ def _evaluated(
     key = sha256(f"{raw.name} {len(raw)} {frames} {grids}".encode()).hexdigest()
     if path.exists():
         with np.load(path) as kept:
-            if str(kept["key"]) == key:
-                return Reevaluated(kept["frames"], grids, kept["energies"], kept["forces"])
+            # Files of before stresses were looked at have no steps.
+            if str(kept["key"]) == key and "steps" in kept:
+                virials = kept.get("virials")
+                known = kept["frames"], grids, kept["energies"], kept["forces"], virials
+                return Reevaluated(*known, bool(kept["full"]), kept["steps"])
 
     def told(done: int, whole: int) -> None:
         if progress is not None:
@@ -198,7 +211,8 @@ def _evaluated(
 
     found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
     partial = path.with_name(f"part-{path.name}")
-    np.savez_compressed(partial, key=key, frames=found.frames, energies=found.energies, forces=found.forces)
+    kept = {name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps")}
+    np.savez_compressed(partial, key=key, **{name: each for name, each in kept.items() if each is not None})
     partial.replace(path)
     return found
 
@@ -212,6 +226,7 @@ def _save(study: LiquidStudy, folder: Path, name: str) -> None:
     for kind, by_grid in study.differences.items():
         for grid, each in by_grid.items():
             each.save(folder / f"{name}-{_plain(kind)}-{grid}-less-raw.nc")
+    costs.save(study, folder / f"{name}-costs.json")
 
 
 def _plain(kind: str) -> str:
@@ -223,13 +238,7 @@ def summary(study: LiquidStudy) -> list[str]:
     from goniometer.report.compare import in_words
 
     lines = [f"{study.model}: water in bulk"]
-    raw = study.costs["raw"]
-    for name, cost in study.costs.items():
-        temperature, error = float(cost.temperature.values), float(cost.temperature.errors)
-        lines.append(
-            f"  {name}: {study.lengths[name]:g} ps, {cost.evaluations:g} evaluations a step, "
-            f"{cost.seconds / raw.seconds:.2f} times the time of raw, {temperature:.1f} ± {error:.1g} K"
-        )
+    lines += costs.lines(study)
     for name, each in study.drawn["g_OO"].items():
         r, g = each.axes["r"].values, each.values
         peak = int(np.argmax(g))
@@ -246,9 +255,11 @@ def summary(study: LiquidStudy) -> list[str]:
             )
     for kind, by_grid in study.differences.items():
         for grid, each in by_grid.items():
-            t = float(np.nanmax(np.abs(each.values / each.errors)))
-            size, error = float(np.nanmax(np.abs(each.values))), float(np.nanmax(each.errors))
-            said = f"at most {size:.2g} ± {error:.1g}, t up to {t:.2g}"
+            moves = each.errors > 0.0
+            t = float(np.nanmax(np.abs(each.values[moves] / each.errors[moves]), initial=0.0))
+            scale, unit = (MEGAPASCAL, " MPa") if each.unit == UNIT else (1.0, each.unit and f" {each.unit}")
+            size, error = scale * float(np.nanmax(np.abs(each.values))), scale * float(np.nanmax(each.errors))
+            said = f"at most {size:.2g} ± {error:.1g}{unit}, t up to {t:.2g}"
             lines.append(f"  {kind}, {grid} less raw by reweighting: {said}")
     for name, report in study.verdicts.items():
         if isinstance(report, str):

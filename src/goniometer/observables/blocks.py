@@ -12,6 +12,8 @@ from goniometer.observables.statistics import autocorrelation_times, slowest
 MOST = 128
 # Stretches that an error takes.
 _FEWEST = 4
+# Draws of which a quantile is taken.
+_DRAWS = 4000
 
 Finish = Callable[[np.ndarray], np.ndarray]
 
@@ -52,6 +54,42 @@ class Blocks:
         full = [total for total, count in zip(self._sums, self._counts, strict=True) if count == self.size]
         return np.stack(full) / self.size
 
+    @property
+    def full(self) -> int:
+        """How many stretches are full."""
+        return sum(count == self.size for count in self._counts)
+
+    def _pseudo(self, finish: Finish) -> np.ndarray:
+        """θ_b = B f(mean) − (B − 1) f(mean without stretch b), (B, ...)."""
+        means = self.means()
+        count = len(means)
+        without = np.stack([finish((means.sum(axis=0) - each) / (count - 1)) for each in means])
+        return np.asarray(count * finish(means.mean(axis=0)) - (count - 1) * without)
+
+    def simultaneous(self, finish: Finish, level: float = 0.9, seed: int = 0) -> float:
+        """The quantile of max |t| over all components: value ± this many errors holds for all of them at once.
+
+            t_r = Σ_b ξ_b (θ_br − θ̄_r) / √(Σ_b (θ_br − θ̄_r)² χ²_ν/ν)        ξ_b normal, ν = B/(2 τ) − 1
+
+        The pseudo-values θ_b of :meth:`estimate`, with signs and sizes drawn anew, have the correlation of the
+        components with each other; the correlation in time is in the errors, and in ν with its slowest motion. NaN for
+        fewer than four stretches.
+        """
+        if self.full < _FEWEST:
+            return float("nan")
+        pseudo = self._pseudo(finish).reshape(self.full, -1)
+        pseudo = pseudo[:, np.isfinite(pseudo).all(axis=0)]
+        deviations = pseudo - pseudo.mean(axis=0)
+        norms = np.linalg.norm(deviations, axis=0)
+        if not (norms > 0.0).any():
+            return 0.0
+        scaled = deviations[:, norms > 0.0] / norms[norms > 0.0]
+        rng = np.random.default_rng(seed)
+        draws = np.array_split(rng.standard_normal((_DRAWS, len(scaled))), _DRAWS // 100)
+        largest = np.concatenate([np.abs(each @ scaled).max(axis=1) for each in draws])
+        free = max(1.0, len(scaled) / (2.0 * slowest(pseudo)) - 1.0)
+        return float(np.quantile(largest / np.sqrt(rng.chisquare(free, _DRAWS) / free), level))
+
     def estimate(self, finish: Finish) -> tuple[np.ndarray, np.ndarray, float]:
         """A quantity made of the mean, its standard error, and the autocorrelation time in samples.
 
@@ -64,12 +102,10 @@ class Blocks:
         where a stretch is longer than it, all that can be said is that it is below half a stretch, which is given.
         """
         value = finish(self.mean())
-        means = self.means()
-        count = len(means)
+        count = self.full
         if count < _FEWEST:
             return value, np.full_like(value, np.nan), float("nan")
-        without = np.stack([finish((means.sum(axis=0) - each) / (count - 1)) for each in means])
-        pseudo = count * finish(means.mean(axis=0)) - (count - 1) * without
+        pseudo = self._pseudo(finish)
         # Where no pair was ever seen there is no ratio: these components say nothing of time.
         known = np.isfinite(pseudo).all(axis=0)
         error = np.full_like(value, np.nan)

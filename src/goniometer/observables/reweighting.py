@@ -179,7 +179,8 @@ def reweighted(
         A′ where V + ΔV does not say the same of a frame as V: ⟨A′⟩_{V+ΔV} − ⟨A⟩_V, see :meth:`Reevaluated.static`.
 
     ``about`` holds the effective share of frames, (Σ w)² / (F Σ w²), and σ(ΔV) in meV: a share far below one means that
-    the frames of V say little about V + ΔV.
+    the frames of V say little about V + ΔV. ``simultaneous_90`` is how many errors wide the band of 90 % is that holds
+    for all values at once.
     """
     weights = np.exp(-(correction - correction.mean()) / (units.kB * temperature))
     other = turned or of
@@ -197,4 +198,23 @@ def reweighted(
     values, errors, _ = blocks.estimate(difference)
     share = float(weights.sum() ** 2 / (len(weights) * (weights**2).sum()))
     about = {**of.about, "frames": len(frames), "effective_share": share, "spread_meV": 1e3 * float(correction.std())}
+    about["simultaneous_90"] = blocks.simultaneous(difference)
     return Observable(f"{of.name}_difference", of.unit, values, errors, of.axes, about)
+
+
+def bound(found: Observable, where: np.ndarray | None = None) -> float:
+    """How large the true difference can be anywhere, one-sided, with 95 % confidence: max (|value| + c · error).
+
+    With c of ``simultaneous_90``, as of two ensembles in :meth:`goniometer.verdict.curves.Comparison.bound`. NaN where
+    there are too few frames for an error.
+
+    Parameters
+    ----------
+    found
+        What :func:`reweighted` gave.
+    where
+        Components that are looked at, of the shape of the values; all that are known by default.
+    """
+    largest = np.abs(found.values) + found.about["simultaneous_90"] * found.errors
+    largest = largest[np.isfinite(largest) if where is None else np.isfinite(largest) & where]
+    return float(largest.max()) if largest.size else float("nan")

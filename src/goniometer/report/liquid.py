@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import matplotlib.figure
 import numpy as np
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from goniometer.observables.result import Observable
+from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.drawing import (
     BLUE,
     COLOURS,
+    FLOOR,
     GRID,
     INK,
     VERMILLION,
@@ -28,27 +31,67 @@ from goniometer.verdict.runs import Report
 
 # kT at which the colours of a free energy end.
 _LARGEST = 0.5
+_MARKERS = ("o", "s", "^", "D", "v", "P")
 # How the components of one curve differ.
 _DASHES: tuple[Literal["-", "--"], ...] = ("-", "--")
 
 
 @dataclass(frozen=True)
+class Bound:
+    """How far a strategy can be from the averaged ensemble in an observable.
+
+    Attributes
+    ----------
+    seen
+        The largest difference that was found.
+    upper
+        What the largest of the bias is below, with 95 % confidence, one-sided.
+    unit
+        Of both.
+    way
+        How it is known, in words.
+    """
+
+    seen: float
+    upper: float
+    unit: str
+    way: str
+
+
+@dataclass(frozen=True)
 class Cost:
-    """What a strategy takes.
+    """What a strategy takes, and what it may get wrong.
 
     Attributes
     ----------
     evaluations
         Of the model, for each (inner) time step.
-    seconds
-        A ps, on the machine where it ran.
+    seconds, seconds_error
+        A ps, on the machine where it ran; the error is the scatter over runs, NaN for a single one.
     temperature
         Of its velocities, in K.
+    target
+        The temperature of the thermostat, in K.
+    heat
+        The slope of the conserved quantity of the box, in eV/ps: what the thermostat has to take.
+    bounds
+        Of its bias, by observable.
     """
 
     evaluations: float
     seconds: float
     temperature: Observable
+    seconds_error: float = float("nan")
+    target: float = float("nan")
+    heat: Observable | None = None
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
+
+    def times(self, raw: Cost) -> tuple[float, float]:
+        """The time of another one's, and the error of that."""
+        ratio = self.seconds / raw.seconds
+        if self is raw:
+            return 1.0, 0.0
+        return ratio, ratio * float(np.hypot(self.seconds_error / self.seconds, raw.seconds_error / raw.seconds))
 
 
 @dataclass(frozen=True)
@@ -71,6 +114,8 @@ class LiquidStudy:
         Of each run.
     verdicts
         Each run against the raw one, or why they cannot be compared.
+    reference
+        What bounds of the bias are taken from, in words.
     """
 
     model: str
@@ -81,6 +126,7 @@ class LiquidStudy:
     differences: Mapping[str, Mapping[str, Observable]]
     costs: Mapping[str, Cost]
     verdicts: Mapping[str, Report | str]
+    reference: str = ""
 
 
 @styled
@@ -116,8 +162,7 @@ def liquid_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
 def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     """The symmetry error by grid, and what averaging over each grid changes in static observables."""
     assert study.grids is not None
-    figure = matplotlib.figure.Figure(figsize=(3.6 * (1 + len(study.differences)), 3.2))
-    axes, *others = figure.subplots(1, 1 + len(study.differences))
+    figure, (axes, *others) = _panels(1 + len(study.differences))
     names = [str(each) for each in study.grids.axes["grid"].values]
     shown = [index for index, each in enumerate(study.grids.values[:, 0]) if each > 0.0]
     for column, (label, colour) in enumerate((("energy [meV]", BLUE), ("forces [meV/Å]", VERMILLION))):
@@ -128,15 +173,131 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     log_axis(axes, "y", *log_limits((1e3 * study.grids.values[shown]).ravel().tolist()))
     axes.legend(fontsize=7.5)
     for panel, (kind, by_grid) in zip(others, study.differences.items(), strict=True):
-        grids = list(by_grid)
-        largest = [float(np.nanmax(np.abs(each.values))) for each in by_grid.values()]
-        error = [float(np.nanmax(np.where(np.isfinite(each.values), each.errors, np.nan))) for each in by_grid.values()]
+        grids, (scale, unit) = list(by_grid), _scale(next(iter(by_grid.values())).unit)
+        largest = [scale * float(np.nanmax(np.abs(each.values))) for each in by_grid.values()]
+        error = [
+            scale * float(np.nanmax(np.where(np.isfinite(each.values), each.errors, np.nan)))
+            for each in by_grid.values()
+        ]
         panel.plot(range(len(grids)), largest, "o", color=BLUE, markersize=4.0, label="largest change")
         panel.plot(range(len(grids)), error, "_", color=INK, markersize=9.0, label="largest error")
         panel.set_xticks(range(len(grids)), grids)
-        panel.set(xlabel="averaged over", ylabel=f"change of {kind}", ylim=(0.0, 1.2 * max(*largest, *error)))
+        panel.set(xlabel="averaged over", ylabel=f"change of {kind}{unit}", ylim=(0.0, 1.3 * max(*largest, *error)))
         panel.legend(fontsize=7.5)
     return figure
+
+
+@styled
+def cost_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
+    """Heat, temperature, and for every observable what its bias is below, against the time of each strategy.
+
+    A marker is the bound; the line down from it ends at the largest difference that was seen. The grey line joins the
+    strategies than which none is both faster and better known.
+    """
+    kinds = list(dict.fromkeys(kind for each in study.costs.values() for kind in each.bounds))
+    kinds = [kind for kind in kinds if kind != "temperature" and _bounded(study, kind)]
+    figure, (heat, temperature, *panels) = _panels(2 + len(kinds))
+    for name, each, style in _styles(study):
+        if each.heat is not None:
+            error = 1e3 * float(each.heat.errors)
+            _point(heat, study, each, 1e3 * float(each.heat.values), error, error, style)
+        error = float(each.temperature.errors)
+        _point(temperature, study, each, float(each.temperature.values) - each.target, error, error, style)
+        for panel, kind in zip(panels, kinds, strict=True):
+            bound = _bounded(study, kind).get(name)
+            if bound is not None:
+                _point(panel, study, each, bound.upper, bound.upper - bound.seen, 0.0, style)
+    heat.set_ylabel("heat [meV/ps]")
+    temperature.set_ylabel("T less the thermostat's [K]")
+    for panel in (heat, temperature):
+        panel.axhline(0.0, color=GRID, linewidth=0.8, zorder=0)
+    for panel, kind in zip(panels, kinds, strict=True):
+        _front(panel, study, kind)
+    _times(study, [heat, temperature, *panels])
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="none", label=name)
+        for name, _, (colour, marker) in _styles(study)
+    ]
+    legend_above(figure, [*handles, Line2D([], [], color=FLOOR, label="front")], len(handles) + 1)
+    return figure
+
+
+def _times(study: LiquidStudy, panels: Sequence[Axes]) -> None:
+    """The axes of times: most strategies take little more than raw, a few take many times as much."""
+    reach = max(1.3, max(each.times(study.costs["raw"])[0] for each in study.costs.values()))
+    marks = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5) if reach < 1.6 else (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
+    for panel in panels:
+        panel.set(xscale="log", xlim=(reach**-0.1, reach**1.1), xlabel="time against raw")
+        panel.xaxis.set_major_locator(ticker.FixedLocator(marks))
+        panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _point(
+    axes: Axes, study: LiquidStudy, of: Cost, value: float, down: float, up: float, style: tuple[str, str]
+) -> None:
+    """A strategy at its time, with the errors of both."""
+    across, error = of.times(study.costs["raw"])
+    ends = [[down], [up]] if np.isfinite(down) else None
+    colour, marker = style
+    axes.errorbar(
+        across,
+        value,
+        yerr=ends,
+        xerr=error if np.isfinite(error) else None,
+        fmt=marker,
+        color=colour,
+        markersize=6.0,
+        elinewidth=1.1,
+    )
+
+
+def _styles(study: LiquidStudy) -> list[tuple[str, Cost, tuple[str, str]]]:
+    """A colour and a marker for each strategy."""
+    styles = zip(COLOURS, _MARKERS, strict=True)
+    return [(name, each, style) for (name, each), style in zip(study.costs.items(), styles, strict=False)]
+
+
+def _bounded(study: LiquidStudy, kind: str) -> dict[str, Bound]:
+    """Of the strategies for which there is a bound; one of zero, of what never moves, has no place on the axis."""
+    known = {name: each.bounds[kind] for name, each in study.costs.items() if kind in each.bounds}
+    return {name: each for name, each in known.items() if 0.0 < each.upper < np.inf}
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names of points than which no other is as low or lower in both coordinates, from the left."""
+    return sorted(
+        (
+            name
+            for name, (x, y) in points.items()
+            if not any(one <= x and other <= y and (one, other) != (x, y) for one, other in points.values())
+        ),
+        key=lambda name: points[name],
+    )
+
+
+def _front(axes: Axes, study: LiquidStudy, kind: str) -> None:
+    """The front of one observable, and the axis of its bounds."""
+    raw, known = study.costs["raw"], _bounded(study, kind)
+    points = {name: (study.costs[name].times(raw)[0], each.upper) for name, each in known.items()}
+    across, up = zip(*(points[name] for name in front(points)), strict=True)
+    axes.step([*across, 1e3], [*up, up[-1]], where="post", color=FLOOR, linewidth=1.2, zorder=0)
+    unit = next(iter(known.values())).unit.replace("Angstrom^2", "Å²")
+    axes.set_ylabel(f"bias of {kind.replace('-', ' ')}{unit and f' [{unit}]'}")
+    log_axis(axes, "y", *log_limits([size for each in known.values() for size in (each.upper, each.seen)]))
+
+
+def _panels(count: int) -> tuple[matplotlib.figure.Figure, list[Axes]]:
+    """Rows of at most four."""
+    rows = -(-count // 4)
+    columns = -(-count // rows)
+    figure = matplotlib.figure.Figure(figsize=(3.3 * columns, 2.9 * rows))
+    return figure, [figure.add_subplot(rows, columns, 1 + place) for place in range(count)]
+
+
+def _scale(unit: str) -> tuple[float, str]:
+    """Stresses in MPa."""
+    return (MEGAPASCAL, " [MPa]") if unit == UNIT else (1.0, unit and f" [{unit}]")
 
 
 def _lines(

@@ -1,0 +1,254 @@
+"""What each strategy of a liquid costs, and how far it can be from the averaged ensemble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm, t
+
+from goniometer.data.records import replace_text
+from goniometer.data.trajectory import Trajectory
+from goniometer.dynamics.description import Run
+from goniometer.dynamics.forces import rule_of
+from goniometer.errors import InputError
+from goniometer.observables.result import Observable
+from goniometer.observables.reweighting import bound as reweighted_bound
+from goniometer.observables.stress import MEGAPASCAL, UNIT
+from goniometer.report.liquid import Bound, Cost, LiquidStudy
+from goniometer.verdict.runs import Report, compare_runs
+
+SCHEMA = "goniometer/costs/1"
+#: The strategy and the grid that bounds are taken from.
+REFERENCE = "2i"
+#: Observables by what reweighted differences are called.
+NAMES = {
+    "g_OO": "pair-distribution",
+    "c_uu(r)": "dipole-correlation",
+    "direction moments": "direction-moments",
+    "pair moments": "pair-moments",
+    "dipole fluctuation": "dipole-fluctuation",
+    "potential energy": "potential-energy",
+    "pressure": "pressure",
+    "stress": "stress",
+}
+#: Å from which a curve is looked at: closer, c_uu(r)/g(r) is the ratio of two numbers that are next to nothing.
+FROM = {"dipole-correlation": 2.5}
+_LEVEL = 0.95
+
+
+def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: Observable) -> Cost:
+    """Evaluations a step of the inner length, the time that runs took here, their temperature, and their heat."""
+    description = runs[0][0]
+    strategy = description.strategy
+    over = len(rule_of(strategy)) if strategy.kind != "raw" else 1
+    evaluations = 1.0 + over / strategy.ratio if strategy.kind == "mts" else float(over)
+    seconds, steps = np.zeros(len(runs)), np.zeros(len(runs))
+    for place, (_, trajectory) in enumerate(runs):
+        for session in json.loads((Path(trajectory.name) / "sessions.json").read_text(encoding="utf-8")):
+            seconds[place] += session["seconds"]
+            steps[place] += session["to_step"] - session["from_step"]
+    each = seconds / (1e-3 * steps * description.step)
+    error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
+    whole = float(seconds.sum() / (1e-3 * steps.sum() * description.step))
+    return Cost(evaluations, whole, temperature, error, description.temperature, heat)
+
+
+def bounds(
+    runs: Mapping[str, Sequence[Trajectory]],
+    costs: Mapping[str, Cost],
+    differences: Mapping[str, Mapping[str, Observable]],
+    verdicts: Mapping[str, Report | str],
+) -> tuple[str, dict[str, dict[str, Bound]]]:
+    """What bounds are taken from, and by strategy and observable how large the bias can be.
+
+    The averaged ensemble is known in two ways: by the runs of :data:`REFERENCE`, and from raw by reweighting its
+    frames, which says for static observables how far raw is from it. With B the largest bias anywhere on a curve
+
+    ===========  =====================================================================================================
+    raw          static: reweighting alone; else against the runs of the reference
+    reference    static: against raw, less what reweighting says of raw; nothing else can be said of it
+    others       against the runs of the reference; without them against raw, less what reweighting says of raw where it
+                 says something
+    temperature  against the thermostat
+    ===========  =====================================================================================================
+
+    Each is one-sided, of 95 %, for an observable alone. Errors of a comparison and of reweighting are added in
+    quadrature. What all runs have in common, the time step of the integrator for instance, is not seen by reweighting.
+
+    Parameters
+    ----------
+    runs
+        By strategy, ``raw`` among them.
+    costs
+        Their temperatures.
+    differences
+        By kind and grid what averaging changes, by reweighting.
+    verdicts
+        Each against raw.
+    """
+    changes = _changes(differences)
+    against_reference = _against(runs) if REFERENCE in runs else {}
+    found: dict[str, dict[str, Bound]] = {}
+    for name in runs:
+        own = {"temperature": _temperature(costs[name])}
+        if name == "raw":
+            own |= {observable: _by_reweighting(observable, each) for observable, each in changes.items()}
+        if name in against_reference:
+            more = _by_runs(against_reference[name], f"by runs, against those of {REFERENCE}", {})
+            own = {**more, **own} if name == "raw" else {**own, **more}
+        elif name != "raw":
+            own |= _by_runs(verdicts.get(name, ""), "by runs, against raw", changes, name == REFERENCE)
+        found[name] = own
+    words = f"the runs of {REFERENCE}" if REFERENCE in runs else "raw, and what reweighting says of it"
+    return words, found
+
+
+def _changes(differences: Mapping[str, Mapping[str, Observable]]) -> dict[str, Observable]:
+    """By observable what averaging over the reference changes in raw; the last grid where that is not among them."""
+    return {
+        NAMES[kind]: by_grid.get(REFERENCE, list(by_grid.values())[-1])
+        for kind, by_grid in differences.items()
+        if kind in NAMES and by_grid
+    }
+
+
+def _against(runs: Mapping[str, Sequence[Trajectory]]) -> dict[str, Report | str]:
+    """Every strategy beside the reference, which is the second side."""
+    found: dict[str, Report | str] = {}
+    for name, each in runs.items():
+        if name == REFERENCE:
+            continue
+        try:
+            found[name] = compare_runs(each, runs[REFERENCE], names=(name, REFERENCE))
+        except InputError as error:
+            found[name] = str(error)
+    return found
+
+
+def _temperature(found: Cost) -> Bound:
+    off, error = abs(float(found.temperature.values) - found.target), float(found.temperature.errors)
+    count = int(found.temperature.about.get("runs", 1))
+    times = t.ppf(_LEVEL, count - 1) if count >= 4 else norm.ppf(_LEVEL)
+    return Bound(off, off + float(times) * error, "K", "against the thermostat")
+
+
+def _by_reweighting(name: str, change: Observable) -> Bound:
+    where = _where(name, change, change.values.shape)
+    known = np.isfinite(change.values) & np.isfinite(change.errors) & where
+    seen = float(np.abs(change.values[known]).max()) if known.any() else float("nan")
+    return _scaled(Bound(seen, reweighted_bound(change, where), change.unit, "by reweighting"))
+
+
+def _by_runs(
+    report: Report | str, way: str, changes: Mapping[str, Observable], shifted_only: bool = False
+) -> dict[str, Bound]:
+    """Of every observable that could be compared, less what is known of raw; or of those alone of which that is."""
+    if isinstance(report, str):
+        return {}
+    found = {}
+    for verdict in report.verdicts:
+        name, comparison = verdict.name, verdict.comparison
+        if name == "temperature" or (shifted_only and name not in changes):
+            continue
+        observable = report.compared[name].observable
+        where = _where(name, observable, report.compared[name].first.curves.shape[1:]).ravel()
+        shift, errors, said = np.zeros(len(where)), np.zeros(len(where)), way
+        if name in changes and changes[name].values.size == len(where):
+            # The verdict has raw less this one, and reweighting the average less raw.
+            shift, errors = -changes[name].values.ravel(), changes[name].errors.ravel()
+            said = f"{way} less reweighting"
+        shift = np.where(where, shift, np.nan)
+        seen = np.abs(comparison.difference - shift)
+        if np.isfinite(seen).any():
+            upper = comparison.bound(_LEVEL, shift, errors)
+            found[name] = _scaled(Bound(float(np.nanmax(seen)), upper, observable.unit, said))
+    return found
+
+
+def _where(name: str, observable: Observable, shape: tuple[int, ...]) -> np.ndarray:
+    """The points of a curve that are looked at."""
+    if name not in FROM:
+        return np.ones(shape, dtype=bool)
+    return np.broadcast_to(observable.axes["r"].values[: shape[-1]] >= FROM[name], shape)
+
+
+def _scaled(found: Bound) -> Bound:
+    """Stresses in MPa."""
+    if found.unit != UNIT:
+        return found
+    return Bound(MEGAPASCAL * found.seen, MEGAPASCAL * found.upper, "MPa", found.way)
+
+
+# ---- as data and as text ---------------------------------------------------------------------------------------------
+
+
+def document(study: LiquidStudy) -> dict[str, Any]:
+    """The table as plain values: ``goniometer/costs/1``. Pairs are a value and its standard error."""
+    raw = study.costs["raw"]
+    strategies = {}
+    for name, each in study.costs.items():
+        temperature, error = float(each.temperature.values), float(each.temperature.errors)
+        strategies[name] = {
+            "length_ps": study.lengths[name],
+            "evaluations_a_step": each.evaluations,
+            "seconds_a_ps": _pair(each.seconds, each.seconds_error),
+            "time_against_raw": _pair(*each.times(raw)),
+            "heat_meV_per_ps": None
+            if each.heat is None
+            else _pair(1e3 * float(each.heat.values), 1e3 * float(each.heat.errors)),
+            "temperature_bias_K": _pair(temperature - each.target, error),
+            "bias": {
+                kind: {"seen": _number(one.seen), "below": _number(one.upper), "unit": one.unit, "known": one.way}
+                for kind, one in each.bounds.items()
+            },
+        }
+    return {
+        "schema": SCHEMA,
+        "model": study.model,
+        "reference": study.reference,
+        "confidence": _LEVEL,
+        "strategies": strategies,
+    }
+
+
+def save(study: LiquidStudy, path: Path) -> None:
+    """Write :func:`document` as JSON."""
+    replace_text(path, json.dumps(document(study), indent=1, ensure_ascii=False) + "\n")
+
+
+def _milli(found: Observable) -> tuple[float, float]:
+    return 1e3 * float(found.values), 1e3 * float(found.errors)
+
+
+def _pair(value: float, error: float) -> list[float | None]:
+    return [_number(value), _number(error)]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def lines(study: LiquidStudy) -> list[str]:
+    """The table as text."""
+    raw, found = study.costs["raw"], []
+    for name, each in study.costs.items():
+        ratio, error = each.times(raw)
+        temperature, spread = float(each.temperature.values), float(each.temperature.errors)
+        said = f"{ratio:.2f}" if not error > 0.0 else f"{ratio:.3f} ± {error:.1g}"
+        found.append(
+            f"  {name}: {study.lengths[name]:g} ps, {each.evaluations:g} evaluations a step, {said} times the time of "
+            f"raw, {temperature:.1f} ± {spread:.1g} K ({temperature - each.target:+.1f} K)"
+        )
+    for name, each in study.costs.items():
+        for kind, one in each.bounds.items():
+            below = f"below {one.upper:.2g}" if np.isfinite(one.upper) else "not bounded"
+            found.append(f"  bias of {name}, {kind}: {one.seen:.2g} seen, {below}{_unit(one.unit)} {one.way}")
+    return found
+
+
+def _unit(unit: str) -> str:
+    return f" {unit.replace('Angstrom^2', 'Å²')}" if unit else ""

@@ -1,0 +1,192 @@
+"""The cost table: bounds that hold as often as they say, what they are taken from, and the front."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from scipy.stats import norm, t
+
+from goniometer.data.trajectory import Trajectory
+from goniometer.experiments import costs
+from goniometer.observables.blocks import Blocks
+from goniometer.observables.result import Axis, Observable
+from goniometer.observables.reweighting import bound, reweighted
+from goniometer.observables.statics import Static
+from goniometer.report.liquid import Bound, Cost, LiquidStudy, cost_figure, front
+from goniometer.verdict import compare_curves, decide
+from goniometer.verdict.runs import compare_runs
+from test_liquid import trajectory
+from test_reweighting import KT
+from test_verdict import curves, recorded, series
+
+
+def number(name: str, value: float, error: float, unit: str = "", **about: object) -> Observable:
+    return Observable(name, unit, np.array(value), np.array(error), {}, about)
+
+
+# ---- bounds of comparisons -------------------------------------------------------------------------------------------
+
+
+def test_bounds_hold_as_often_as_they_say() -> None:
+    """Of a planted difference at one point and of none at all; what was seen alone is no bound."""
+    rng, below, seen, less = np.random.default_rng(0), 0, 0, 0
+    repeats = 200
+    for _ in range(repeats):
+        found = compare_curves(curves(rng, 8, planted=1.5), curves(rng, 8), exchanges=400)
+        # 1.5 on the top of the bump, which has a point.
+        below += found.bound() < 1.5
+        seen += np.nanmax(np.abs(found.difference)) < 1.5
+        # What was planted is known from elsewhere: what is left is none, and the bound is below the one without.
+        shift = 1.5 * np.exp(-0.5 * ((np.arange(40) - 25) / 4.0) ** 2)
+        less += found.bound(shift=shift) < found.bound()
+    assert below / repeats < 0.05 + 3 * 0.0154
+    assert seen / repeats > 0.2, "control: the largest difference that was seen"
+    assert less / repeats > 0.9
+
+
+def test_a_bound_is_what_would_be_equivalent() -> None:
+    found = compare_curves(curves(np.random.default_rng(1), 6), curves(np.random.default_rng(2), 6), exchanges=400)
+    for level in (0.95, 0.8):
+        upper = found.bound(level)
+        for factor, answer in ((1.0 + 1e-6, "equivalent"), (1.0 - 1e-6, "undecided")):
+            (verdict,) = decide({"a": found}, {"a": factor * upper}, level=1.0 - level)
+            assert verdict.answer == answer
+    assert found.bound(0.99) > found.bound(0.95) > found.bound(0.8) > np.nanmax(np.abs(found.difference))
+    # What is known with an error of its own widens it.
+    nothing = np.zeros(40)
+    assert found.bound(shift=nothing, errors=nothing + 1.0) > found.bound() == found.bound(shift=nothing)
+    few = compare_curves(curves(np.random.default_rng(3), 2), curves(np.random.default_rng(4), 2))
+    assert few.bound() == float("inf")
+    assert compare_curves(np.ones((3, 4)), np.ones((3, 4))).bound() == 0.0
+
+
+# ---- bounds by reweighting -------------------------------------------------------------------------------------------
+
+
+def held(samples: np.ndarray) -> Blocks:
+    blocks = Blocks()
+    blocks.add(samples)
+    return blocks
+
+
+def test_quantiles_are_those_of_so_many_components() -> None:
+    rng = np.random.default_rng(5)
+    white = rng.standard_normal((60, 50))
+    one = held(white[:, :1]).simultaneous(np.asarray)
+    assert one == pytest.approx(t.ppf(0.95, 59), abs=0.08)
+    # The same component fifty times is one, and fifty of their own are fifty.
+    assert held(np.repeat(white[:, :1], 50, axis=1)).simultaneous(np.asarray) == pytest.approx(one, abs=0.05)
+    many = held(white).simultaneous(np.asarray)
+    assert many == pytest.approx(t.ppf(1.0 - 0.5 * (1.0 - 0.9 ** (1.0 / 50.0)), 40), rel=0.08)
+    assert held(np.zeros((60, 3))).simultaneous(np.asarray) == 0.0
+    assert np.isnan(held(white[:3]).simultaneous(np.asarray))
+
+
+def test_bounds_by_reweighting_hold(tmp_path: Path) -> None:
+    """⟨x⟩ under a field that is a fifth of ΔV, from correlated frames; frames taken as independent claim too much."""
+    rng, stiffness, count, repeats = np.random.default_rng(6), 0.5, 300, 100
+    width, spread, part = np.sqrt(KT / stiffness), 0.2 * KT, 0.2
+    force, other = part * spread / width, np.sqrt(1.0 - part**2) * spread / width
+    exact, below, naive = force / stiffness, 0, 0
+    place = Static("x", "Angstrom", {}, lambda frames: frames.positions[:, 0, 0, 0], np.asarray)
+    structure = Atoms("H2", np.zeros((2, 3)), cell=9.0 * np.eye(3), pbc=True)
+    for _ in range(repeats):
+        x, y = width * series(rng, 2, count, 0.9).T
+        positions = np.zeros((count, 2, 3))
+        positions[:, 0, 0], positions[:, 1, 0] = x, y
+        run = trajectory(tmp_path, structure, positions)
+        correction = other * y - force * x
+        found = reweighted(run, place, np.arange(count), correction, 300.0)
+        below += bound(found) < exact
+        factors = np.exp(-correction / KT)
+        error = ((factors / factors.mean() - 1.0) * x).std() / np.sqrt(count)
+        naive += abs(float(found.values)) + norm.ppf(0.95) * error < exact
+    assert below / repeats < 0.05 + 3 * 0.022
+    assert naive / repeats > 0.15, "control: frames taken as independent"
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+def ensemble(folder: Path, rng: np.random.Generator, mean: float) -> list[Trajectory]:
+    folder.mkdir()
+    each = 0.01 * series(rng, 6, 400, 0.5).T + mean
+    return [recorded(folder / str(place), energies[:, None]) for place, energies in enumerate(each)]
+
+
+def study(runs: dict[str, list[Trajectory]], differences: dict[str, dict[str, Observable]]) -> LiquidStudy:
+    times = {"raw": (1.0, 10.0), "2i": (4.8, 48.0), "tumble": (1.0, 11.0)}
+    temperature = number("temperature", 301.0, 0.4, "K", runs=6)
+    heat = number("drift", 1e-3, 2e-4, "eV/ps")
+    found = {name: Cost(*times[name], temperature, 0.1, 300.0, heat) for name in runs}
+    verdicts = {
+        name: compare_runs(runs["raw"], each, ("potential-energy",)) for name, each in runs.items() if name != "raw"
+    }
+    reference, by = costs.bounds(runs, found, differences, verdicts)
+    whole = {name: Cost(*times[name], temperature, 0.1, 300.0, heat, by[name]) for name in runs}
+    lengths = dict.fromkeys(runs, 24.0)
+    return LiquidStudy("toy", lengths, {}, dict.fromkeys(runs, heat), None, differences, whole, verdicts, reference)
+
+
+def test_biases_are_taken_from_the_average(tmp_path: Path) -> None:
+    """Raw is off by 0.1, tumbling by 0.02, the average with multiple time steps by nothing."""
+    rng = np.random.default_rng(7)
+    means = {"raw": 0.1, "2i": 0.0, "tumble": 0.02}
+    runs = {name: ensemble(tmp_path / name, rng, mean) for name, mean in means.items()}
+    change = number("potential_energy_difference", -0.1, 1e-4, "eV", simultaneous_90=1.7)
+    differences = {"potential energy": {"i": change, "2i": change}}
+    found = study(runs, differences)
+    assert found.reference == "the runs of 2i"
+    bounds = {name: each.bounds["potential-energy"] for name, each in found.costs.items()}
+    assert bounds["raw"].way == "by reweighting"
+    assert bounds["raw"].upper == pytest.approx(0.1 + 1.7e-4)
+    assert bounds["tumble"].way == "by runs, against those of 2i"
+    assert 0.02 < bounds["tumble"].upper < 0.03
+    # The reference itself is bounded through raw: (2i − raw) less what reweighting says.
+    assert bounds["2i"].way == "by runs, against raw less reweighting"
+    assert bounds["2i"].seen < bounds["2i"].upper < 0.01
+    for each in found.costs.values():
+        assert each.bounds["temperature"].upper == pytest.approx(1.0 + 0.4 * t.ppf(0.95, 5))
+    # Without runs of the average, raw reweighted is the reference.
+    del runs["2i"]
+    other = study(runs, differences)
+    assert other.reference == "raw, and what reweighting says of it"
+    tumble = other.costs["tumble"].bounds["potential-energy"]
+    assert tumble.way == "by runs, against raw less reweighting"
+    assert 0.02 < tumble.upper < 0.03
+    # Control: against raw alone its bias is that of raw.
+    alone = study(runs, {}).costs["tumble"].bounds["potential-energy"]
+    assert alone.way == "by runs, against raw"
+    assert alone.upper > 0.07
+    costs.save(found, tmp_path / "costs.json")
+    read = json.loads((tmp_path / "costs.json").read_text(encoding="utf-8"))
+    assert read["schema"] == "goniometer/costs/1"
+    assert read["strategies"]["2i"]["time_against_raw"] == pytest.approx([4.8, 4.8 * np.hypot(0.1 / 48, 0.01)])
+    assert read["strategies"]["raw"]["heat_meV_per_ps"] == pytest.approx([1.0, 0.2])
+    assert read["strategies"]["raw"]["temperature_bias_K"] == [1.0, 0.4]
+    text = "\n".join(costs.lines(found))
+    assert "4.800 ± 0.05 times the time of raw, 301.0 ± 0.4 K (+1.0 K)" in text
+    assert "bias of raw, potential-energy: 0.1 seen, below 0.1 eV by reweighting" in text
+    assert len(cost_figure(found).axes) == 3
+
+
+def test_curves_are_looked_at_where_there_are_pairs() -> None:
+    r = np.arange(1, 301) * 0.02
+    values = np.where(r < 2.4, 50.0, 0.01)
+    change = Observable(
+        "c", "", np.stack([values, values]), 0.1 * np.abs(np.stack([values, values])),
+        {"part": Axis(np.array(["a", "b"])), "r": Axis(r, "Angstrom")}, {"simultaneous_90": 3.0},
+    )  # fmt: skip
+    found = costs._by_reweighting("dipole-correlation", change)
+    assert found == Bound(0.01, found.upper, "", "by reweighting")
+    assert found.upper == pytest.approx(0.013)
+    assert costs._by_reweighting("pair-distribution", change).upper == pytest.approx(65.0)
+
+
+def test_the_front_holds_what_nothing_is_better_than() -> None:
+    points = {"raw": (1.0, 0.5), "slow": (3.0, 0.6), "2i": (4.8, 0.1), "tumble": (1.05, 0.2), "same": (1.05, 0.2)}
+    assert front(points) == ["raw", "tumble", "same", "2i"]

@@ -74,7 +74,6 @@ def run_study(
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=(engine.fileno(),)
         )
-        engine.truncate(0)
         engine.write(str(process.pid))
         engine.flush()
         try:
@@ -159,7 +158,11 @@ def _alone(folder: Path) -> Iterator[IO[str]]:
             if left.isdigit():
                 os.killpg(int(left), signal.SIGINT)
             fcntl.flock(engine, fcntl.LOCK_EX)
-        yield engine
+        engine.truncate(0)
+        try:
+            yield engine
+        finally:
+            engine.truncate(0)
 
 
 def _taken(stream: IO[str]) -> bool:

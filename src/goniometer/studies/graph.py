@@ -90,7 +90,8 @@ class Graph:
         program = (sys.executable, "-m", "goniometer.cli")
         for each in self.tasks:
             path = self.folder / "task" / f"{each.name}.sh"
-            path.parent.mkdir(parents=True, exist_ok=True)
+            for place in (path.parent, (self.folder / each.name).parent):
+                place.mkdir(parents=True, exist_ok=True)
             line = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join((*program, *each.command))}\n"
             replace_text(path, line)
         tasks = [{"name": each.name, "needs": each.needs, "key": each.key} for each in self.tasks]
@@ -145,7 +146,7 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
     if experiment.experiment == "liquid" and runs:
         grids = experiment.grids or tuple(GRIDS)
         sample, frames = runs[0].run, FRAMES if experiment.frames is None else experiment.frames
-        effort = frames * sum(len(rule(*GRIDS[each])) for each in grids)
+        effort = 1.0 * frames * sum(len(rule(*GRIDS[each])) for each in grids)
     key = _key(__version__, identity(model), command[5:], [each.key for each in runs])
     needs = tuple(each.name for each in runs)
     yield Task(f"{name}/analysis", tuple(command), needs, key, sample=sample, evaluations=effort)

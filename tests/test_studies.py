@@ -1,0 +1,249 @@
+"""Studies as a whole: what is refused, what the graph is, the smallest study to its report, and what survives kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+import yaml
+
+from browsing import look
+from goniometer.errors import InputError
+from goniometer.studies import packaged_studies, read_study, study_graph
+from goniometer.studies.cost import costs, total
+
+#: Cheap, visibly broken.
+MODEL = "pet-water-unaugmented"
+GAS = {"experiment": "gas", "set": {"length": 0.04, "frames_every": 5}}
+
+
+def written(folder: Path, **study: object) -> Path:
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump({"models": [MODEL], **study}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"model": MODEL}, "there is no key 'model'; there are models, experiments"),
+        ({"probe": ["molecule"], "models": []}, "'models': Tuple should have at least 1 item"),
+        ({}, "there is nothing to do"),
+        ({"experiments": [{"experiment": "plasma"}]}, "'experiments.0.experiment': Input should be 'gas', 'liquid' or"),
+        ({"experiments": [{"experiment": "gas", "walkers": 2}]}, "walkers does not go with the experiment gas"),
+        ({"experiments": [{"experiment": "gas", "set": {"seed": 1}}]}, "seed is not set here"),
+        ({"experiments": [{"experiment": "gas", "models": ["pet-watr"]}]}, "'pet-watr' is none of the models"),
+        ({"experiments": [{"experiment": "gas"}] * 2}, f"there are two experiments gas of {MODEL}"),
+        ({"models": ["pet-water", "a/pet-water.pt"], "probe": ["box"]}, "two models are called pet-water"),
+        ({"models": ["nowhere.pt"], "probe": ["box"]}, "nowhere.pt"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_in_a_sentence(tmp_path: Path, settings: dict, sentence: str) -> None:
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        read_study(written(tmp_path, **settings))
+
+
+def test_the_packaged_studies_become_graphs(tmp_path: Path) -> None:
+    assert packaged_studies() == ["water-laptop", "water-paper", "water-smoke"]
+    for name in packaged_studies():
+        graph = study_graph(read_study(name), tmp_path)
+        names = [each.name for each in graph.tasks]
+        assert len(set(names)) == len(names)
+        for place, task in enumerate(graph.tasks):
+            assert set(task.needs) <= set(names[:place])
+        assert names[-1] == "report"
+    # Twenty walkers of six strategies at 512 molecules.
+    liquid = [each for each in study_graph(read_study("water-paper"), tmp_path).tasks if "liquid/nvt" in each.name]
+    assert len(liquid) == 120
+    assert all(each.run is not None and each.run.repeat == (2, 2, 2) for each in liquid)
+
+
+def test_only_what_changed_has_another_key(tmp_path: Path) -> None:
+    def keys(**study: object) -> dict[str, str]:
+        return {each.name: each.key for each in study_graph(read_study(written(tmp_path, **study)), tmp_path).tasks}
+
+    liquid = {"experiment": "liquid", "only": ["i"], "set": {"length": 0.04, "frames_every": 5}}
+    before = keys(experiments=[{"experiment": "gas"}, liquid], probe=["molecule"])
+    more = keys(experiments=[{"experiment": "gas"}, {**liquid, "walkers": 2}], probe=["molecule"])
+    changed = {name for name, key in before.items() if more[name] != key}
+    assert changed == {f"{MODEL}/liquid/analysis", "report"}
+    assert set(more) - set(before) == {f"{MODEL}/liquid/nvt-raw-1", f"{MODEL}/liquid/nvt-i-1"}
+    longer = keys(experiments=[{"experiment": "gas", "set": {"length": 0.12}}, liquid], probe=["molecule"])
+    assert {name for name in before if longer[name] != before[name]} == {
+        each for each in before if "/gas/" in each or each == "report"
+    }
+
+
+def test_costs_follow_from_steps_and_rules(tmp_path: Path) -> None:
+    liquid = {"experiment": "liquid", "only": ["i", "2i"], "frames": 2, "grids": ["none", "2"]}
+    path = written(tmp_path, experiments=[{**liquid, "set": {"length": 0.04, "frames_every": 5}}])
+    graph = study_graph(read_study(path), tmp_path)
+    found = costs(graph)
+    steps = 80
+    count = {name.rpartition("/")[2]: cost.evaluations for name, cost in found.items()}
+    assert count == {"nvt-raw-0": steps, "nvt-i-0": 1.2 * steps, "nvt-2i-0": 4.6 * steps, "analysis": 38, "report": 0}
+    assert found[f"{MODEL}/liquid/nvt-raw-0"].size == 9 * 192 * 48
+    assert 0.0 < found[f"{MODEL}/liquid/nvt-raw-0"].seconds < found[f"{MODEL}/liquid/nvt-2i-0"].seconds
+    assert total(found.values()).evaluations == sum(count.values())
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def started(source: Path | str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "goniometer.cli", "study", str(source), "-o", str(folder), *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder.parent, start_new_session=True
+    )
+
+
+def finished(source: Path | str, folder: Path, *arguments: str) -> str:
+    process = started(source, folder, *arguments)
+    out, error = process.communicate()
+    assert process.returncode == 0, error + (folder / "engine.log").read_text()[-3000:]
+    return out
+
+
+def records(folder: Path) -> dict[str, int]:
+    return {str(each): each.stat().st_mtime_ns for each in sorted((folder / "done").rglob("*")) if each.is_file()}
+
+
+def results(folder: Path) -> dict[str, xarray.Dataset]:
+    return {str(each.relative_to(folder)): xarray.load_dataset(each) for each in sorted(folder.rglob("*.nc"))}
+
+
+def endings(folder: Path) -> dict[str, int]:
+    """How often each run came to its end."""
+    found = {}
+    for path in sorted(folder.rglob("sessions.json")):
+        whole = json.loads((path.parent / "state.json").read_text())["step"]
+        found[path.parent.name] = sum(each["to_step"] == whole for each in json.loads(path.read_text()))
+    return found
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest study, finished."""
+    folder = tmp_path_factory.mktemp("study") / "smoke"
+    out = finished("water-smoke", folder, "--no-estimate")
+    assert out.splitlines()[-1] == f"report: {folder / 'report.html'}"
+    return folder
+
+
+def test_the_smallest_study_has_all_phases_and_strategies(smoke: Path) -> None:
+    assert len(records(smoke)) == 18
+    assert set(endings(smoke).values()) == {1}
+    page = (smoke / "report.html").read_text(encoding="utf-8")
+    for heading in ("grids", "molecule", "liquid", "drift", "ice", "spectra", "changes", "cost", "runs"):
+        assert f'<section id="{heading}">' in page
+    assert "their numbers mean nothing" in page
+    assert 'id="failures"' not in page
+    for strategy in ("raw", "2i", "turned", "random", "tumble"):
+        assert f"liquid-nvt {strategy}" in page
+
+
+def test_the_same_command_again_does_nothing(smoke: Path) -> None:
+    before = records(smoke)
+    assert "18 tasks" in finished("water-smoke", smoke, "--no-estimate").splitlines()[0]
+    assert records(smoke) == before
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 380)])
+def test_the_report_in_a_browser(browser: object, smoke: Path, scheme: str, width: int) -> None:
+    seen = look(browser, smoke / "report.html", scheme, width)
+    assert (seen.complaints, seen.requests) == ([], [])
+    assert seen.overflow <= 0
+    assert {f"{MODEL}-gas", f"{MODEL}-liquid", f"{MODEL}-liquid-convergence"} < set(seen.figures)
+    assert all(wide > 200 and high > 80 for wide, high in seen.figures.values())
+
+
+def test_a_failed_task_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(
+        "from ase.calculators.lj import LennardJones\n\n\ndef made():\n    raise RuntimeError('out of paint')\n"
+        "\n\ndef good():\n    return LennardJones(epsilon=0.01)\n",
+        encoding="utf-8",
+    )
+    models = [f"{tmp_path / 'toy.py'}:{name}" for name in ("made", "good")]
+    path = written(tmp_path, models=models, probe=["molecule"])
+    folder = tmp_path / "study"
+    process = started(path, folder, "--no-estimate", "--cores", "1")
+    _, error = process.communicate()
+    assert process.returncode == 2
+    said = error.splitlines()[-1]
+    assert said.startswith("goniometer: 1 of 3 tasks failed and 1 need them; toy-made/probe: ")
+    assert "out of paint" in said
+    assert "Traceback" not in error
+    assert (folder / "done" / "toy-good" / "probe").exists()
+    (tmp_path / "toy.py").write_text((tmp_path / "toy.py").read_text().replace("raise", "return good()\n    raise"))
+    before = records(folder)
+    finished(path, folder, "--no-estimate")
+    assert before.items() <= records(folder).items()
+
+
+def test_control_c_stops_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    path = written(tmp_path, experiments=[{**GAS, "set": {**GAS["set"], "length": 4.0}}])
+    folder = tmp_path / "study"
+    process = started(path, folder, "--no-estimate", "--cores", "1")
+    wait_for(lambda: list(folder.rglob("sessions.json")) or list(folder.rglob("start.xyz")), process)
+    time.sleep(2.0)
+    os.kill(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "goniometer: stopped; the same command goes on"
+    (state,) = folder.rglob("state.json")
+    assert 0 < json.loads(state.read_text())["step"] < 8000
+    again = started(path, folder, "--no-estimate", "--cores", "1")
+    wait_for(lambda: (folder / "engine").read_text(), again)  # it holds the study
+    other = started(path, folder, "--no-estimate")
+    _, refused = other.communicate(timeout=100)
+    assert other.returncode == 2
+    assert refused.splitlines()[-1] == f"goniometer: another process is at work on the study in '{folder}'"
+    os.kill(again.pid, signal.SIGINT)
+    again.communicate(timeout=100)
+    assert again.returncode == 130
+
+
+def wait_for(there: object, process: subprocess.Popen[str]) -> None:
+    limit = time.monotonic() + 100.0
+    while time.monotonic() < limit and process.poll() is None:
+        if there():  # type: ignore[operator]
+            return
+        time.sleep(0.1)
+    raise AssertionError(process.communicate()[1])
+
+
+@pytest.mark.nightly
+def test_ten_kills_change_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, experiments=[GAS])
+    finished(path, tmp_path / "whole", "--no-estimate")
+    folder = tmp_path / "killed"
+    rng = np.random.default_rng(0)
+    kills = 0
+    while kills < 10:
+        process = started(path, folder, "--no-estimate")
+        time.sleep(rng.uniform(2.0, 14.0))
+        if process.poll() is not None:
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        engine = (folder / "engine").read_text() if (folder / "engine").exists() else ""
+        if engine.isdigit() and rng.random() < 0.5:  # the engine and its tasks as well; otherwise they are left alone
+            os.killpg(int(engine), signal.SIGKILL)
+        process.communicate()
+        kills += 1
+    finished(path, folder, "--no-estimate")
+    assert kills == 10
+    one, other = results(tmp_path / "whole"), results(folder)
+    assert set(one) == set(other)
+    for name, data in one.items():
+        xarray.testing.assert_equal(data, other[name])
+    assert set(endings(folder).values()) == {1}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +250,71 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
     for name, data in one.items():
         xarray.testing.assert_equal(data, other[name])
     assert set(endings(folder).values()) == {1}
+
+
+SLURM = """ClusterName=one
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort=16817
+SlurmdPort=16818
+AuthType=auth/none
+CryptoType=crypto/none
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/controller.pid
+SlurmdPidFile={folder}/node.pid
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+MinJobAge=300
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[None]:
+    """Slurm with this machine as its one node, where it is installed (Debian: slurmctld, slurmd, slurm-client)."""
+    settings = Path("/etc/slurm/slurm.conf")
+    if not all(map(shutil.which, ("slurmctld", "slurmd", "sbatch"))):
+        pytest.skip("Slurm is not installed")
+    if os.getuid() != 0 or settings.exists():
+        pytest.skip("a Slurm of one's own takes root, and none that is configured already")
+    folder = tmp_path / "slurm"
+    for name in ("state", "spool"):
+        (folder / name).mkdir(parents=True)
+    host = socket.gethostname().partition(".")[0]
+    daemons: list[subprocess.Popen[bytes]] = []
+    try:
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text(SLURM.format(host=host, folder=folder), encoding="utf-8")
+        for name in ("slurmctld", "slurmd"):
+            daemons.append(subprocess.Popen([name, "-D"], stderr=subprocess.DEVNULL))
+            time.sleep(2.0)
+        for _ in range(60):
+            if b"idle" in subprocess.run(["sinfo"], capture_output=True).stdout:
+                break
+            time.sleep(0.5)
+        else:
+            pytest.skip("the node of Slurm does not come up here")
+        yield
+    finally:
+        for each in daemons:
+            each.terminate()
+            each.wait()
+        settings.unlink()
+
+
+@pytest.mark.nightly
+def test_slurm_runs_the_same_graph(cluster: None, tmp_path: Path) -> None:
+    path = written(tmp_path, probe=["molecule"])
+    folder = tmp_path / "study"
+    slurm = ("--executor", "slurm", "--jobs", "2", "--slurm-status-command", "squeue", "--default-resources")
+    resources = ("slurm_partition=main", "mem_mb=1000", "runtime=10")
+    finished(path, folder, "--no-estimate", "--", *slurm, *resources)
+    assert len(records(folder)) == 2
+    jobs = subprocess.run(["squeue", "--states=all", "--noheader", "--format=%T"], capture_output=True, text=True)
+    assert jobs.stdout.split() == ["COMPLETED"] * 2

@@ -43,6 +43,14 @@ def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
         "temperature_K": {name: _pair(each.temperature, 1.0) for name, each in study.costs.items()},
         "evaluations_a_step": {name: each.evaluations for name, each in study.costs.items()},
         "seconds_a_ps": {name: each.seconds for name, each in study.costs.items()},
+        "reference": study.reference,
+        "bias_is_below": {
+            name: {
+                kind: {"value": _finite(bound.upper), "unit": bound.unit, "way": bound.way}
+                for kind, bound in each.bounds.items()
+            }
+            for name, each in study.costs.items()
+        },
         "first_peak_of_g_OO": {name: _peak(each) for name, each in study.drawn["g_OO"].items()},
         "verdicts": {
             name: report if isinstance(report, str) else {each.name: _verdict(each) for each in report.verdicts}

@@ -416,22 +416,28 @@ def _costs(found: Findings) -> Iterator[Section]:
             ]
             for run, seconds in values["seconds_a_ps"].items()
         ]
-        columns = [
-            ("strategy", ""),
-            ("evaluations", "a step"),
-            ("time", "of raw"),
-            ("heat", "meV/ps"),
-            ("temperature", "K"),
-        ]
-        tables.append(Table(f"{model}: what strategies cost", columns, rows))
+        columns = [("strategy", ""), ("evaluations", "a step"), ("time", "of raw"), ("heat", "meV/ps")]
+        tables.append(Table(f"{model}: what strategies cost", [*columns, ("temperature", "K")], rows))
+        tables += list(_bounds(model, values))
     if tables:
-        drawings = [
-            _of(model, each)
-            for model, c in found.liquid.items()
-            for each in c.drawings
-            if each.id.endswith("liquid-cost")
+        shown = [(model, one) for model, each in found.liquid.items() for one in each.drawings]
+        drawings = [_of(model, one) for model, one in shown if one.id.endswith("liquid-cost")]
+        lead = "Evaluations, time, heat, and what the bias of each strategy is below with 95 % confidence, one-sided."
+        yield Section("cost", "Cost", "Beyond the study: cost", lead, [], tables, drawings, wide=True)
+
+
+def _bounds(model: str, values: Mapping[str, Any]) -> Iterator[Table]:
+    by_run = values["bias_is_below"]
+    kinds = {kind: bound["unit"] for each in by_run.values() for kind, bound in each.items()}
+    if kinds:
+        rows = [
+            [kind, *(_pair([each[kind]["value"]]) if kind in each else NONE for each in by_run.values())]
+            for kind in kinds
         ]
-        yield Section("cost", "Cost", "Beyond the study: cost", "Evaluations, time, heat.", [], tables, drawings)
+        for row, unit in zip(rows, kinds.values(), strict=True):
+            row[0] += f", {unit}" if unit else ""
+        title = f"{model}: the bias against {values['reference']} is below"
+        yield Table(title, [("observable", ""), *((run, "") for run in by_run)], rows)
 
 
 def _provenance(found: Findings) -> Iterator[Section]:

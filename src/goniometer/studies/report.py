@@ -33,8 +33,8 @@ def write_report(folder: str | Path) -> Path:
     models = [label(each) for each in study.models]
     title = "Does a broken rotational symmetry matter?"
     lead = (
-        f"The study of Langer, Pozdnyakov and Ceriotti (arXiv 2406.17747), size {study.size}, with {listing(models)}: in "
-        "its order, beside its numbers, and then what it could not show."
+        f"The study of Langer, Pozdnyakov and Ceriotti (arXiv 2406.17747), size {study.size}, with {listing(models)}: "
+        "in its order, beside its numbers, and then what it could not show."
     )
     if study.size == "smoke":
         lead += " These runs are so short that their numbers mean nothing: they show that everything works."

@@ -19,7 +19,7 @@ LENGTH = 25.0  # ps
 @pytest.fixture(scope="module")
 def trajectories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trajectory]:
     folder = tmp_path_factory.mktemp("runs")
-    changes = {"length": LENGTH, "replicas": 2, "frames_every": 5.0, "potential.dtype": "float64"}
+    changes = {"length": LENGTH, "replicas": 1, "frames_every": 5.0, "potential.dtype": "float64"}
     runs = read_runs("gas-nve", size="laptop", only=("raw", "2i"), changes=changes)
     return {name: read_trajectory(run(each, folder, name=name).folder) for name, each in runs.items()}
 

@@ -18,18 +18,11 @@ def ice(
     seed: Annotated[int, typer.Option(min=0, help="Of the protons.")] = 0,
 ) -> None:
     """Make cells of proton-disordered ice Ih without a net dipole."""
-    from ase.io import write
-
+    from goniometer.data import write_structures
     from goniometer.data.ice import ice as make
-    from goniometer.errors import InputError
 
     cells = make(molecules, count, seed)
-    partial = out.with_name(out.name + ".part")
-    try:
-        write(partial, cells, format="extxyz")
-        partial.replace(out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+    write_structures(out, cells)
     lengths = " × ".join(f"{edge:.2f}" for edge in cells[0].cell.lengths())
     typer.echo(f"{count} cells of {molecules} molecules, {lengths} Å, written to {out}")
 

@@ -79,15 +79,8 @@ def frames(
     every: Annotated[int, typer.Option(min=1, help="Take every such frame.")] = 1,
 ) -> None:
     """Write the frames of a trajectory as extended XYZ, with velocities and what was recorded."""
-    from ase.io import write
-
+    from goniometer.data import write_structures
     from goniometer.data.trajectory import read_trajectory
-    from goniometer.errors import InputError
 
     read = read_trajectory(trajectory)
-    partial = out.with_name(out.name + ".part")
-    try:
-        write(partial, read.structures(every), format="extxyz")
-        partial.replace(out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+    write_structures(out, read.structures(every))

@@ -1,7 +1,14 @@
 """Structures: reading, checking and turning them; the files that come with the package."""
 
 from goniometer.data.packaged import packaged_files
-from goniometer.data.structures import NamedStructure, called, check_structure, packaged_structures, read_structures
+from goniometer.data.structures import (
+    NamedStructure,
+    called,
+    check_structure,
+    packaged_structures,
+    read_structures,
+    write_structures,
+)
 from goniometer.data.turning import turned
 
 __all__ = [
@@ -12,4 +19,5 @@ __all__ = [
     "packaged_structures",
     "read_structures",
     "turned",
+    "write_structures",
 ]

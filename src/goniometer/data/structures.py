@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell, minkowski_reduce
-from ase.io import iread
+from ase.io import iread, write
 from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat, string2index
 from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import KDTree
@@ -80,6 +80,16 @@ def read_structures(source: Source | Iterable[Any]) -> list[NamedStructure]:
             name = Path(item).name
             found.extend(_read(str(item), name if shared[name] == 1 else str(item)))
     return found
+
+
+def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
+    """Write extended XYZ, in one step. Raises :class:`InputError` if that cannot be done."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        write(partial, structures, format="extxyz")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _checked_sources(sources: Iterable[object]) -> list[Source]:

@@ -13,7 +13,7 @@ from scipy.stats import norm, t
 from goniometer.data.records import replace_text
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run
-from goniometer.dynamics.forces import rule_of
+from goniometer.dynamics.forces import evaluations
 from goniometer.errors import InputError
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import bound as reweighted_bound
@@ -43,9 +43,6 @@ _LEVEL = 0.95
 def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: Observable) -> Cost:
     """Evaluations a step of the inner length, the time that runs took here, their temperature, and their heat."""
     description = runs[0][0]
-    strategy = description.strategy
-    over = len(rule_of(strategy)) if strategy.kind != "raw" else 1
-    evaluations = 1.0 + over / strategy.ratio if strategy.kind == "mts" else float(over)
     seconds, steps = np.zeros(len(runs)), np.zeros(len(runs))
     for place, (_, trajectory) in enumerate(runs):
         for session in json.loads((Path(trajectory.name) / "sessions.json").read_text(encoding="utf-8")):
@@ -54,7 +51,7 @@ def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: 
     each = seconds / (1e-3 * steps * description.step)
     error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
     whole = float(seconds.sum() / (1e-3 * steps.sum() * description.step))
-    return Cost(evaluations, whole, temperature, error, description.temperature, heat)
+    return Cost(evaluations(description.strategy), whole, temperature, error, description.temperature, heat)
 
 
 def bounds(

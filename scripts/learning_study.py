@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--against", choices=("step", "seconds"), default="step")
+    parser.add_argument("--against", choices=("step", "seconds", "structures"), default="step")
     given = parser.parse_args(arguments)
     try:
         check_sheet(given.out)

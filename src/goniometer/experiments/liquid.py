@@ -255,11 +255,9 @@ def summary(study: LiquidStudy) -> list[str]:
             )
     for kind, by_grid in study.differences.items():
         for grid, each in by_grid.items():
-            moves = each.errors > 0.0
-            t = float(np.nanmax(np.abs(each.values[moves] / each.errors[moves]), initial=0.0))
             scale, unit = (MEGAPASCAL, " MPa") if each.unit == UNIT else (1.0, each.unit and f" {each.unit}")
-            size, error = scale * float(np.nanmax(np.abs(each.values))), scale * float(np.nanmax(each.errors))
-            said = f"at most {size:.2g} ± {error:.1g}{unit}, t up to {t:.2g}"
+            size, error, t = each.largest
+            said = f"at most {scale * size:.2g} ± {scale * error:.1g}{unit}, t up to {t:.2g}"
             lines.append(f"  {kind}, {grid} less raw by reweighting: {said}")
     for name, report in study.verdicts.items():
         if isinstance(report, str):

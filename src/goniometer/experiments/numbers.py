@@ -101,15 +101,9 @@ def _peak(found: Observable) -> dict[str, Any]:
     return {"height": _numbers(found.values[at], found.errors[at]), "r_A": float(found.axes["r"].values[at])}
 
 
-def _largest(found: Observable) -> dict[str, float | None]:
+def _largest(found: Observable) -> dict[str, Any]:
     """The largest change, the largest error, and the largest ratio of both at one point."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.abs(found.values / found.errors)
-    largest = (np.abs(found.values), found.errors, np.where(np.isfinite(ratio), ratio, np.nan))
-    return {
-        name: _finite(np.nanmax(each)) if np.isfinite(each).any() else None
-        for name, each in zip(("change", "error", "t"), largest, strict=True)
-    }
+    return {**dict(zip(("change", "error", "t"), map(_finite, found.largest), strict=True)), "unit": found.unit}
 
 
 def _numbers(value: float, error: float) -> Pair:

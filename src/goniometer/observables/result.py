@@ -44,6 +44,21 @@ class Observable:
     axes: Mapping[str, Axis] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def largest(self) -> tuple[float, float, float]:
+        """The largest absolute value, the largest error of a point that has a value, and the largest ratio of both.
+
+        NaN where there is none.
+        """
+        known = np.isfinite(self.values)
+        errors = np.where(known & np.isfinite(self.errors), self.errors, np.nan)
+        ratios = np.divide(np.abs(self.values), errors, out=np.full(errors.shape, np.nan), where=errors > 0.0)
+        values = np.where(known, np.abs(self.values), np.nan)
+        value, error, ratio = (
+            float(np.nanmax(each)) if np.isfinite(each).any() else float("nan") for each in (values, errors, ratios)
+        )
+        return value, error, ratio
+
     def to_xarray(self) -> xarray.Dataset:
         """Values and errors as variables over the axes."""
         names = list(self.axes)

@@ -25,14 +25,20 @@ from goniometer.report.drawing import (
 )
 
 Curve = dict[str, list[float]]
-Against = Literal["step", "seconds"]
+Against = Literal["step", "seconds", "structures"]
+_AXES: dict[Against, str] = {
+    "step": "steps",
+    "seconds": "time in steps [min]",
+    "structures": "structures to learn from",
+}
 _QUANTITIES = (("force", "force error [meV/Å]"), ("energy", "energy error [meV/atom]"))
 
 
 def read_curve(source: Path) -> Curve:
     """The columns of a learning curve, from the file of a run's folder or that file itself; NaN where a row has none.
 
-    Raises :class:`InputError` if there is none, or if it has no steps.
+    A row is a step of one training, or one training on so many ``structures``. Raises :class:`InputError` if there is
+    none, or if it has neither.
     """
     path = source / "curve.csv" if source.is_dir() else source
     try:
@@ -40,7 +46,7 @@ def read_curve(source: Path) -> Curve:
         curve = {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a learning curve: {error}") from error
-    if "step" not in curve:
+    if not {"step", "structures"} & curve.keys():
         raise InputError(f"{path} is no learning curve: it has no rows with a step")
     return curve
 
@@ -73,10 +79,10 @@ def _panel(axes: Axes, curves: dict[str, Curve], quantity: str, against: Against
     for colour, curve in zip(COLOURS, curves.values(), strict=False):
         for column, style in ((f"{quantity}_mae", "-"), (f"symmetry_{quantity}", "--")):
             x, y = _both(curve, against, column)
-            marker = "o" if len(x) == 1 else ""
+            marker = "o" if len(x) == 1 or against == "structures" else ""
             axes.plot(x, y, style, color=colour, linewidth=1.3, marker=marker, markersize=3.0)
             across, up = [*across, *x], [*up, *y]
-    axes.set_xlabel("steps" if against == "step" else "time in steps [min]")
+    axes.set_xlabel(_AXES[against])
     log_axis(axes, "x", *_hugged(across))
     log_axis(axes, "y", *log_limits(up))
     axes.grid(color=GRID, linewidth=0.6)

@@ -174,15 +174,13 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     axes.legend(fontsize=7.5)
     for panel, (kind, by_grid) in zip(others, study.differences.items(), strict=True):
         grids, (scale, unit) = list(by_grid), _scale(next(iter(by_grid.values())).unit)
-        largest = [scale * float(np.nanmax(np.abs(each.values))) for each in by_grid.values()]
-        error = [
-            scale * float(np.nanmax(np.where(np.isfinite(each.values), each.errors, np.nan)))
-            for each in by_grid.values()
-        ]
+        largest, error, _ = (scale * np.array([each.largest for each in by_grid.values()])).T
         panel.plot(range(len(grids)), largest, "o", color=BLUE, markersize=4.0, label="largest change")
         panel.plot(range(len(grids)), error, "_", color=INK, markersize=9.0, label="largest error")
         panel.set_xticks(range(len(grids)), grids)
-        panel.set(xlabel="averaged over", ylabel=f"change of {kind}{unit}", ylim=(0.0, 1.3 * max(*largest, *error)))
+        panel.set(
+            xlabel="averaged over", ylabel=f"change of {kind}{unit}", ylim=(0.0, 1.3 * np.nanmax([largest, error]))
+        )
         panel.legend(fontsize=7.5)
     return figure
 

@@ -349,7 +349,7 @@ def _spectra(found: Findings) -> Iterator[Section]:
         if result.pooled is None or not result.structures:
             continue
         first, *_ = sentences(result)
-        verdicts.append((model, _said(first)))
+        verdicts.append((model, first))
         name = f"probe-{number_}"
         drawings.append(
             drawing(
@@ -376,9 +376,9 @@ def _changes(found: Findings) -> Iterator[Section]:
         for kind, by_grid in each.values.get("changes", {}).items():
             for grid, said in by_grid.items():
                 cells = [NONE if said[key] is None else number(said[key], 2) for key in ("change", "error", "t")]
-                rows.append([f"{model}, {kind}, {grid}", *cells])
+                rows.append([f"{model}, {kind}, {grid}", *cells, said["unit"] or NONE])
     if rows:
-        columns = [("observable, grid", ""), ("largest change", ""), ("largest error", ""), ("t up to", "")]
+        columns = [(each, "") for each in ("observable, grid", "largest change", "largest error", "t up to", "unit")]
         lead = (
             "Averaging changes the energy by a few meV, so that nearly every raw frame is one of the average as well: "
             "what each grid changes in static observables, from the raw run alone."

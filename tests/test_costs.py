@@ -58,7 +58,11 @@ def test_a_bound_is_what_would_be_equivalent() -> None:
     assert found.bound(0.99) > found.bound(0.95) > found.bound(0.8) > np.nanmax(np.abs(found.difference))
     # What is known with an error of its own widens it.
     nothing = np.zeros(40)
-    assert found.bound(shift=nothing, errors=nothing + 1.0) > found.bound() == found.bound(shift=nothing)
+    assert found.bound(shift=nothing, margin=nothing + 1.0) > found.bound() == found.bound(shift=nothing)
+    # A point of which it is not known can be anything, unless it is not looked at.
+    somewhere = np.where(np.arange(40) == 7, np.nan, 0.0)
+    assert found.bound(shift=somewhere) == float("inf")
+    assert found.bound(shift=somewhere, where=np.arange(40) != 7) <= found.bound()
     few = compare_curves(curves(np.random.default_rng(3), 2), curves(np.random.default_rng(4), 2))
     assert few.bound() == float("inf")
     assert compare_curves(np.ones((3, 4)), np.ones((3, 4))).bound() == 0.0
@@ -75,37 +79,42 @@ def held(samples: np.ndarray) -> Blocks:
 
 def test_quantiles_are_those_of_so_many_components() -> None:
     rng = np.random.default_rng(5)
-    white = rng.standard_normal((60, 50))
+    white = rng.standard_normal((90, 50))
     one = held(white[:, :1]).simultaneous(np.asarray)
-    assert one == pytest.approx(t.ppf(0.95, 59), abs=0.08)
+    assert one == pytest.approx(t.ppf(0.95, 89), abs=0.08)
     # The same component fifty times is one, and fifty of their own are fifty.
     assert held(np.repeat(white[:, :1], 50, axis=1)).simultaneous(np.asarray) == pytest.approx(one, abs=0.05)
     many = held(white).simultaneous(np.asarray)
-    assert many == pytest.approx(t.ppf(1.0 - 0.5 * (1.0 - 0.9 ** (1.0 / 50.0)), 40), rel=0.08)
-    assert held(np.zeros((60, 3))).simultaneous(np.asarray) == 0.0
+    assert many == pytest.approx(t.ppf(1.0 - 0.5 * (1.0 - 0.9 ** (1.0 / 50.0)), 60), rel=0.08)
+    assert held(np.zeros((90, 3))).simultaneous(np.asarray) == 0.0
     assert np.isnan(held(white[:3]).simultaneous(np.asarray))
+    # From so few, or from as many that remember each other, there is no band.
+    assert held(white[:40]).simultaneous(np.asarray) == float("inf")
+    assert held(series(rng, 2, 200, 0.9)).simultaneous(np.asarray) == float("inf")
 
 
 def test_bounds_by_reweighting_hold(tmp_path: Path) -> None:
     """⟨x⟩ under a field that is a fifth of ΔV, from correlated frames; frames taken as independent claim too much."""
-    rng, stiffness, count, repeats = np.random.default_rng(6), 0.5, 300, 100
+    rng, stiffness, count, repeats = np.random.default_rng(6), 0.5, 600, 100
     width, spread, part = np.sqrt(KT / stiffness), 0.2 * KT, 0.2
     force, other = part * spread / width, np.sqrt(1.0 - part**2) * spread / width
-    exact, below, naive = force / stiffness, 0, 0
+    exact, below, unknown, naive = force / stiffness, 0, 0, 0
     place = Static("x", "Angstrom", {}, lambda frames: frames.positions[:, 0, 0, 0], np.asarray)
     structure = Atoms("H2", np.zeros((2, 3)), cell=9.0 * np.eye(3), pbc=True)
     for _ in range(repeats):
-        x, y = width * series(rng, 2, count, 0.9).T
+        x, y = width * series(rng, 2, count, 0.7).T
         positions = np.zeros((count, 2, 3))
         positions[:, 0, 0], positions[:, 1, 0] = x, y
         run = trajectory(tmp_path, structure, positions)
         correction = other * y - force * x
         found = reweighted(run, place, np.arange(count), correction, 300.0)
         below += bound(found) < exact
+        unknown += not np.isfinite(bound(found))
         factors = np.exp(-correction / KT)
         error = ((factors / factors.mean() - 1.0) * x).std() / np.sqrt(count)
         naive += abs(float(found.values)) + norm.ppf(0.95) * error < exact
     assert below / repeats < 0.05 + 3 * 0.022
+    assert unknown / repeats < 0.1
     assert naive / repeats > 0.15, "control: frames taken as independent"
 
 

@@ -37,11 +37,14 @@ def study(
 
     from goniometer.cli.app import Stopped
     from goniometer.cli.progress import progress_bar
+    from goniometer.data.records import make_folder
     from goniometer.studies.cost import costs
     from goniometer.studies.description import read_study
-    from goniometer.studies.engine import StudyInterrupted, run_study
+    from goniometer.studies.engine import StudyInterrupted, check_engine, run_study
     from goniometer.studies.graph import study_graph
 
+    check_engine()
+    make_folder(out)
     graph = study_graph(read_study(description), out)
     each = costs(graph) if estimate or dry else None
     number = cores or os.cpu_count() or 1
@@ -82,7 +85,8 @@ def _plan(graph: Graph, costs: dict[str, Cost] | None, cores: int) -> list[str]:
     if costs is not None:
         rest = sum((1.0 - parts[name]) * cost.seconds for name, cost in costs.items())
         lines.append(f"all: {_words(total(costs.values()))}; left: {_time(rest / cores)} on {plural(cores, 'core')}")
-        lines.append("(from evaluations timed here; what probes, relaxations and tests take is not in it)")
+        lines.append("Evaluations were timed here. Besides, a task takes some seconds to start; probes and relaxations")
+        lines.append("take minutes, and as long as the cells are large.")
     return lines
 
 
@@ -97,8 +101,8 @@ def _time(seconds: float) -> str:
 
     for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 1.5 * length:
-            return f"{number(seconds / length)} {unit}"
-    return f"{number(seconds)} s"
+            return f"{number(seconds / length, 2)} {unit}"
+    return f"{number(seconds, 2)} s"
 
 
 def _size(count: float) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from goniometer.errors import InputError
+
 
 def replace_text(path: Path, text: str) -> None:
     """Put a text in the place of a file, which holds the old one or the new one at any moment, a crash included."""
@@ -18,6 +20,16 @@ def replace_text(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder if it is not there. Raises :class:`InputError` if that cannot be done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"cannot write into {path}: it is a file; give the name of a folder") from None
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {error.strerror or error}") from error
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

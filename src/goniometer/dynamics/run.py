@@ -34,7 +34,7 @@ from ase.io import write
 from scipy.spatial.transform import Rotation
 
 from goniometer.data import check_structure, read_structures
-from goniometer.data.records import hardware, replace_text, versions
+from goniometer.data.records import hardware, make_folder, replace_text, versions
 from goniometer.data.trajectory import Frames, write_segment
 from goniometer.dynamics.checks import RunError, Watch
 from goniometer.dynamics.description import Run
@@ -124,7 +124,7 @@ def run(
     """
     structure = structure_of(description)
     folder = Path(parent) / f"{name}-{digest(description, potential)}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with _locked(folder, wait):
         state = _read_state(folder)
         if state is not None and state["step"] >= description.steps:

@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib.figure
 
-from goniometer.data.records import hardware, versions
+from goniometer.data.records import hardware, make_folder, versions
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import PACKAGES, digest, structure_of
 from goniometer.errors import InputError
@@ -82,7 +82,7 @@ def experiment(
     """
     if name not in EXPERIMENTS:
         raise InputError(f"there is no experiment '{name}'; there are gas, liquid and ice")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     changes, figures = changes or {}, {}
     runs: list[tuple[str, dict[str, Run]]] = []
     if name == "gas":

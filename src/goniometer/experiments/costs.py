@@ -23,7 +23,7 @@ from goniometer.verdict.runs import Report, compare_runs
 
 SCHEMA = "goniometer/costs/1"
 #: The strategy and the grid that bounds are taken from.
-REFERENCE = "2i"
+REFERENCE, FINEST = "2i", "3i"
 #: Observables by what reweighted differences are called.
 NAMES = {
     "g_OO": "pair-distribution",
@@ -73,7 +73,7 @@ def bounds(
     temperature  against the thermostat
     ===========  =====================================================================================================
 
-    Each is one-sided, of 95 %, for an observable alone. Errors of a comparison and of reweighting are added in
+    Each is one-sided, of 95 %, for an observable alone. The widths of a comparison and of reweighting are added in
     quadrature. What all runs have in common, the time step of the integrator for instance, is not seen by reweighting.
 
     Parameters
@@ -100,17 +100,18 @@ def bounds(
         elif name != "raw":
             own |= _by_runs(verdicts.get(name, ""), "by runs, against raw", changes, name == REFERENCE)
         found[name] = own
-    words = f"the runs of {REFERENCE}" if REFERENCE in runs else "raw, and what reweighting says of it"
-    return words, found
+    reweighting = "raw, and what reweighting says of it" if changes else "raw"
+    return f"the runs of {REFERENCE}" if REFERENCE in runs else reweighting, found
 
 
 def _changes(differences: Mapping[str, Mapping[str, Observable]]) -> dict[str, Observable]:
-    """By observable what averaging over the reference changes in raw; the last grid where that is not among them."""
-    return {
-        NAMES[kind]: by_grid.get(REFERENCE, list(by_grid.values())[-1])
-        for kind, by_grid in differences.items()
-        if kind in NAMES and by_grid
-    }
+    """By observable what averaging over the reference changes in raw, or over the grid that all are measured by."""
+    found = {}
+    for kind, by_grid in differences.items():
+        grid = next((each for each in (REFERENCE, FINEST) if each in by_grid), None)
+        if kind in NAMES and grid is not None:
+            found[NAMES[kind]] = by_grid[grid]
+    return found
 
 
 def _against(runs: Mapping[str, Sequence[Trajectory]]) -> dict[str, Report | str]:
@@ -153,15 +154,14 @@ def _by_runs(
             continue
         observable = report.compared[name].observable
         where = _where(name, observable, report.compared[name].first.curves.shape[1:]).ravel()
-        shift, errors, said = np.zeros(len(where)), np.zeros(len(where)), way
+        shift, margin, said = np.zeros(len(where)), np.zeros(len(where)), way
         if name in changes and changes[name].values.size == len(where):
             # The verdict has raw less this one, and reweighting the average less raw.
-            shift, errors = -changes[name].values.ravel(), changes[name].errors.ravel()
-            said = f"{way} less reweighting"
-        shift = np.where(where, shift, np.nan)
-        seen = np.abs(comparison.difference - shift)
+            shift, said = -changes[name].values.ravel(), f"{way} less reweighting"
+            margin = changes[name].about["simultaneous_90"] * changes[name].errors.ravel()
+        seen = np.abs(comparison.difference - shift)[where]
         if np.isfinite(seen).any():
-            upper = comparison.bound(_LEVEL, shift, errors)
+            upper = comparison.bound(_LEVEL, shift, margin, where)
             found[name] = _scaled(Bound(float(np.nanmax(seen)), upper, observable.unit, said))
     return found
 
@@ -215,10 +215,6 @@ def document(study: LiquidStudy) -> dict[str, Any]:
 def save(study: LiquidStudy, path: Path) -> None:
     """Write :func:`document` as JSON."""
     replace_text(path, json.dumps(document(study), indent=1, ensure_ascii=False) + "\n")
-
-
-def _milli(found: Observable) -> tuple[float, float]:
-    return 1e3 * float(found.values), 1e3 * float(found.errors)
 
 
 def _pair(value: float, error: float) -> list[float | None]:

@@ -11,6 +11,8 @@ from goniometer.observables.statistics import autocorrelation_times, slowest
 #: Stretches that are kept at most; twice as many are put together in pairs.
 MOST = 128
 # Stretches that an error takes.
+#: Stretches that have forgotten each other, from which on a band is given.
+INDEPENDENT = 50
 _FEWEST = 4
 # Draws of which a quantile is taken.
 _DRAWS = 4000
@@ -73,7 +75,8 @@ class Blocks:
 
         The pseudo-values θ_b of :meth:`estimate`, with signs and sizes drawn anew, have the correlation of the
         components with each other; the correlation in time is in the errors, and in ν with its slowest motion. NaN for
-        fewer than four stretches.
+        fewer than four stretches, and infinite for fewer than :data:`INDEPENDENT` that know nothing of each other: from
+        so few no band holds as often as it says.
         """
         if self.full < _FEWEST:
             return float("nan")
@@ -87,7 +90,9 @@ class Blocks:
         rng = np.random.default_rng(seed)
         draws = np.array_split(rng.standard_normal((_DRAWS, len(scaled))), _DRAWS // 100)
         largest = np.concatenate([np.abs(each @ scaled).max(axis=1) for each in draws])
-        free = max(1.0, len(scaled) / (2.0 * slowest(pseudo)) - 1.0)
+        free = len(scaled) / (2.0 * slowest(pseudo)) - 1.0
+        if free + 1.0 < INDEPENDENT:
+            return float("inf")
         return float(np.quantile(largest / np.sqrt(rng.chisquare(free, _DRAWS) / free), level))
 
     def estimate(self, finish: Finish) -> tuple[np.ndarray, np.ndarray, float]:

@@ -162,7 +162,7 @@ def reweighted(
         f(Σ_f w_f a_f / Σ_f w_f) − f(Σ_f a_f / F)        w = exp(−ΔV / kT)
 
     R. W. Zwanzig, J. Chem. Phys. 22, 1420 (1954). To first order −Cov(A, ΔV)/kT. The noise of A is in both terms, and
-    cancels: with ΔV of some meV a difference is resolved that two runs show only if they are (kT/σ(ΔV))² times longer.
+    cancels: with ΔV of some meV a difference is resolved that two runs show only if each is 2 (kT/σ(ΔV))² times longer.
     The error is that of blocks left out of both terms at once.
 
     Parameters
@@ -205,8 +205,8 @@ def reweighted(
 def bound(found: Observable, where: np.ndarray | None = None) -> float:
     """How large the true difference can be anywhere, one-sided, with 95 % confidence: max (|value| + c · error).
 
-    With c of ``simultaneous_90``, as of two ensembles in :meth:`goniometer.verdict.curves.Comparison.bound`. NaN where
-    there are too few frames for an error.
+    With c of ``simultaneous_90``, as of two ensembles in :meth:`goniometer.verdict.curves.Comparison.bound`. Infinite
+    for fewer than fifty independent frames, NaN where there is no error at all.
 
     Parameters
     ----------

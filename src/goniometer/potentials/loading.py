@@ -269,5 +269,8 @@ def _factory(module: ModuleType, source: str, attribute: str) -> Callable[..., A
 
 
 def identity(model: str) -> str:
-    """What tells a model from another of its name: a hash of its file, or the name of a factory."""
-    return model if is_factory(model) else sha256(model_file(model).read_bytes()).hexdigest()
+    """What tells a model from another of its name: a hash of its file; of the function of a module only its name."""
+    if not is_factory(model):
+        return sha256(model_file(model).read_bytes()).hexdigest()
+    source = Path(model.rpartition(":")[0])
+    return f"{model} {sha256(source.read_bytes()).hexdigest()}" if source.is_file() else model

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from ase import Atoms
 
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.dynamics.run import start_of, structure_of
 from goniometer.potentials.base import Potential
+from goniometer.studies.engine import ended
 from goniometer.studies.graph import Graph
 
 # Seconds from which on an evaluation is not done twice to be timed.
@@ -27,7 +29,7 @@ class Cost:
     evaluations
         Of the raw model, those of replicas counted one by one.
     seconds
-        On one core of this machine.
+        On one core of this machine; none if it has ended.
     size
         Of trajectories, in bytes.
     """
@@ -43,6 +45,8 @@ def costs(graph: Graph) -> dict[str, Cost]:
     What a step takes besides forces is not counted: take it for what it is, an estimate.
     """
     known: dict[str, float] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as tasks have it
 
     def step(run: Run) -> float:
         key = f"{run.potential} {run.structure} {run.repeat} {run.replicas} {run.strategy}"
@@ -51,13 +55,18 @@ def costs(graph: Graph) -> dict[str, Cost]:
         return known[key]
 
     found = {}
-    for task in graph.tasks:
-        seconds = 0.0
-        if task.run is not None:
-            seconds = task.run.steps * step(task.run)
-        elif task.sample is not None:
-            seconds = task.evaluations * step(task.sample) / task.sample.replicas
-        found[task.name] = Cost(task.evaluations, seconds, task.size)
+    try:
+        for task in graph.tasks:
+            seconds = 0.0
+            if ended(graph, task):
+                pass
+            elif task.run is not None:
+                seconds = task.run.steps * step(task.run)
+            elif task.sample is not None:
+                seconds = task.evaluations * step(task.sample) / task.sample.replicas
+            found[task.name] = Cost(task.evaluations, seconds, task.size)
+    finally:
+        torch.set_num_threads(threads)
     return found
 
 

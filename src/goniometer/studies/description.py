@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from goniometer.data import packaged_files
+from goniometer.data import packaged_files, read_structures
 from goniometer.data.settings import Part, read_yaml, validated
 from goniometer.errors import InputError, did_you_mean
+from goniometer.observables.gas import GRIDS
 from goniometer.potentials.loading import is_factory, model_file
+
+# Names that the folder of a study has for something else.
+_RESERVED = ("task", "done", "log", "report", "engine", "lock")
 
 
 class Experiment(Part):
@@ -44,11 +48,23 @@ class Experiment(Part):
     def _is_of_one_kind(self) -> Experiment:
         for name in ("only", "walkers", "frames", "grids"):
             if self.experiment != "liquid" and name in self.model_fields_set:
-                raise ValueError(f"{name} does not go with the experiment {self.experiment}")
+                raise ValueError(f"{name} goes with the experiment liquid, not with {self.experiment}")
+        if self.experiment == "ice" and self.set:
+            raise ValueError("ice has no runs to set anything of: leave out set")
         for name in ("potential.model", "potential.dtype", "seed"):
             if name in self.set:
                 raise ValueError(f"{name} is not set here: a study has models, dtype and seed")
         return self
+
+    @field_validator("models", "only", "grids", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return _listed(value)
+
+    @field_validator("grids")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(value)
 
 
 class Study(Part):
@@ -87,6 +103,8 @@ class Study(Part):
     def _goes_together(self) -> Study:
         labels = [label(each) for each in self.models]
         for name in labels:
+            if name in _RESERVED:
+                raise ValueError(f"a model cannot be called {name} here: give the file another name")
             if labels.count(name) > 1:
                 raise ValueError(f"two models are called {name}: give one of the files another name")
         taken = set()
@@ -101,6 +119,28 @@ class Study(Part):
             raise ValueError("there is nothing to do: give experiments, structures to probe, or data to evaluate")
         return self
 
+    @field_validator("models", "probe", "evaluate", "grids", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return _listed(value)
+
+    @field_validator("grids")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(value)
+
+
+def _listed(value: Any) -> Any:
+    """One word is a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _known(grids: tuple[str, ...]) -> tuple[str, ...]:
+    for grid in grids:
+        if grid not in GRIDS:
+            raise ValueError(f"there is no grid '{grid}'; there are {', '.join(GRIDS)}")
+    return grids
+
 
 def label(model: str) -> str:
     """What a model is called in a study: the name of its file without the ending, or its own."""
@@ -114,7 +154,9 @@ def packaged_studies() -> list[str]:
 
 
 def read_study(source: str | Path) -> Study:
-    """A packaged study, or one from a file, beside which its files are looked for.
+    """A packaged study, or one from a file.
+
+    Models, structures and data that are files are looked for from the folder of the study's own file on.
 
     Raises :class:`goniometer.errors.InputError` for a file that is none, and for what cannot be right in it.
     """
@@ -122,8 +164,38 @@ def read_study(source: str | Path) -> Study:
     path = packaged.get(str(source), Path(source))
     if not path.is_file():
         raise InputError(f"there is no study '{source}'; the packaged ones are {', '.join(packaged)}")
-    study = validated(Study, read_yaml(path, "description of a study"), f"the study '{source}'")
+    settings = read_yaml(path, "description of a study")
+    study = validated(Study, settings, f"the study '{source}'")
+    if str(source) not in packaged:
+        study = _placed(study, path.resolve().parent)
     for model in study.models:
         if not is_factory(model):
             model_file(model)
+    for structures in study.probe:
+        read_structures(structures)
+    for data in study.evaluate:
+        if not Path(data).is_file():
+            raise InputError(f"there is no file '{data}' to evaluate models on")
     return study
+
+
+def _placed(study: Study, folder: Path) -> Study:
+    """The study with files of that folder by their whole paths."""
+
+    def whole(name: str) -> str:
+        stem, colon, function = name.rpartition(":") if ".py:" in name else (name, "", "")
+        bare, at, frames = stem.partition("@")
+        return f"{folder / bare}{at}{frames}{colon}{function}" if (folder / bare).is_file() else name
+
+    def placed(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(whole, names))
+
+    experiments = []
+    for each in study.experiments:
+        changes: dict[str, Any] = {} if each.models is None else {"models": placed(each.models)}
+        if "structure" in each.set:
+            changes["set"] = {**each.set, "structure": whole(str(each.set["structure"]))}
+        experiments.append(each.model_copy(update=changes))
+    sources = {name: placed(getattr(study, name)) for name in ("models", "probe", "evaluate")}
+    sources = {name: each for name, each in sources.items() if name in study.model_fields_set}
+    return study.model_copy(update={**sources, "experiments": tuple(experiments)})

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from goniometer.data import packaged_files
+from goniometer.data.records import make_folder
 from goniometer.errors import InputError
 from goniometer.studies.graph import Graph, Task
 
@@ -62,40 +63,69 @@ def run_study(
     Raises :class:`StudyInterrupted` after Ctrl-C, :class:`StudyError` if tasks failed, with all others done that do
     not need them, and :class:`InputError` if the study cannot be started.
     """
-    if find_spec("snakemake") is None:
-        raise InputError("studies need Snakemake: pip install 'goniometer[study]'")
-    graph.folder.mkdir(parents=True, exist_ok=True)
+    check_engine()
+    make_folder(graph.folder)
     with _alone(graph.folder) as engine, (graph.folder / "engine.log").open("ab") as log:
         graph.write()
         snakefile = packaged_files("studies", "Snakefile")["Snakefile"]
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
         command += ["--directory", str(graph.folder), "--cores", str(cores), "--nolock", "--rerun-incomplete"]
         command += ["--rerun-triggers", "mtime", "params", "--keep-going", *arguments]
+        began = time.time()
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=(engine.fileno(),)
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(engine.fileno(),),
+            preexec_fn=_heeds_interrupts,
         )
         engine.write(str(process.pid))
         engine.flush()
         try:
             _watch(process, graph, weights or {}, progress)
         except KeyboardInterrupt:
-            _stop(process)
+            _stop(process.pid)
             raise StudyInterrupted("stopped; the same command goes on") from None
         except BaseException:
-            _stop(process)
+            _stop(process.pid)
             raise
     if process.returncode != 0:
-        raise StudyError(_failure(graph))
+        raise StudyError(_failure(graph, began))
+
+
+def check_engine() -> None:
+    """Raise :class:`InputError` if Snakemake is not installed."""
+    if find_spec("snakemake") is None:
+        raise InputError("studies need Snakemake, which is one more install: pip install 'goniometer[study]'")
+
+
+def _heeds_interrupts() -> None:
+    """A shell that starts something in the background lets it ignore Ctrl-C, and all that it starts in turn."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def done(graph: Graph) -> dict[str, float]:
     """The part of every task that has been done, between 0 and 1; of a run that of its last checkpoint."""
     found = {}
     for task in graph.tasks:
-        found[task.name] = float((graph.folder / "done" / task.name).exists())
-        if task.run is not None and task.folder is not None:
+        found[task.name] = float(ended(graph, task))
+        if task.run is not None and task.folder is not None and not found[task.name]:
             found[task.name] = _steps(task.folder) / task.run.steps
     return found
+
+
+def ended(graph: Graph, task: Task) -> bool:
+    """Whether a task has ended as it is described now."""
+    return recorded(graph.folder, task.name) == task.key
+
+
+def recorded(folder: Path, name: str) -> str | None:
+    """The key with which a task of a study ended; None if it did not."""
+    try:
+        return (folder / "done" / name).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
 
 
 def _steps(folder: Path) -> int:
@@ -113,56 +143,63 @@ def _watch(
     while process.poll() is None:
         if progress is not None and time.monotonic() - last > LOOK:
             parts = done(graph)
-            ended = sum((graph.folder / "done" / each).exists() for each in parts)
             at = sum(sizes[name] * part for name, part in parts.items())
-            progress(at, whole, f"{ended} of {len(parts)} tasks")
+            progress(at, whole, f"{sum(part == 1.0 for part in parts.values())} of {len(parts)} tasks")
             last = time.monotonic()
         time.sleep(0.1)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C would, the engine and its tasks, which keep what they have; whoever does not heed it is ended."""
+def _stop(group: int) -> None:
+    """As Ctrl-C would, the engine and its tasks, which keep what they have; whoever does not heed it is ended.
+
+    A second Ctrl-C waits no longer.
+    """
     for number, patience in ((signal.SIGINT, _PATIENCE), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         try:
-            os.killpg(process.pid, number)
+            os.killpg(group, number)
+            limit = time.monotonic() + patience
+            while time.monotonic() < limit:
+                with suppress(ChildProcessError):  # it is no child of ours if an earlier start left it
+                    os.waitpid(group, os.WNOHANG)
+                os.killpg(group, 0)
+                time.sleep(0.05)
         except ProcessLookupError:
             return
-        limit = time.monotonic() + patience
-        while time.monotonic() < limit:
-            process.poll()
-            if not _group_lives(process.pid):
-                return
-            time.sleep(0.05)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        except KeyboardInterrupt:
+            continue
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[IO[str]]:
     """Hold the study, and give what its engine is to hold.
 
-    An engine outlives a study that was killed. It is stopped, as Ctrl-C would, before another one is started.
+    An engine and its tasks outlive a study that was killed. They are stopped, as Ctrl-C would, before another one is
+    started.
     """
     with (folder / "lock").open("w") as lock, (folder / "engine").open("a+") as engine:
         if not _taken(lock):
             raise InputError(f"another process is at work on the study in '{folder}'")
-        if not _taken(engine):
-            engine.seek(0)
-            left = engine.read().strip()
-            if left.isdigit():
-                os.killpg(int(left), signal.SIGINT)
-            fcntl.flock(engine, fcntl.LOCK_EX)
+        engine.seek(0)
+        left = engine.read().strip()
+        if left.isdigit() and _is_of(int(left), folder):
+            _stop(int(left))
+        fcntl.flock(engine, fcntl.LOCK_EX)
         engine.truncate(0)
-        try:
-            yield engine
-        finally:
-            engine.truncate(0)
+        yield engine
+        engine.truncate(0)
+
+
+def _is_of(group: int, folder: Path) -> bool:
+    """Whether a group of processes works in the folder, and has not come by the number of one that did."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getpgid(process.pid) == group and Path(process.cwd()).resolve() == folder:
+                return True
+            if os.getpgid(process.pid) == group and any(str(folder) in word for word in process.cmdline()):
+                return True
+    return False
 
 
 def _taken(stream: IO[str]) -> bool:
@@ -173,16 +210,21 @@ def _taken(stream: IO[str]) -> bool:
     return True
 
 
-def _failure(graph: Graph) -> str:
-    """Which tasks failed and why: those of a log that was written to and no record, before those that needed them."""
-    missing = [each for each in graph.tasks if not (graph.folder / "done" / each.name).exists()]
+def _failure(graph: Graph, began: float) -> str:
+    """Which tasks failed and why: those that wrote to their log since then and have not ended."""
+    missing = [each for each in graph.tasks if not ended(graph, each)]
     names = {each.name for each in missing}
-    failed = [each for each in missing if not names & set(each.needs) and _log(graph, each).exists()]
+    failed = [each for each in missing if not names & set(each.needs) and _written(_log(graph, each)) >= began - 1.0]
     if not failed:
-        return f"the engine failed: see {graph.folder / 'engine.log'}"
+        log = graph.folder / "engine.log"
+        return f"the engine failed: {_last_line(log)} (see {log})"
     first = failed[0]
-    said = f"{len(failed)} of {len(graph.tasks)} tasks failed and {len(missing) - len(failed)} need them"
+    said = f"{len(failed)} of {len(graph.tasks)} tasks failed and {len(missing) - len(failed)} wait for others"
     return f"{said}; {first.name}: {_last_line(_log(graph, first))} (see {_log(graph, first)})"
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
 
 
 def _log(graph: Graph, task: Task) -> Path:

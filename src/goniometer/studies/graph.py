@@ -104,21 +104,25 @@ def study_graph(study: Study, folder: str | Path) -> Graph:
     folder = Path(folder).resolve()
     tasks = [task for model in study.models for task in _of_model(study, model, folder)]
     needs = tuple(each.name for each in tasks if each.run is None)
-    report = Task("report", ("report", str(folder)), needs, _key("report", [each.key for each in tasks]))
+    report = Task("report", ("report", str(folder)), needs, _key(__version__, study.size, [each.key for each in tasks]))
     return Graph(folder, study, (*tasks, report))
 
 
 def _of_model(study: Study, model: str, folder: Path) -> Iterator[Task]:
+    command: tuple[str, ...]
     name, known = label(model), identity(model)
     place = folder / name
+    shared = (__version__, known, study.dtype)
+    dtype = ("--dtype", study.dtype) if study.dtype is not None else ()
     if study.probe:
         kept = place / "probe.json"
         command = ("probe", model, *study.probe, "--json", str(kept), "--report", str(kept.with_suffix(".html")))
-        yield Task(f"{name}/probe", command, (), _key(known, study.probe, study.seed, _contents(study.probe)))
+        command += ("--seed", str(study.seed), *dtype)
+        yield Task(f"{name}/probe", command, (), _key(*shared, study.probe, study.seed, _contents(study.probe)))
     if study.evaluate:
-        command = ("evaluate", model, *study.evaluate, "--json", str(place / "evaluation.json"))
+        command = ("evaluate", model, *study.evaluate, "--json", str(place / "evaluation.json"), *dtype)
         command += ("--grids", ",".join(study.grids)) if study.grids else ()
-        yield Task(f"{name}/evaluation", command, (), _key(known, study.grids, _contents(study.evaluate)))
+        yield Task(f"{name}/evaluation", command, (), _key(*shared, study.grids, _contents(study.evaluate)))
     for each in study.experiments:
         if model in (each.models or study.models):
             yield from _of_experiment(study, each, model, place / each.experiment)
@@ -147,7 +151,7 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
         grids = experiment.grids or tuple(GRIDS)
         sample, frames = runs[0].run, FRAMES if experiment.frames is None else experiment.frames
         effort = 1.0 * frames * sum(len(rule(*GRIDS[each])) for each in grids)
-    key = _key(__version__, identity(model), command[5:], [each.key for each in runs])
+    key = _key(__version__, identity(model), command[4:], [each.key for each in runs])
     needs = tuple(each.name for each in runs)
     yield Task(f"{name}/analysis", tuple(command), needs, key, sample=sample, evaluations=effort)
 

@@ -86,11 +86,12 @@ class Comparison:
         self,
         level: float = 0.95,
         shift: Float64[np.ndarray, "P"] | None = None,
-        errors: Float64[np.ndarray, "P"] | None = None,
+        margin: Float64[np.ndarray, "P"] | None = None,
+        where: Bool[np.ndarray, "P"] | None = None,
     ) -> float:
         """How large max_r |mean_A − mean_B − shift| of the ensembles can be, with that confidence, one-sided.
 
-            max_r (|D(r) − shift(r)| + c √(s(r)² + σ(r)²))
+            max_r (|D(r) − shift(r)| + √((c s(r))² + margin(r)²))
 
         with the quantile c of the band of 2 · level − 1, 90 % by default: the smallest δ within which :func:`decide`
         would call one observable equivalent. It holds for all points at once, and so for the largest: it is wrong less
@@ -100,20 +101,27 @@ class Comparison:
         ----------
         level
             The confidence.
-        shift, errors : (P,)
-            A difference that is known from elsewhere, and its standard errors σ; zero by default.
+        shift, margin : (P,)
+            A difference that is known from elsewhere, and how far that may be off in a band as wide as c · s here; both
+            widths are added in quadrature. Zero by default.
+        where : (P,)
+            Points that are looked at; all by default. One of them of which the shift is not known can be anything.
         """
-        known = np.isfinite(self.difference)
-        left = np.abs(self.difference - (0.0 if shift is None else shift))[known]
-        spread = np.hypot(self.errors, 0.0 if errors is None else errors)[known]
-        if not left.size or not np.isfinite(left).any():
+        looked = np.isfinite(self.difference) & (True if where is None else where)
+        moved = np.zeros(len(looked)) if shift is None else shift
+        wide = np.zeros(len(looked)) if margin is None else margin
+        if not looked.any():
             return float("nan")
+        if not np.isfinite(moved[looked] + wide[looked]).all():
+            return float("inf")
+        left = np.abs(self.difference - moved)[looked]
         if self.largest == 0.0 and len(self.around) == 1:  # nothing moves
-            return float(np.nanmax(left))
+            return float((left + wide[looked]).max())
         allowed = int(2.0 * (1.0 - level) * (1 + len(self.around)) + _ROUNDING) - 1
         if allowed < 0:
             return float("inf")
-        return float(np.nanmax(left + np.sort(self.around)[::-1][allowed] * spread))
+        width = np.sort(self.around)[::-1][allowed] * self.errors[looked]
+        return float((left + np.hypot(width, wide[looked])).max())
 
     @property
     def least(self) -> float:

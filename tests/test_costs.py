@@ -79,14 +79,14 @@ def held(samples: np.ndarray) -> Blocks:
 
 def test_quantiles_are_those_of_so_many_components() -> None:
     rng = np.random.default_rng(5)
-    white = rng.standard_normal((90, 50))
+    white = rng.standard_normal((240, 50))
     one = held(white[:, :1]).simultaneous(np.asarray)
-    assert one == pytest.approx(t.ppf(0.95, 89), abs=0.08)
+    assert one == pytest.approx(t.ppf(0.95, 239), abs=0.08)
     # The same component fifty times is one, and fifty of their own are fifty.
     assert held(np.repeat(white[:, :1], 50, axis=1)).simultaneous(np.asarray) == pytest.approx(one, abs=0.05)
     many = held(white).simultaneous(np.asarray)
-    assert many == pytest.approx(t.ppf(1.0 - 0.5 * (1.0 - 0.9 ** (1.0 / 50.0)), 60), rel=0.08)
-    assert held(np.zeros((90, 3))).simultaneous(np.asarray) == 0.0
+    assert many == pytest.approx(t.ppf(1.0 - 0.5 * (1.0 - 0.9 ** (1.0 / 50.0)), 160), rel=0.08)
+    assert held(np.zeros((240, 3))).simultaneous(np.asarray) == 0.0
     assert np.isnan(held(white[:3]).simultaneous(np.asarray))
     # From so few, or from as many that remember each other, there is no band.
     assert held(white[:40]).simultaneous(np.asarray) == float("inf")

@@ -384,11 +384,17 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+def read_sessions(folder: Path) -> list[dict[str, Any]]:
+    """When a run was at work, with which versions, on what; none of one that was killed before it could be noted."""
+    path = folder / "sessions.json"
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return found
+
+
 @contextmanager
 def _session(folder: Path, engine: Engine) -> Iterator[None]:
     """Note when it ran, with which versions."""
-    path = folder / "sessions.json"
-    sessions = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    path, sessions = folder / "sessions.json", read_sessions(folder)
     session: dict[str, Any] = {
         "began": _now(),
         "from_step": engine.step,

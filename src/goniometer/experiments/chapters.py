@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import matplotlib.figure
 
 from goniometer.data.records import hardware, make_folder, versions
 from goniometer.dynamics.description import Run, read_runs
-from goniometer.dynamics.run import PACKAGES, digest, structure_of
+from goniometer.dynamics.run import PACKAGES, digest, read_sessions, structure_of
 from goniometer.errors import InputError
 from goniometer.experiments import gas, ice, liquid
 from goniometer.experiments.gas import SHOWN, Progress
@@ -84,11 +84,11 @@ def experiment(
         raise InputError(f"there is no experiment '{name}'; there are gas, liquid and ice")
     make_folder(folder)
     changes, figures = changes or {}, {}
-    runs: list[tuple[str, dict[str, Run]]] = []
+    runs: list[dict[str, Run]] = []
     if name == "gas":
         lone = gas.gas(folder, size=size, changes=changes, progress=progress)
         figures, lines, model, values = {"gas": gas_figure(lone)}, gas.summary(lone), lone.model, gas_numbers(lone)
-        runs = [(each, read_runs(each, size=size, only=chosen, changes=changes)) for each, chosen in _GAS]
+        runs = [read_runs(each, size=size, only=chosen, changes=changes) for each, chosen in _GAS]
     elif name == "ice":
         for key in changes:
             if key not in _ICE:
@@ -110,9 +110,8 @@ def experiment(
         figures, lines, model, values = _liquid_figures(bulk), liquid.summary(bulk), bulk.model, liquid_numbers(bulk)
         seeds = liquid.seeds(size, walkers, changes)
         chosen = liquid.chosen(only)
-        more = [read_runs("liquid-nvt", size=size, only=chosen, changes={**changes, "seed": seed}) for seed in seeds]
-        runs = [("liquid-nvt", each) for each in more]
-        values["molecules"] = len(find_molecules(structure_of(next(iter(more[0].values())))))
+        runs = [read_runs("liquid-nvt", size=size, only=chosen, changes={**changes, "seed": seed}) for seed in seeds]
+        values["molecules"] = len(find_molecules(structure_of(next(iter(runs[0].values())))))
     drawings = []
     for kind, figure in figures.items():
         title, caption = CAPTIONS[kind]
@@ -120,7 +119,7 @@ def experiment(
         path = folder / "-".join(each for each in (stem, size, rest) if each)
         for suffix in (".png", ".html"):
             write_sheet(figure, path.with_suffix(suffix), f"{model}: {title}", caption)
-        drawings.append(drawing(figure, f"{Path(model).stem}-{kind}", title, caption))
+        drawings.append(drawing(figure, f"{kind}-{sha256(model.encode()).hexdigest()[:8]}", title, caption))
     found = Chapter(name, size, model, values, lines, drawings, _provenance(folder, size, runs))
     found.write(folder / f"{name}-{size}.json")
     return found
@@ -137,25 +136,34 @@ def _liquid_figures(bulk: liquid.LiquidStudy) -> dict[str, matplotlib.figure.Fig
     return figures
 
 
-def _provenance(folder: Path, size: str, runs: Iterable[tuple[str, dict[str, Run]]]) -> dict[str, Any]:
+def _provenance(folder: Path, size: str, runs: Iterable[dict[str, Run]]) -> dict[str, Any]:
     """Name of a run to what it was: lengths, numbers, seconds, dates, versions, hardware; of several seeds together."""
     found: dict[str, Any] = {}
-    for source, each in runs:
+    for each in runs:
         for name, run in each.items():
             key = name.replace(f"-{size}-", " ")
-            path = folder / f"{name}-{digest(run)}" / "sessions.json"
-            sessions = json.loads(path.read_text(encoding="utf-8"))
+            sessions = read_sessions(folder / f"{name}-{digest(run)}")
             said = found.setdefault(
                 key,
-                {"source": source, "ps": 0.0, "runs": 0, "replicas": run.replicas, "seconds": 0.0}
-                | {"began": sessions[0]["began"], "ended": sessions[-1]["ended"], "hardware": []},
+                {
+                    "ps": 0.0,
+                    "runs": 0,
+                    "replicas": run.replicas,
+                    "seconds": 0.0,
+                    "days": [],
+                    "hardware": [],
+                    "versions": [],
+                },
             )
             said["ps"] += run.length
             said["runs"] += 1
             said["seconds"] += sum(session["seconds"] for session in sessions)
-            said["began"] = min(said["began"], sessions[0]["began"])
-            said["ended"] = max(said["ended"], sessions[-1]["ended"])
-            said["hardware"] = sorted(
-                {*said["hardware"], *(session.get("hardware", "not recorded") for session in sessions)}
-            )
+            for session in sessions:
+                known = {
+                    "days": [session["began"][:10], session["ended"][:10]],
+                    "hardware": [session.get("hardware", "not recorded")],
+                    "versions": [session["versions"]],
+                }
+                for kind, each_of in known.items():
+                    said[kind] += [one for one in each_of if one not in said[kind]]
     return {"analysis": {"versions": versions(PACKAGES), "hardware": hardware()}, **found}

@@ -14,6 +14,7 @@ from goniometer.data.records import replace_text
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import evaluations
+from goniometer.dynamics.run import read_sessions
 from goniometer.errors import InputError
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import bound as reweighted_bound
@@ -45,12 +46,13 @@ def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: 
     description = runs[0][0]
     seconds, steps = np.zeros(len(runs)), np.zeros(len(runs))
     for place, (_, trajectory) in enumerate(runs):
-        for session in json.loads((Path(trajectory.name) / "sessions.json").read_text(encoding="utf-8")):
+        for session in read_sessions(Path(trajectory.name)):
             seconds[place] += session["seconds"]
             steps[place] += session["to_step"] - session["from_step"]
-    each = seconds / (1e-3 * steps * description.step)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a run whose sessions were all killed has no time
+        each = seconds / (1e-3 * steps * description.step)
     error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
-    whole = float(seconds.sum() / (1e-3 * steps.sum() * description.step))
+    whole = float(seconds.sum() / (1e-3 * steps.sum() * description.step)) if steps.any() else float("nan")
     return Cost(evaluations(description.strategy), whole, temperature, error, description.temperature, heat)
 
 

@@ -42,7 +42,7 @@ def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
         "drift_meV_per_ps": {name: _pair(each, 1e3) for name, each in study.drifts.items()},
         "temperature_K": {name: _pair(each.temperature, 1.0) for name, each in study.costs.items()},
         "evaluations_a_step": {name: each.evaluations for name, each in study.costs.items()},
-        "seconds_a_ps": {name: each.seconds for name, each in study.costs.items()},
+        "seconds_a_ps": {name: _finite(each.seconds) for name, each in study.costs.items()},
         "reference": study.reference,
         "bias_is_below": {
             name: {

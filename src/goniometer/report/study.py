@@ -14,6 +14,9 @@ from goniometer.report.wording import listing, number, plural, with_error
 
 # A strategy conserves the angular momentum if it changes by less than this part of what raw does.
 _CONSERVED = 0.05
+_SPECTRUM = "Bars: √P at each angular momentum ℓ, P its share of the variance. Hatched: the floor of the probe."
+# A torque of raw that is less than this many times that of the finest averages is rounding, as they are.
+_ROUNDING = 30.0
 # p-values below say that directions are not uniform, or not those of the response.
 _LEVEL = 0.05
 
@@ -80,13 +83,13 @@ def _errors(found: Findings) -> Iterator[Section]:
     for model, each in found.evaluations.items():
         none = _evaluated(each).get("none")
         force, energy = 1e3 * each["force"]["mae"], 1e3 * each["energy_shifted"]["mae"]
-        share = NONE if none is None else number(100.0 * none[1] / force, 2)
+        share = NONE if none is None or force == 0.0 else number(100.0 * none[1] / force, 2)
         count = str(len(each["structures"]))
         rows.append([model, count, number(force), number(1e3 * each["force"]["rmse"]), number(energy), share])
     given = paper.TEST_ERRORS["forces_meV_per_A"]
     share = number(100.0 * paper.FORCES_BY_GRID["test"]["none"] / given, 2)
     per_atom = number(paper.TEST_ERRORS["energy_meV"] / 192)
-    rows.append(["the study", "190", number(given), "59.6", per_atom, share])
+    rows.append(["the paper", "190", number(given), "59.6", per_atom, share])
     columns = [("model", ""), ("structures", ""), ("forces, MAE", "meV/Å"), ("forces, RMSE", "meV/Å")]
     columns += [("energy, MAE", "meV/atom"), ("symmetry error of forces", "% of MAE")]
     note = "Energies less their mean error. Structures that a model's card lists as known to it are left out."
@@ -128,8 +131,9 @@ def _by_grid(found: Findings) -> Iterator[Section]:
     if tables:
         lead = (
             "Supplementary figure 1 and its table: mean absolute deviation of the average over each grid from that "
-            "over the finest one. The study's liquid has 512 molecules; energies grow with the root of their number, "
-            "forces not at all."
+            "over the reference, which has none. Grids are the paper's: none, inversion (i), 18 rotations (2), 75 (3), "
+            "with inversion (2i, 3i); and the rotation groups of tetrahedron, octahedron and icosahedron (T, O, I). "
+            "The paper's liquid has 512 molecules; energies grow with the root of their number, forces not at all."
         )
         yield Section("grids", "Grids", "Symmetry error by grid", lead, _grid_verdicts(found), tables)
 
@@ -146,20 +150,28 @@ def _grid_table(
         ]
         for grid in grids
     ]
-    return Table(title, [("grid", ""), *((model, unit) for model in by_model), ("the study", unit)], rows)
+    return Table(title, [("grid", ""), *((model, unit) for model in by_model), ("the paper", unit)], rows)
 
 
 def _grid_verdicts(found: Findings) -> list[tuple[str, str]]:
     verdicts = []
-    for model, each in found.gas.items():
+    for model, each in _meant(found.gas):
         grids = each.values["grids"]
+        if _symmetric(each.values):
+            verdicts.append((model, "Forces of the lone molecule err by no more than rounding."))
+            continue
         none, best = grids["none"]["forces_meV_per_A"][0], grids.get("2i", {}).get("forces_meV_per_A", [None])[0]
         given = paper.FORCES_BY_GRID["gas"]["none"]
-        said = f"forces of the lone molecule err by {number(none)} meV/Å, {number(none / given, 2)} times the study's"
-        if best is not None:
-            said += f"; averaging over 2i leaves {_share(best, none)} of it"
-        verdicts.append((model, f"{_said(said)}."))
+        said = f"Forces of the lone molecule err by {number(none)} meV/Å, {number(none / given, 2)} times the paper's"
+        if best is not None and none > 0.0:
+            said += f"; averaging over 2i leaves {number(100.0 * best / none, 2)} % of it"
+        verdicts.append((model, f"{said}."))
     return verdicts
+
+
+def _meant(chapters: Mapping[str, Chapter]) -> list[tuple[str, Chapter]]:
+    """Those that are long enough to say something."""
+    return [(model, each) for model, each in chapters.items() if each.size != "smoke"]
 
 
 def _molecule(found: Findings) -> Iterator[Section]:
@@ -176,31 +188,32 @@ def _molecule(found: Findings) -> Iterator[Section]:
         "torque_meV",
         paper.TORQUE_BY_GRID,
     )
-    verdicts = [(model, _said(said)) for model, each in found.gas.items() for said in _molecule_verdicts(each.values)]
+    verdicts = [(model, _said(said)) for model, each in _meant(found.gas) for said in _molecule_verdicts(each.values)]
     yield Section(
         "molecule",
         "Molecule",
         "One molecule in vacuum: figure 1",
         lead,
         verdicts,
-        [replace(torque, note="The study's values are read off its figure."), _orientations(found)],
+        [replace(torque, note="The paper's values are read off its figure."), _orientations(found)],
         [_of(model, each) for model, chapter in found.gas.items() for each in chapter.drawings],
         wide=True,
     )
 
 
 def _molecule_verdicts(values: Mapping[str, Any]) -> Iterator[str]:
+    if _symmetric(values):
+        yield "what averaging changes is at the rounding of its arithmetic: the model is symmetric."
+        return
     raw, mean = (values["momentum_change_eV_fs"][each] for each in ("raw", "2i"))
     kept = f"the angular momentum changes by {number(raw)} eV fs raw and by {number(mean, 2)} averaged over 2i: "
     if mean < _CONSERVED * raw:
-        yield kept + "as in the study, averaging restores what the model breaks."
-    elif raw < 1e-6:
-        yield kept + "there is nothing to restore, the model is symmetric."
+        yield kept + "as in the paper, averaging restores what the model breaks."
     else:
         yield kept + "averaging over 2i is not enough for this model."
     response = values["orientation_kT"].get("by the response")
     if response is not None:
-        given = f"the study: some {2 * paper.ORIENTATION:g}"
+        given = f"the paper: some {2 * paper.ORIENTATION:g}"
         said = f"it prefers directions by {number(response['range'], 2)} kT between extremes ({given})"
         if "agrees_with_dynamics_p_value" in response:
             p = response["agrees_with_dynamics_p_value"]
@@ -211,6 +224,13 @@ def _molecule_verdicts(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"{said}."
 
 
+def _symmetric(values: Mapping[str, Any]) -> bool:
+    """Whether the rms torque of the raw model is no more than a finer average leaves, which is rounding."""
+    grids = values["grids"]
+    torques = [each["torque_meV"][0] for name, each in grids.items() if name in ("3", "3i", "I")]
+    return bool(torques) and grids["none"]["torque_meV"][0] < _ROUNDING * max(torques)
+
+
 def _orientations(found: Findings) -> Table:
     rows = []
     for model, each in found.gas.items():
@@ -219,7 +239,7 @@ def _orientations(found: Findings) -> Table:
             rows.append(
                 [f"{model}, {name}", number(said["range"]), *(NONE if p is None else number(p, 2) for p in known)]
             )
-    rows.append(["the study, raw", f"some {2 * paper.ORIENTATION:g}", NONE, NONE])
+    rows.append(["the paper, raw", f"some {2 * paper.ORIENTATION:g}", NONE, NONE])
     columns = [("run", ""), ("between extremes", "kT"), ("uniform", "p"), ("as raw dynamics", "p")]
     note = "Extremes of a short run are those of its noise: what counts are the p-values, of the whole sphere at once."
     return Table("Orientational free energy", columns, rows, note)
@@ -234,7 +254,7 @@ def _liquid(found: Findings) -> Iterator[Section]:
         "curves, all observables together at 5 %."
     )
     tables = [_verdict_table(model, each) for model, each in found.liquid.items() if each.values["verdicts"]]
-    verdicts = [(model, _said(_liquid_verdict(each.values))) for model, each in found.liquid.items()]
+    verdicts = [(model, _said(_liquid_verdict(each.values))) for model, each in _meant(found.liquid)]
     drawings = [
         _of(model, each) for model, c in found.liquid.items() for each in c.drawings if each.title == "water in bulk"
     ]
@@ -248,14 +268,16 @@ def _liquid_verdict(values: Mapping[str, Any]) -> str:
             counts[each["answer"]] += 1
     whole = sum(counts.values())
     lengths = listing([f"{name} {length:g} ps" for name, length in values["lengths_ps"].items()])
+    if not values["verdicts"]:
+        return f"{lengths}: there is no other strategy to compare raw with."
     if not whole:
-        return f"{lengths}: too short to compare anything."
+        return f"{lengths}: nothing could be compared, {next(iter(values['verdicts'].values()))}."
     if counts["differ"]:
         said = f"{plural(counts['differ'], 'comparison')} of {whole} differ from raw"
     else:
         said = f"nothing of {plural(whole, 'comparison')} differs from raw"
     said += f", {counts['equivalent']} are equivalent, {counts['undecided']} undecided"
-    return f"{lengths}: {said}. The study saw no difference."
+    return f"{lengths}: {said}. The paper saw no difference."
 
 
 def _verdict_table(model: str, chapter: Chapter) -> Table:
@@ -295,7 +317,7 @@ def _drift(found: Findings) -> Iterator[Section]:
         columns = [
             ("run", ""),
             *((model, "meV/ps for each H2O") for model in chapters),
-            ("the study", "meV/ps for each H2O"),
+            ("the paper", "meV/ps for each H2O"),
         ]
         tables.append(Table(title, columns, rows))
     if tables:
@@ -314,9 +336,9 @@ def _ice(found: Findings) -> Iterator[Section]:
         pairs = [each.values["table"][quantity] for each in found.ice.values()]
         label = f"{quantity}, {pairs[0]['unit']}"
         rows.append([label, *(_pair(each["value"]) for each in pairs), paper.ICE.get(quantity, NONE)])
-    columns = [("rms over cells", ""), *((model, "") for model in found.ice), ("the study", "")]
+    columns = [("rms over cells", ""), *((model, "") for model in found.ice), ("the paper", "")]
     verdicts = []
-    for model, each in found.ice.items():
+    for model, each in _meant(found.ice):
         table = each.values["table"]
         difference, spread = (table[key]["value"][0] for key in ("relative energy", "spread of relative energies"))
         said = (
@@ -362,11 +384,13 @@ def _spectra(found: Findings) -> Iterator[Section]:
         if not result.pooled.forces.at_floor and any(each.forces is not None for each in result.pooled.rules):
             caption = "What each rule leaves of the force error against its number of rotations. Crosses are measured."
             drawings.append(drawing(residual_figure(result, "forces"), f"{name}-residual", f"{model}: rules", caption))
-        tables += [replace(each, title=f"{model}: {each.title}") for each in rule_tables(result)[:1]]
+        note = "n: evaluations. ≤: with the most that the unresolved variance could add. All rules are in probe.html."
+        titled = [replace(each, title=f"{model}: {each.title}", note=note) for each in rule_tables(result)[:1]]
+        tables += titled
     if drawings:
         lead = "Which angular momenta carry the error, and from that what every rule of rotations would leave of it."
         yield Section(
-            "spectra", "Spectra", "Beyond the study: spectra, and the cost of a cure", lead, verdicts, tables, drawings
+            "spectra", "Spectra", "Beyond the paper: spectra, and the cost of a cure", lead, verdicts, tables, drawings
         )
 
 
@@ -376,7 +400,7 @@ def _changes(found: Findings) -> Iterator[Section]:
         for kind, by_grid in each.values.get("changes", {}).items():
             for grid, said in by_grid.items():
                 cells = [NONE if said[key] is None else number(said[key], 2) for key in ("change", "error", "t")]
-                rows.append([f"{model}, {kind}, {grid}", *cells, said["unit"] or NONE])
+                rows.append([f"{model}, {kind}, {grid}", *cells, said.get("unit") or NONE])
     if rows:
         columns = [(each, "") for each in ("observable, grid", "largest change", "largest error", "t up to", "unit")]
         lead = (
@@ -392,7 +416,7 @@ def _changes(found: Findings) -> Iterator[Section]:
         yield Section(
             "changes",
             "Convergence",
-            "Beyond the study: convergence with the grid",
+            "Beyond the paper: convergence with the grid",
             lead,
             [],
             [Table("By reweighting", columns, rows)],
@@ -410,20 +434,20 @@ def _costs(found: Findings) -> Iterator[Section]:
             [
                 run,
                 number(values["evaluations_a_step"][run]),
-                number(seconds / raw) if raw else NONE,
+                number(seconds / raw) if raw and seconds else NONE,
                 _pair(values["drift_meV_per_ps"].get(run)),
                 _pair(values["temperature_K"].get(run)),
             ]
             for run, seconds in values["seconds_a_ps"].items()
         ]
-        columns = [("strategy", ""), ("evaluations", "a step"), ("time", "of raw"), ("heat", "meV/ps")]
+        columns = [("strategy", ""), ("evaluations", "a step"), ("time", "of raw"), ("heat", "meV/ps, box")]
         tables.append(Table(f"{model}: what strategies cost", [*columns, ("temperature", "K")], rows))
         tables += list(_bounds(model, values))
     if tables:
         shown = [(model, one) for model, each in found.liquid.items() for one in each.drawings]
-        drawings = [_of(model, one) for model, one in shown if one.id.endswith("liquid-cost")]
+        drawings = [_of(model, one) for model, one in shown if one.id.startswith("liquid-cost")]
         lead = "Evaluations, time, heat, and what the bias of each strategy is below with 95 % confidence, one-sided."
-        yield Section("cost", "Cost", "Beyond the study: cost", lead, [], tables, drawings, wide=True)
+        yield Section("cost", "Cost", "Beyond the paper: cost", lead, [], tables, drawings, wide=True)
 
 
 def _bounds(model: str, values: Mapping[str, Any]) -> Iterator[Table]:
@@ -431,29 +455,29 @@ def _bounds(model: str, values: Mapping[str, Any]) -> Iterator[Table]:
     kinds = {kind: bound["unit"] for each in by_run.values() for kind, bound in each.items()}
     if kinds:
         rows = [
-            [kind, *(_pair([each[kind]["value"]]) if kind in each else NONE for each in by_run.values())]
-            for kind in kinds
+            [
+                f"{kind}, {unit}" if unit else kind,
+                *(_pair([each[kind]["value"]]) if kind in each else NONE for each in by_run.values()),
+            ]
+            for kind, unit in kinds.items()
         ]
-        for row, unit in zip(rows, kinds.values(), strict=True):
-            row[0] += f", {unit}" if unit else ""
-        title = f"{model}: the bias against {values['reference']} is below"
-        yield Table(title, [("observable", ""), *((run, "") for run in by_run)], rows)
+        ways = dict.fromkeys(bound["way"] for each in by_run.values() for bound in each.values())
+        note = f"How it is known: {'; '.join(ways)}. A dash: nothing can be said."
+        columns = [("observable", ""), *((run, "") for run in by_run)]
+        yield Table(f"{model}: what the bias is below", columns, rows, note)
 
 
 def _provenance(found: Findings) -> Iterator[Section]:
     rows, versions = [], set()
     for chapter in found.chapters:
         for name, run in chapter.runs.items():
+            for each in run["versions"] if name != "analysis" else [run["versions"]]:
+                versions.add(", ".join(f"{package} {number_}" for package, number_ in each.items()))
             if name == "analysis":
-                versions.add(", ".join(f"{package} {each}" for package, each in run["versions"].items()))
                 continue
             many = f"{run['runs']} × {run['replicas']}" if run["replicas"] > 1 else str(run["runs"])
             hours = number(run["seconds"] / 3600.0, 2)
-            when = (
-                run["began"][:10]
-                if run["began"][:10] == run["ended"][:10]
-                else f"{run['began'][:10]} to {run['ended'][:10]}"
-            )
+            when = " to ".join(dict.fromkeys((min(run["days"]), max(run["days"])))) if run["days"] else "not recorded"
             label = f"{chapter.model}, {name}"
             rows.append(
                 [label, chapter.size, many, number(run["ps"] / run["runs"]), hours, when, "; ".join(run["hardware"])]
@@ -462,7 +486,11 @@ def _provenance(found: Findings) -> Iterator[Section]:
     table = Table("What was run", columns, rows, ". ".join(sorted(versions)))
     if rows:
         yield Section(
-            "runs", "Runs", "Runs", "Lengths, dates, versions and hardware of all that is shown here.", tables=[table]
+            "runs",
+            "Runs",
+            "Runs",
+            "Lengths, dates, versions and hardware of all trajectories; relaxations and probes have no length.",
+            tables=[table],
         )
 
 
@@ -480,10 +508,6 @@ def _pair(pair: Sequence[float | None] | None) -> str:
     return number(value) if error is None or not error > 0.0 else with_error(value, error)
 
 
-def _share(part: float, whole: float) -> str:
-    return "nothing" if whole == 0.0 else f"{number(100.0 * part / whole, 2)} %"
-
-
 def summary(found: Findings) -> list[tuple[str, str]]:
     """For each model, in a sentence or two, what the report says."""
     of: dict[str, list[str]] = {}
@@ -492,7 +516,7 @@ def summary(found: Findings) -> list[tuple[str, str]]:
         (found.liquid, _liquid_verdict),
     )
     for chapters, say in makers:
-        for model, each in chapters.items():
+        for model, each in _meant(chapters):
             said = say(each.values)
             of.setdefault(model, []).append(_said(said))
     return [(model, " ".join(said)) for model, said in of.items()]

@@ -15,6 +15,7 @@ from goniometer.report.chapter import read_chapter
 from goniometer.report.study import Findings, render_study
 from goniometer.report.wording import listing
 from goniometer.studies.description import Study, label
+from goniometer.studies.engine import recorded
 
 
 def write_report(folder: str | Path) -> Path:
@@ -31,13 +32,13 @@ def write_report(folder: str | Path) -> Path:
     if not (found.chapters or found.probes or found.evaluations):
         raise InputError(f"there is nothing in '{folder}' to report yet: goniometer study goes on with it")
     models = [label(each) for each in study.models]
+    sizes = list(dict.fromkeys(each.size for each in found.chapters))
     title = "Does a broken rotational symmetry matter?"
-    lead = (
-        f"The study of Langer, Pozdnyakov and Ceriotti (arXiv 2406.17747), size {study.size}, with {listing(models)}: "
-        "in its order, beside its numbers, and then what it could not show."
-    )
-    if study.size == "smoke":
-        lead += " These runs are so short that their numbers mean nothing: they show that everything works."
+    lead = f"What Langer, Pozdnyakov and Ceriotti asked (arXiv 2406.17747), of {listing(models)}"
+    lead += f", size {listing(sizes)}" if sizes else ""
+    lead += ": in the order of their paper, beside its numbers, and then what it could not show."
+    if "smoke" in sizes:
+        lead += " Runs of the size smoke are so short that their numbers mean nothing: they show that everything works."
     report = folder / "report.html"
     replace_text(report, render_study(found, title, lead, missing))
     return report
@@ -48,24 +49,27 @@ def gathered(study: Study, folder: Path) -> tuple[Findings, list[str]]:
     probes: dict[str, Any] = {}
     evaluations: dict[str, Any] = {}
     chapters: dict[str, dict[str, Any]] = {"gas": {}, "liquid": {}, "ice": {}}
+    keys = {each["name"]: each["key"] for each in json.loads((folder / "graph.json").read_text(encoding="utf-8"))}
     missing = []
     for model in study.models:
         name = label(model)
         place = folder / name
-        wanted: list[tuple[Path, Callable[[Path], Any], dict[str, Any]]] = []
+        wanted: list[tuple[str, Path, Callable[[Path], Any], dict[str, Any]]] = []
         if study.probe:
-            wanted.append((place / "probe.json", read_probe, probes))
+            wanted.append((f"{name}/probe", place / "probe.json", read_probe, probes))
         if study.evaluate:
-            wanted.append((place / "evaluation.json", _read, evaluations))
+            wanted.append((f"{name}/evaluation", place / "evaluation.json", _read, evaluations))
         for each in study.experiments:
             if model in (each.models or study.models):
                 path = place / each.experiment / f"{each.experiment}-{each.size or study.size}.json"
-                wanted.append((path, read_chapter, chapters[each.experiment]))
-        for path, read, kept in wanted:
-            if path.is_file():
+                task = f"{name}/{each.experiment}/analysis"
+                wanted.append((task, path, read_chapter, chapters[each.experiment]))
+        for task, path, read, kept in wanted:
+            # What is there of a study that was described otherwise is not shown.
+            if path.is_file() and recorded(folder, task) == keys.get(task):
                 kept[name] = read(path)
             else:
-                missing.append(str(path.relative_to(folder)))
+                missing.append(task)
     return Findings(probes, evaluations, **chapters), missing
 
 

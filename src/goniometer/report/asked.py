@@ -1,0 +1,284 @@
+"""The report of a study in the order of arXiv 2406.17747, beside its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from goniometer.report import paper
+from goniometer.report.chapter import Chapter
+from goniometer.report.sections import Findings, Section, grid_table, meant, of_model, pair, sentence
+from goniometer.report.tables import NONE, Table
+from goniometer.report.wording import listing, number, plural
+
+# A strategy conserves the angular momentum if it changes by less than this part of what raw does.
+_CONSERVED = 0.05
+# A torque of raw that is less than this many times that of the finest averages is rounding, as they are.
+_ROUNDING = 30.0
+# p-values below say that directions are not uniform, or not those of the response.
+_LEVEL = 0.05
+
+
+def errors(found: Findings) -> Iterator[Section]:
+    if not found.evaluations:
+        return
+    rows = []
+    for model, each in found.evaluations.items():
+        none = _evaluated(each).get("none")
+        force, energy = 1e3 * each["force"]["mae"], 1e3 * each["energy_shifted"]["mae"]
+        share = NONE if none is None or force == 0.0 else number(100.0 * none[1] / force, 2)
+        count = str(len(each["structures"]))
+        rows.append([model, count, number(force), number(1e3 * each["force"]["rmse"]), number(energy), share])
+    given = paper.TEST_ERRORS["forces_meV_per_A"]
+    share = number(100.0 * paper.FORCES_BY_GRID["test"]["none"] / given, 2)
+    per_atom = number(paper.TEST_ERRORS["energy_meV"] / 192)
+    rows.append(["the paper", "190", number(given), "59.6", per_atom, share])
+    columns = [("model", ""), ("structures", ""), ("forces, MAE", "meV/Å"), ("forces, RMSE", "meV/Å")]
+    columns += [("energy, MAE", "meV/atom"), ("symmetry error of forces", "% of MAE")]
+    note = "Energies less their mean error. Structures that a model's card lists as known to it are left out."
+    lead = (
+        "Errors against labelled structures that the models have not seen, and the part that broken symmetry has in it."
+    )
+    yield Section(
+        "models", "Models", "The models", lead, tables=[Table("Errors on held-back structures", columns, rows, note)]
+    )
+
+
+def _evaluated(each: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    return {grid["grid"]: (1e3 * grid["symmetry_energy"], 1e3 * grid["symmetry_force"]) for grid in each["grids"]}
+
+
+def by_grid(found: Findings) -> Iterator[Section]:
+    tables = []
+    for where, title in (
+        ("test", "Held-back structures"),
+        ("liquid", "Frames of the liquid"),
+        ("gas", "Frames of the molecule"),
+    ):
+        by_model: dict[str, dict[str, dict[str, Any]]] = {}
+        if where == "test":
+            for model, each in found.evaluations.items():
+                by_model[model] = {
+                    grid: {"energy_meV": [energy, None], "forces_meV_per_A": [force, None]}
+                    for grid, (energy, force) in _evaluated(each).items()
+                }
+        else:
+            chapters: Mapping[str, Chapter] = getattr(found, where)
+            by_model = {model: each.values["grids"] for model, each in chapters.items() if "grids" in each.values}
+        if any(by_model.values()):
+            for key, quantity, unit, given in (
+                ("energy_meV", "energy", "meV a structure", paper.ENERGY_BY_GRID[where]),
+                ("forces_meV_per_A", "forces", "meV/Å a component", paper.FORCES_BY_GRID[where]),
+            ):
+                tables.append(grid_table(f"{title}: {quantity}", unit, by_model, key, given))
+    if tables:
+        lead = (
+            "Supplementary figure 1 and its table: mean absolute deviation of the average over each grid from that "
+            "over the reference, which has none. Grids are the paper's: none, inversion (i), 18 rotations (2), 75 (3), "
+            "with inversion (2i, 3i); and the rotation groups of tetrahedron, octahedron and icosahedron (T, O, I). "
+            "The paper's liquid has 512 molecules; energies grow with the root of their number, forces not at all."
+        )
+        yield Section("grids", "Grids", "Symmetry error by grid", lead, _grid_verdicts(found), tables)
+
+
+def _grid_verdicts(found: Findings) -> list[tuple[str, str]]:
+    verdicts = []
+    for model, each in meant(found.gas):
+        grids = each.values["grids"]
+        if _symmetric(each.values):
+            verdicts.append((model, "Forces of the lone molecule err by no more than rounding."))
+            continue
+        none, best = grids["none"]["forces_meV_per_A"][0], grids.get("2i", {}).get("forces_meV_per_A", [None])[0]
+        given = paper.FORCES_BY_GRID["gas"]["none"]
+        said = f"Forces of the lone molecule err by {number(none)} meV/Å, {number(none / given, 2)} times the paper's"
+        if best is not None and none > 0.0:
+            said += f"; averaging over 2i leaves {number(100.0 * best / none, 2)} % of it"
+        verdicts.append((model, f"{said}."))
+    return verdicts
+
+
+def molecule(found: Findings) -> Iterator[Section]:
+    if not found.gas:
+        return
+    lead = (
+        "Angular momentum at constant energy, torque by grid, power spectra of the energy and of what averaging adds "
+        "to it, and the orientations that the model prefers at 300 K."
+    )
+    torque = grid_table(
+        "rms torque of the molecule",
+        "meV",
+        {model: each.values["grids"] for model, each in found.gas.items()},
+        "torque_meV",
+        paper.TORQUE_BY_GRID,
+    )
+    verdicts = [(model, sentence(said)) for model, each in meant(found.gas) for said in molecule_verdicts(each.values)]
+    yield Section(
+        "molecule",
+        "Molecule",
+        "One molecule in vacuum: figure 1",
+        lead,
+        verdicts,
+        [replace(torque, note="The paper's values are read off its figure."), _orientations(found)],
+        [of_model(model, each) for model, chapter in found.gas.items() for each in chapter.drawings],
+        wide=True,
+    )
+
+
+def molecule_verdicts(values: Mapping[str, Any]) -> Iterator[str]:
+    if _symmetric(values):
+        yield "what averaging changes is at the rounding of its arithmetic: the model is symmetric."
+        return
+    raw, mean = (values["momentum_change_eV_fs"][each] for each in ("raw", "2i"))
+    kept = f"the angular momentum changes by {number(raw)} eV fs raw and by {number(mean, 2)} averaged over 2i: "
+    if mean < _CONSERVED * raw:
+        yield kept + "as in the paper, averaging restores what the model breaks."
+    else:
+        yield kept + "averaging over 2i is not enough for this model."
+    response = values["orientation_kT"].get("by the response")
+    if response is not None:
+        given = f"the paper: some {2 * paper.ORIENTATION:g}"
+        said = f"it prefers directions by {number(response['range'], 2)} kT between extremes ({given})"
+        if "agrees_with_dynamics_p_value" in response:
+            p = response["agrees_with_dynamics_p_value"]
+            said += f"; dynamics {'agree' if p >= _LEVEL else 'do not agree'} with that, p = {number(p, 2)}"
+        raw = values["orientation_kT"].get("raw", {}).get("uniform_p_value")
+        if raw is not None:
+            said += f", and alone they {'show' if raw < _LEVEL else 'do not show'} a preference, p = {number(raw, 2)}"
+        yield f"{said}."
+
+
+def _symmetric(values: Mapping[str, Any]) -> bool:
+    """Whether the rms torque of the raw model is no more than a finer average leaves, which is rounding."""
+    grids = values["grids"]
+    torques = [each["torque_meV"][0] for name, each in grids.items() if name in ("3", "3i", "I")]
+    return bool(torques) and grids["none"]["torque_meV"][0] < _ROUNDING * max(torques)
+
+
+def _orientations(found: Findings) -> Table:
+    rows = []
+    for model, each in found.gas.items():
+        for name, said in each.values["orientation_kT"].items():
+            known = [said.get(key) for key in ("uniform_p_value", "agrees_with_dynamics_p_value")]
+            rows.append(
+                [f"{model}, {name}", number(said["range"]), *(NONE if p is None else number(p, 2) for p in known)]
+            )
+    rows.append(["the paper, raw", f"some {2 * paper.ORIENTATION:g}", NONE, NONE])
+    columns = [("run", ""), ("between extremes", "kT"), ("uniform", "p"), ("as raw dynamics", "p")]
+    note = "Extremes of a short run are those of its noise: what counts are the p-values, of the whole sphere at once."
+    return Table("Orientational free energy", columns, rows, note)
+
+
+def liquid(found: Findings) -> Iterator[Section]:
+    if not found.liquid:
+        return
+    lead = (
+        "Orientations, pair distribution, dipole correlations, diffusion and reorientation, for raw dynamics and for "
+        "each strategy; supplementary figures 3 and 4 are the run with random turns. Each strategy against raw, whole "
+        "curves, all observables together at 5 %."
+    )
+    tables = [_verdict_table(model, each) for model, each in found.liquid.items() if each.values["verdicts"]]
+    verdicts = [(model, sentence(liquid_verdict(each.values))) for model, each in meant(found.liquid)]
+    drawings = [
+        of_model(model, each)
+        for model, c in found.liquid.items()
+        for each in c.drawings
+        if each.title == "water in bulk"
+    ]
+    yield Section("liquid", "Liquid", "Water in bulk: figures 2 and 3", lead, verdicts, tables, drawings, wide=True)
+
+
+def liquid_verdict(values: Mapping[str, Any]) -> str:
+    counts = {"differ": 0, "equivalent": 0, "undecided": 0}
+    for report in values["verdicts"].values():
+        for each in report.values() if isinstance(report, Mapping) else ():
+            counts[each["answer"]] += 1
+    whole = sum(counts.values())
+    lengths = listing([f"{name} {length:g} ps" for name, length in values["lengths_ps"].items()])
+    if not values["verdicts"]:
+        return f"{lengths}: there is no other strategy to compare raw with."
+    if not whole:
+        return f"{lengths}: nothing could be compared, {next(iter(values['verdicts'].values()))}."
+    if counts["differ"]:
+        said = f"{plural(counts['differ'], 'comparison')} of {whole} differ from raw"
+    else:
+        said = f"nothing of {plural(whole, 'comparison')} differs from raw"
+    said += f", {counts['equivalent']} are equivalent, {counts['undecided']} undecided"
+    return f"{lengths}: {said}. The paper saw no difference."
+
+
+def _verdict_table(model: str, chapter: Chapter) -> Table:
+    reports = {name: each for name, each in chapter.values["verdicts"].items() if isinstance(each, Mapping)}
+    names = list(dict.fromkeys(observable for each in reports.values() for observable in each))
+    rows = [[name, *(_answer(each.get(name)) for each in reports.values())] for name in names]
+    columns = [("observable", ""), *((name, "") for name in reports)]
+    refused = [f"{name}: {each}" for name, each in chapter.values["verdicts"].items() if isinstance(each, str)]
+    note = "p: of no difference at all, adjusted for all observables. ×: the length that would decide."
+    return Table(f"{model}: each strategy against raw", columns, rows, ". ".join([note, *refused]))
+
+
+def _answer(said: Mapping[str, Any] | None) -> str:
+    if said is None:
+        return NONE
+    longer = "" if said["longer"] is None or said["answer"] != "undecided" else f", ×{number(said['longer'], 2)}"
+    return f"{said['answer']}, p = {number(said['p_differ'], 2)}{longer}"
+
+
+def drift(found: Findings) -> Iterator[Section]:
+    tables = []
+    for chapters, title, per in (
+        (found.gas, "One molecule, constant energy", 1.0),
+        (found.liquid, "Liquid, 300 K", None),
+    ):
+        if not chapters:
+            continue
+        runs = list(dict.fromkeys(run for each in chapters.values() for run in each.values["drift_meV_per_ps"]))
+        rows = []
+        for run in runs:
+            cells = []
+            for each in chapters.values():
+                molecules = per or each.values.get("molecules", 1)
+                slope = each.values["drift_meV_per_ps"].get(run)
+                cells.append(pair(None if slope is None else [None if p is None else p / molecules for p in slope]))
+            rows.append([run, *cells, number(paper.DRIFT[run]) if per is None and run in paper.DRIFT else NONE])
+        columns = [
+            ("run", ""),
+            *((model, "meV/ps for each H2O") for model in chapters),
+            ("the paper", "meV/ps for each H2O"),
+        ]
+        tables.append(Table(title, columns, rows))
+    if tables:
+        lead = (
+            "Supplementary figure 2: the slope of the conserved quantity. Heat that a strategy brings shows here first."
+        )
+        yield Section("drift", "Heat", "Heat", lead, tables=tables)
+
+
+def ice(found: Findings) -> Iterator[Section]:
+    if not found.ice:
+        return
+    quantities = list(next(iter(found.ice.values())).values["table"])
+    rows = []
+    for quantity in quantities:
+        pairs = [each.values["table"][quantity] for each in found.ice.values()]
+        label = f"{quantity}, {pairs[0]['unit']}"
+        rows.append([label, *(pair(each["value"]) for each in pairs), paper.ICE.get(quantity, NONE)])
+    columns = [("rms over cells", ""), *((model, "") for model in found.ice), ("the paper", "")]
+    verdicts = []
+    for model, each in meant(found.ice):
+        table = each.values["table"]
+        difference, spread = (table[key]["value"][0] for key in ("relative energy", "spread of relative energies"))
+        said = (
+            f"{plural(each.values['cells'], 'cell')}: which protons are preferred changes by {number(difference, 2)} "
+        )
+        said += f"of a spread of {number(spread, 2)} meV for each H2O"
+        verdicts.append((model, f"{said}{'' if each.values['converged'] else '; not all have converged'}."))
+    lead = "Cells of ice Ih with other protons, relaxed by the model and by its average over 2i."
+    tables = [
+        grid_table(f"Starting structures: {what}", unit, {m: c.values["grids"] for m, c in found.ice.items()}, key, {})
+        for key, what, unit in (
+            ("energy_meV_per_atom", "energy, rms", "meV/atom"),
+            ("forces_meV_per_A", "forces, rms", "meV/Å"),
+        )
+    ]
+    yield Section("ice", "Ice", "Ice", lead, verdicts, [Table("Raw against averaged", columns, rows), *tables])

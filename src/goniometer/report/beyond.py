@@ -1,0 +1,147 @@
+"""The report of a study beyond what arXiv 2406.17747 could show: spectra, rules, convergence, costs; and its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from goniometer.report.sections import Findings, Section, of_model, pair
+from goniometer.report.tables import NONE, Table
+from goniometer.report.wording import number
+
+_SPECTRUM = "Bars: √P at each angular momentum ℓ, P its share of the variance. Hatched: the floor of the probe."
+
+
+def spectra(found: Findings) -> Iterator[Section]:
+    from goniometer.report.chapter import drawing
+    from goniometer.report.figures import residual_figure, spectrum_figure
+    from goniometer.report.tables import rule_tables
+    from goniometer.report.wording import sentences
+
+    drawings, tables, verdicts = [], [], []
+    for number_, (model, result) in enumerate(found.probes.items()):
+        if result.pooled is None or not result.structures:
+            continue
+        first, *_ = sentences(result)
+        verdicts.append((model, first))
+        name = f"probe-{number_}"
+        drawings.append(
+            drawing(
+                spectrum_figure(result, "forces"),
+                f"{name}-spectrum",
+                f"{model}: spectrum of the forces",
+                "√P at each ℓ.",
+            )
+        )
+        if not result.pooled.forces.at_floor and any(each.forces is not None for each in result.pooled.rules):
+            caption = "What each rule leaves of the force error against its number of rotations. Crosses are measured."
+            drawings.append(drawing(residual_figure(result, "forces"), f"{name}-residual", f"{model}: rules", caption))
+        note = "n: evaluations. ≤: with the most that the unresolved variance could add. All rules are in probe.html."
+        titled = [replace(each, title=f"{model}: {each.title}", note=note) for each in rule_tables(result)[:1]]
+        tables += titled
+    if drawings:
+        lead = "Which angular momenta carry the error, and from that what every rule of rotations would leave of it."
+        yield Section(
+            "spectra", "Spectra", "Beyond the paper: spectra, and the cost of a cure", lead, verdicts, tables, drawings
+        )
+
+
+def changes(found: Findings) -> Iterator[Section]:
+    rows = []
+    for model, each in found.liquid.items():
+        for kind, by_grid in each.values.get("changes", {}).items():
+            for grid, said in by_grid.items():
+                cells = [NONE if said[key] is None else number(said[key], 2) for key in ("change", "error", "t")]
+                rows.append([f"{model}, {kind}, {grid}", *cells, said.get("unit") or NONE])
+    if rows:
+        columns = [(each, "") for each in ("observable, grid", "largest change", "largest error", "t up to", "unit")]
+        lead = (
+            "Averaging changes the energy by a few meV, so that nearly every raw frame is one of the average as well: "
+            "what each grid changes in static observables, from the raw run alone."
+        )
+        drawings = [
+            of_model(model, each)
+            for model, c in found.liquid.items()
+            for each in c.drawings
+            if each.title == "what is left by grid"
+        ]
+        yield Section(
+            "changes",
+            "Convergence",
+            "Beyond the paper: convergence with the grid",
+            lead,
+            [],
+            [Table("By reweighting", columns, rows)],
+            drawings,
+            wide=True,
+        )
+
+
+def costs(found: Findings) -> Iterator[Section]:
+    tables = []
+    for model, each in found.liquid.items():
+        values = each.values
+        raw = values["seconds_a_ps"].get("raw")
+        rows = [
+            [
+                run,
+                number(values["evaluations_a_step"][run]),
+                number(seconds / raw) if raw and seconds else NONE,
+                pair(values["drift_meV_per_ps"].get(run)),
+                pair(values["temperature_K"].get(run)),
+            ]
+            for run, seconds in values["seconds_a_ps"].items()
+        ]
+        columns = [("strategy", ""), ("evaluations", "a step"), ("time", "of raw"), ("heat", "meV/ps, box")]
+        tables.append(Table(f"{model}: what strategies cost", [*columns, ("temperature", "K")], rows))
+        tables += list(_bounds(model, values))
+    if tables:
+        shown = [(model, one) for model, each in found.liquid.items() for one in each.drawings]
+        drawings = [of_model(model, one) for model, one in shown if one.id.startswith("liquid-cost")]
+        lead = "Evaluations, time, heat, and what the bias of each strategy is below with 95 % confidence, one-sided."
+        yield Section("cost", "Cost", "Beyond the paper: cost", lead, [], tables, drawings, wide=True)
+
+
+def _bounds(model: str, values: Mapping[str, Any]) -> Iterator[Table]:
+    by_run = values["bias_is_below"]
+    kinds = {kind: bound["unit"] for each in by_run.values() for kind, bound in each.items()}
+    if kinds:
+        rows = [
+            [
+                f"{kind}, {unit}" if unit else kind,
+                *(pair([each[kind]["value"]]) if kind in each else NONE for each in by_run.values()),
+            ]
+            for kind, unit in kinds.items()
+        ]
+        ways = dict.fromkeys(bound["way"] for each in by_run.values() for bound in each.values())
+        note = f"How it is known: {'; '.join(ways)}. A dash: nothing can be said."
+        columns = [("observable", ""), *((run, "") for run in by_run)]
+        yield Table(f"{model}: what the bias is below", columns, rows, note)
+
+
+def provenance(found: Findings) -> Iterator[Section]:
+    rows, versions = [], set()
+    for chapter in found.chapters:
+        for name, run in chapter.runs.items():
+            for each in run["versions"] if name != "analysis" else [run["versions"]]:
+                versions.add(", ".join(f"{package} {number_}" for package, number_ in each.items()))
+            if name == "analysis":
+                continue
+            many = f"{run['runs']} × {run['replicas']}" if run["replicas"] > 1 else str(run["runs"])
+            hours = number(run["seconds"] / 3600.0, 2)
+            when = " to ".join(dict.fromkeys((min(run["days"]), max(run["days"])))) if run["days"] else "not recorded"
+            label = f"{chapter.model}, {name}"
+            rows.append(
+                [label, chapter.size, many, number(run["ps"] / run["runs"]), hours, when, "; ".join(run["hardware"])]
+            )
+    columns = [("run", ""), ("size", ""), ("runs", ""), ("length", "ps"), ("took", "h"), ("when", ""), ("where", "")]
+    table = Table("What was run", columns, rows, ". ".join(sorted(versions)))
+    if rows:
+        yield Section(
+            "runs",
+            "Runs",
+            "Runs",
+            "Lengths, dates, versions and hardware of all trajectories; relaxations and probes have no length.",
+            tables=[table],
+        )

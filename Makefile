@@ -33,6 +33,7 @@ demo: .venv/installed
 	@mkdir -p demo
 	$(BIN)/goniometer probe pet-water --report demo/report.html --json demo/report.json
 	@echo "The report: $(CURDIR)/demo/report.html"
+	@echo "For the command goniometer: source .venv/bin/activate"
 
 test: .venv/installed-dev
 	$(RUN_TESTS) -m "not nightly" $(PYTEST)

@@ -8,6 +8,7 @@ import numpy as np
 
 from goniometer.experiments.ice import IceStudy
 from goniometer.observables.result import Observable
+from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.compare import in_words
 from goniometer.report.gas import GasStudy
 from goniometer.report.liquid import LiquidStudy
@@ -103,7 +104,9 @@ def _peak(found: Observable) -> dict[str, Any]:
 
 def _largest(found: Observable) -> dict[str, Any]:
     """The largest change, the largest error, and the largest ratio of both at one point."""
-    return {**dict(zip(("change", "error", "t"), map(_finite, found.largest), strict=True)), "unit": found.unit}
+    change, error, ratio = found.largest
+    scale, unit = (MEGAPASCAL, "MPa") if found.unit == UNIT else (1.0, found.unit)
+    return {"change": _finite(scale * change), "error": _finite(scale * error), "t": _finite(ratio), "unit": unit}
 
 
 def _numbers(value: float, error: float) -> Pair:

@@ -1,0 +1,132 @@
+"""The report of a study: what it says of models that are broken, symmetric, too short, or not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from goniometer.errors import InputError
+from goniometer.report.asked import liquid_verdict, molecule_verdicts
+from goniometer.report.chapter import SCHEMA, Chapter, read_chapter
+from goniometer.report.study import Findings, render_study, sections, summary
+from goniometer.studies.report import write_report
+
+GRIDS = ("none", "i", "2i", "3i")
+
+
+def gas(torques: tuple[float, ...], momenta: tuple[float, float], size: str = "laptop") -> Chapter:
+    grids = {
+        name: {"torque_meV": [torque, 0.01 * torque], "energy_meV": [torque, None], "forces_meV_per_A": [torque, None]}
+        for name, torque in zip(GRIDS, torques, strict=True)
+    }
+    values: dict[str, Any] = {
+        "grids": grids,
+        "momentum_change_eV_fs": dict(zip(("raw", "2i"), momenta, strict=True)),
+        "drift_meV_per_ps": {"raw": [0.1, 0.2], "random": [None, None]},
+        "orientation_kT": {
+            "raw": {"range": 0.4, "uniform_p_value": 0.3},
+            "by the response": {"range": 0.1, "agrees_with_dynamics_p_value": 0.7},
+        },
+    }
+    run = {
+        "ps": 3.0,
+        "runs": 2,
+        "replicas": 4,
+        "seconds": 7200.0,
+        "days": ["2026-01-01"],
+        "hardware": ["a"],
+        "versions": [],
+    }
+    return Chapter("gas", size, "m.pt", values, ["a line"], [], {"gas-nve raw": run})
+
+
+BROKEN = gas((3.4, 1.6, 2e-3, 2e-5), (1.3, 1e-3))
+WEAK = gas((3.4, 3.0, 1.9, 2e-5), (1.3, 0.7))
+#: What averages leave of a symmetric model in float32.
+SYMMETRIC = gas((2e-5, 1e-5, 8e-6, 7e-6), (2e-5, 5e-6))
+
+
+@pytest.mark.parametrize(
+    ("chapter", "said"),
+    [
+        (BROKEN, "as in the paper, averaging restores what the model breaks"),
+        (WEAK, "averaging over 2i is not enough for this model"),
+        (SYMMETRIC, "the model is symmetric"),
+    ],
+)
+def test_verdicts_on_the_molecule(chapter: Chapter, said: str) -> None:
+    found = list(molecule_verdicts(chapter.values))
+    assert said in found[0]
+    assert (len(found) == 1) == (chapter is SYMMETRIC)
+
+
+def test_rounding_is_no_figure() -> None:
+    verdicts = {each.id: dict(each.verdicts) for each in sections(Findings(gas={"m": SYMMETRIC, "b": BROKEN}))}
+    assert verdicts["grids"]["m"] == "Forces of the lone molecule err by no more than rounding."
+    assert "0.29 times the paper's" in verdicts["grids"]["b"]
+
+
+def test_what_is_too_short_has_no_verdict() -> None:
+    short = gas((3.4, 1.6, 2e-3, 2e-5), (1.3, 1e-3), "smoke")
+    found = Findings(gas={"m": short})
+    assert summary(found) == []
+    assert all(each.verdicts == [] for each in sections(found))
+    assert summary(Findings(gas={"m": BROKEN}))[0][0] == "m"
+
+
+def test_a_liquid_says_why_nothing_was_compared() -> None:
+    lengths = {"raw": 20.0}
+    assert "no other strategy" in liquid_verdict({"lengths_ps": lengths, "verdicts": {}})
+    said = liquid_verdict({"lengths_ps": lengths, "verdicts": {"i": "their cells differ"}})
+    assert said == "raw 20 ps: nothing could be compared, their cells differ."
+    verdicts = {"i": {"a": {"answer": "differ"}, "b": {"answer": "undecided"}}}
+    assert "1 comparison of 2 differ from raw, 0 are equivalent, 1 undecided" in liquid_verdict(
+        {"lengths_ps": lengths, "verdicts": verdicts}
+    )
+
+
+def test_a_study_of_the_molecule_alone_is_a_page() -> None:
+    page = render_study(Findings(gas={"m <b>": BROKEN}), "A title", "A lead.", ["m/ice/analysis"])
+    assert [each.id for each in sections(Findings(gas={"m": BROKEN}))] == ["grids", "molecule", "drift", "runs"]
+    assert "m &lt;b&gt;" in page
+    assert "m <b>" not in page
+    assert "m/ice/analysis" in page
+    assert sections(Findings()) == []
+
+
+def study(folder: Path, size: str, keys: dict[str, str]) -> Path:
+    """A folder with the chapter of a broken model, and records of what has ended."""
+    (folder / "pet-water" / "gas").mkdir(parents=True)
+    described = {"models": ["pet-water"], "size": size, "experiments": [{"experiment": "gas"}]}
+    (folder / "study.yaml").write_text(yaml.safe_dump(described), encoding="utf-8")
+    graph = [{"name": "pet-water/gas/analysis", "needs": [], "key": "new"}]
+    (folder / "graph.json").write_text(json.dumps(graph), encoding="utf-8")
+    BROKEN.write(folder / "pet-water" / "gas" / f"gas-{size}.json")
+    for name, key in keys.items():
+        (folder / "done" / name).parent.mkdir(parents=True)
+        (folder / "done" / name).write_text(f"{key}\n", encoding="utf-8")
+    return folder
+
+
+def test_what_was_found_under_another_description_is_not_shown(tmp_path: Path) -> None:
+    page = write_report(study(tmp_path / "new", "laptop", {"pet-water/gas/analysis": "new"})).read_text("utf-8")
+    assert 'id="failures"' not in page
+    assert "size laptop" in page
+    assert "mean nothing" not in page
+    for number, keys in enumerate(({"pet-water/gas/analysis": "old"}, {})):
+        with pytest.raises(InputError, match=r"there is nothing in .* to report yet"):
+            write_report(study(tmp_path / str(number), "laptop", keys))
+    with pytest.raises(InputError, match=r"is not the folder of a study: it has no study\.yaml"):
+        write_report(tmp_path)
+
+
+def test_a_chapter_is_what_was_written(tmp_path: Path) -> None:
+    BROKEN.write(tmp_path / "a.json")
+    assert read_chapter(tmp_path / "a.json") == BROKEN
+    (tmp_path / "b.json").write_text(json.dumps({"schema": SCHEMA, "experiment": "gas"}), encoding="utf-8")
+    with pytest.raises(InputError, match="is not what an experiment leaves"):
+        read_chapter(tmp_path / "b.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -222,7 +223,7 @@ def test_control_c_stops_and_the_same_command_goes_on(tmp_path: Path) -> None:
     (state,) = folder.rglob("state.json")
     assert 0 < json.loads(state.read_text())["step"] < 8000
     again = started(path, folder, "--no-estimate", "--cores", "1")
-    wait_for(lambda: (folder / "engine").read_text(), again)  # it holds the study
+    wait_for(lambda: held(folder / "lock"), again)
     other = started(path, folder, "--no-estimate")
     _, refused = other.communicate(timeout=100)
     assert other.returncode == 2
@@ -230,6 +231,15 @@ def test_control_c_stops_and_the_same_command_goes_on(tmp_path: Path) -> None:
     os.kill(again.pid, signal.SIGINT)
     again.communicate(timeout=100)
     assert again.returncode == 130
+
+
+def held(path: Path) -> bool:
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def wait_for(there: object, process: subprocess.Popen[str]) -> None:

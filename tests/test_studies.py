@@ -28,7 +28,7 @@ from goniometer.studies.cost import costs, total
 
 #: Cheap, visibly broken.
 MODEL = "pet-water-unaugmented"
-GAS = {"experiment": "gas", "set": {"length": 0.04, "frames_every": 5}}
+GAS = {"experiment": "gas", "set": {"length": 0.08, "frames_every": 5}}
 
 
 def written(folder: Path, **study: object) -> Path:

@@ -151,11 +151,15 @@ def endings(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest study, finished."""
-    folder = tmp_path_factory.mktemp("study") / "smoke"
-    out = finished("water-smoke", folder, "--no-estimate")
-    assert out.splitlines()[-1] == f"report: {folder / 'report.html'}"
+def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The smallest study, finished: once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "smoke-study"
+    with folder.with_suffix(".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if not (folder / "report.html").exists():
+            out = finished("water-smoke", folder, "--no-estimate")
+            assert out.splitlines()[-1] == f"report: {folder / 'report.html'}"
     return folder
 
 
@@ -210,6 +214,7 @@ def test_a_failed_task_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
     assert len(records(folder)) == 3
 
 
+@pytest.mark.nightly
 def test_control_c_stops_and_the_same_command_goes_on(tmp_path: Path) -> None:
     path = written(tmp_path, experiments=[{**GAS, "set": {**GAS["set"], "length": 4.0}}])
     folder = tmp_path / "study"

@@ -306,11 +306,14 @@ def _content(structure: Atoms) -> bytes:
 
 
 def _identity(description: Run, potential: Potential | None) -> bytes:
-    """The contents of the model file, or the name of what has none."""
+    """The contents of the model file, or of that of a factory with its name; the name of what has none."""
     if potential is not None:
         return potential.name.encode()
     model = description.potential.model
-    return model.encode() if is_factory(model) else model_file(model).read_bytes()
+    if not is_factory(model):
+        return model_file(model).read_bytes()
+    source = Path(model.rpartition(":")[0])
+    return model.encode() + (source.read_bytes() if source.is_file() else b"")
 
 
 def start_of(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:

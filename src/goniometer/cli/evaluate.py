@@ -49,9 +49,10 @@ def evaluate(
     from goniometer.cli.progress import progress_bar
     from goniometer.data import packaged_files
     from goniometer.data.labelled import read_labelled
+    from goniometer.rotations import GRIDS
     from goniometer.training.card import card_path, known_hashes
-    from goniometer.training.evaluate import GRIDS, table
     from goniometer.training.evaluate import evaluate as measure
+    from goniometer.training.evaluate import table
 
     if parity is not None:
         from goniometer.report.sheet import check_sheet

@@ -40,7 +40,7 @@ def experiment(
     from goniometer.cli.progress import progress_bar
     from goniometer.experiments.chapters import experiment as perform
     from goniometer.experiments.gas import Interrupted
-    from goniometer.observables.gas import GRIDS
+    from goniometer.rotations import GRIDS
 
     try:
         with progress_bar() as progress:

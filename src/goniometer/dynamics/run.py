@@ -45,7 +45,7 @@ from goniometer.engines.served import Served
 from goniometer.engines.served import drivers as served_by
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential
-from goniometer.potentials.loading import is_factory, model_file
+from goniometer.potentials.loading import content
 from goniometer.symmetrize.random import generator
 
 #: Seconds between two checkpoints.
@@ -281,7 +281,8 @@ class _Trajectory:
 
 def digest(description: Run, potential: Potential | None = None) -> str:
     """The hash that the folder of a run has in its name: of the description, the structure and the model."""
-    return description.digest(_content(structure_of(description)), _identity(description, potential))
+    model = content(description.potential.model) if potential is None else potential.name.encode()
+    return description.digest(_content(structure_of(description)), model)
 
 
 def structure_of(description: Run) -> Atoms:
@@ -303,17 +304,6 @@ def structure_of(description: Run) -> Atoms:
 def _content(structure: Atoms) -> bytes:
     numbers, pbc = structure.numbers.astype("<i8"), structure.pbc
     return b"".join(each.tobytes() for each in (numbers, structure.positions, structure.cell.array, pbc))
-
-
-def _identity(description: Run, potential: Potential | None) -> bytes:
-    """The contents of the model file, or of that of a factory with its name; the name of what has none."""
-    if potential is not None:
-        return potential.name.encode()
-    model = description.potential.model
-    if not is_factory(model):
-        return model_file(model).read_bytes()
-    source = Path(model.rpartition(":")[0])
-    return model.encode() + (source.read_bytes() if source.is_file() else b"")
 
 
 def start_of(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:

@@ -16,12 +16,13 @@ from goniometer.errors import InputError
 from goniometer.experiments import gas, ice, liquid
 from goniometer.experiments.gas import SHOWN, Progress
 from goniometer.experiments.numbers import gas_numbers, ice_numbers, liquid_numbers
-from goniometer.observables.gas import GRIDS
 from goniometer.observables.molecules import find_molecules
-from goniometer.report.chapter import Chapter, drawing
+from goniometer.report.chapter import Chapter
 from goniometer.report.gas import gas_figure
 from goniometer.report.liquid import convergence_figure, cost_figure, liquid_figure
+from goniometer.report.panel import panel
 from goniometer.report.sheet import write_sheet
+from goniometer.rotations import GRIDS
 
 EXPERIMENTS = ("gas", "liquid", "ice")
 #: Title and caption of every figure.
@@ -119,7 +120,7 @@ def experiment(
         path = folder / "-".join(each for each in (stem, size, rest) if each)
         for suffix in (".png", ".html"):
             write_sheet(figure, path.with_suffix(suffix), f"{model}: {title}", caption)
-        drawings.append(drawing(figure, f"{kind}-{sha256(model.encode()).hexdigest()[:8]}", title, caption))
+        drawings.append(panel(f"{kind}-{sha256(model.encode()).hexdigest()[:8]}", title, figure, caption))
     found = Chapter(name, size, model, values, lines, drawings, _provenance(folder, size, runs))
     found.write(folder / f"{name}-{size}.json")
     return found

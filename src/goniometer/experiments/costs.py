@@ -16,6 +16,7 @@ from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.run import read_sessions
 from goniometer.errors import InputError
+from goniometer.experiments.numbers import finite, with_error
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import bound as reweighted_bound
 from goniometer.observables.stress import MEGAPASCAL, UNIT
@@ -194,14 +195,14 @@ def document(study: LiquidStudy) -> dict[str, Any]:
         strategies[name] = {
             "length_ps": study.lengths[name],
             "evaluations_a_step": each.evaluations,
-            "seconds_a_ps": _pair(each.seconds, each.seconds_error),
-            "time_against_raw": _pair(*each.times(raw)),
+            "seconds_a_ps": with_error(each.seconds, each.seconds_error),
+            "time_against_raw": with_error(*each.times(raw)),
             "heat_meV_per_ps": None
             if each.heat is None
-            else _pair(1e3 * float(each.heat.values), 1e3 * float(each.heat.errors)),
-            "temperature_bias_K": _pair(temperature - each.target, error),
+            else with_error(1e3 * float(each.heat.values), 1e3 * float(each.heat.errors)),
+            "temperature_bias_K": with_error(temperature - each.target, error),
             "bias": {
-                kind: {"seen": _number(one.seen), "below": _number(one.upper), "unit": one.unit, "known": one.way}
+                kind: {"seen": finite(one.seen), "below": finite(one.upper), "unit": one.unit, "known": one.way}
                 for kind, one in each.bounds.items()
             },
         }
@@ -217,14 +218,6 @@ def document(study: LiquidStudy) -> dict[str, Any]:
 def save(study: LiquidStudy, path: Path) -> None:
     """Write :func:`document` as JSON."""
     replace_text(path, json.dumps(document(study), indent=1, ensure_ascii=False) + "\n")
-
-
-def _pair(value: float, error: float) -> list[float | None]:
-    return [_number(value), _number(error)]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def lines(study: LiquidStudy) -> list[str]:

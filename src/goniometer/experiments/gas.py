@@ -13,13 +13,13 @@ from goniometer.data.trajectory import DISCARD, Trajectory, read_trajectory
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import run
 from goniometer.observables import orientation
-from goniometer.observables.gas import GRIDS, angular_momentum, by_grid, drift, potential_spectrum, power_spectrum
+from goniometer.observables.gas import angular_momentum, by_grid, drift, potential_spectrum, power_spectrum
 from goniometer.observables.orientation import Response, agreement, directions, response
 from goniometer.observables.result import Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import load
 from goniometer.report.gas import GasStudy
-from goniometer.rotations import rule
+from goniometer.rotations import GRIDS, rule
 from goniometer.symmetrize import Averaged
 
 #: Replicas whose correction V_2i − V_raw is evaluated anew on every frame, for its spectrum.

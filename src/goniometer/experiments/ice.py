@@ -13,11 +13,10 @@ from goniometer.data.ice import ice as cells
 from goniometer.dynamics.relax import Relaxed
 from goniometer.dynamics.relaxation import relax_all
 from goniometer.errors import InputError
-from goniometer.observables.gas import GRIDS
 from goniometer.observables.result import Axis, Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import identity, load
-from goniometer.rotations import rule
+from goniometer.rotations import GRIDS, check_grids, rule
 from goniometer.symmetrize import Averaged
 
 #: Cells by size: numbers of molecules, one cell each.
@@ -102,9 +101,7 @@ def ice(
     grids
         For the starting structures.
     """
-    for grid in (reference, *grids):
-        if grid not in GRIDS:
-            raise InputError(f"there is no grid '{grid}'; there are {', '.join(GRIDS)}")
+    check_grids((reference, *grids))
     if structures is None and size not in SIZES:
         raise InputError(f"ice has no size '{size}'; its sizes are {', '.join(SIZES)}")
     named = list(structures) if structures is not None else _packaged(size, seed)

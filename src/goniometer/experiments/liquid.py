@@ -16,11 +16,12 @@ from goniometer.errors import InputError
 from goniometer.experiments import costs
 from goniometer.experiments.gas import Progress, Trajectories, loaded, trajectories
 from goniometer.observables import observe, statics
-from goniometer.observables.gas import GRIDS, REFERENCE, drift
+from goniometer.observables.gas import REFERENCE, drift
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Reevaluated, reevaluate, reweighted
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import LiquidStudy
+from goniometer.rotations import GRIDS
 from goniometer.verdict.runs import Report, compare_runs
 
 #: What is drawn of every run: name to observable and options.

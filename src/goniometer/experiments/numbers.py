@@ -43,11 +43,11 @@ def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
         "drift_meV_per_ps": {name: _pair(each, 1e3) for name, each in study.drifts.items()},
         "temperature_K": {name: _pair(each.temperature, 1.0) for name, each in study.costs.items()},
         "evaluations_a_step": {name: each.evaluations for name, each in study.costs.items()},
-        "seconds_a_ps": {name: _finite(each.seconds) for name, each in study.costs.items()},
+        "seconds_a_ps": {name: finite(each.seconds) for name, each in study.costs.items()},
         "reference": study.reference,
         "bias_is_below": {
             name: {
-                kind: {"value": _finite(bound.upper), "unit": bound.unit, "way": bound.way}
+                kind: {"value": finite(bound.upper), "unit": bound.unit, "way": bound.way}
                 for kind, bound in each.bounds.items()
             }
             for name, each in study.costs.items()
@@ -73,7 +73,7 @@ def ice_numbers(study: IceStudy) -> dict[str, Any]:
     return {
         "cells": len(study.raw),
         "converged": bool(study.table.about["converged"]),
-        "table": {str(name): {"unit": unit, "value": _numbers(value, error)} for name, unit, value, error in rows},
+        "table": {str(name): {"unit": unit, "value": with_error(value, error)} for name, unit, value, error in rows},
         "grids": _by_grid(study.grids, ("energy_meV_per_atom", "forces_meV_per_A"), 1.0),
     }
 
@@ -82,36 +82,38 @@ def _by_grid(found: Observable, columns: tuple[str, ...], scale: float) -> dict[
     grids = [str(each) for each in found.axes["grid"].values]
     rows = zip(grids, scale * found.values, scale * found.errors, strict=True)
     return {
-        grid: {name: _numbers(*pair) for name, *pair in zip(columns, values, errors, strict=True)}
+        grid: {name: with_error(*pair) for name, *pair in zip(columns, values, errors, strict=True)}
         for grid, values, errors in rows
     }
 
 
 def _verdict(found: Verdict) -> dict[str, Any]:
     numbers = {"p_differ": found.p_differ, "longer": found.longer, "within": found.within}
-    known = {name: None if value is None else _finite(value) for name, value in numbers.items()}
+    known = {name: None if value is None else finite(value) for name, value in numbers.items()}
     return {"answer": found.answer, "words": in_words(found), **known}
 
 
 def _pair(found: Observable, scale: float) -> Pair:
-    return _numbers(scale * float(found.values), scale * float(found.errors))
+    return with_error(scale * float(found.values), scale * float(found.errors))
 
 
 def _peak(found: Observable) -> dict[str, Any]:
     at = int(np.argmax(found.values))
-    return {"height": _numbers(found.values[at], found.errors[at]), "r_A": float(found.axes["r"].values[at])}
+    return {"height": with_error(found.values[at], found.errors[at]), "r_A": float(found.axes["r"].values[at])}
 
 
 def _largest(found: Observable) -> dict[str, Any]:
     """The largest change, the largest error, and the largest ratio of both at one point."""
     change, error, ratio = found.largest
     scale, unit = (MEGAPASCAL, "MPa") if found.unit == UNIT else (1.0, found.unit)
-    return {"change": _finite(scale * change), "error": _finite(scale * error), "t": _finite(ratio), "unit": unit}
+    return {"change": finite(scale * change), "error": finite(scale * error), "t": finite(ratio), "unit": unit}
 
 
-def _numbers(value: float, error: float) -> Pair:
-    return [_finite(value), _finite(error)]
+def with_error(value: float, error: float) -> Pair:
+    """Both, None for what is not known."""
+    return [finite(value), finite(error)]
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The value, None if it is not finite."""
     return float(value) if np.isfinite(value) else None

@@ -14,8 +14,8 @@ from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statistics import REPLICAS, autocorrelation_time, slope
 from goniometer.potentials.base import Potential, Prediction
+from goniometer.rotations import GRIDS, check_grids
 from goniometer.rotations import rule as named_rule
-from goniometer.rotations.named import PAPER_GRIDS
 from goniometer.symmetrize.average import Averaged
 
 #: eV fs in u Å²/fs.
@@ -143,13 +143,6 @@ def _isolated(trajectory: Trajectory) -> None:
         raise InputError(f"'{trajectory.name}' is periodic, and this observable is that of isolated molecules")
 
 
-#: The study's grids and the rotation groups: name to rule and inversion.
-GRIDS: dict[str, tuple[str, bool]] = {
-    **PAPER_GRIDS,
-    "T": ("tetrahedral", False),
-    "O": ("octahedral", False),
-    "I": ("icosahedral", False),
-}
 #: What symmetry errors are taken from.
 REFERENCE = "3i"
 # Frames of each replica that are evaluated anew.
@@ -174,9 +167,7 @@ def by_grid(
     Raises :class:`InputError` for a periodic structure and an unknown grid.
     """
     _isolated(trajectory)
-    for name in grids:
-        if name not in GRIDS:
-            raise InputError(f"there is no grid '{name}'; there are {', '.join(GRIDS)}")
+    check_grids(grids)
     positions = _spread(trajectory, frames)
     times, replicas = positions.shape[:2]
     flat = positions.reshape(-1, *positions.shape[2:])

@@ -12,11 +12,11 @@ from jaxtyping import Float64, Int64
 from goniometer.data.trajectory import DISCARD, Frames, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
-from goniometer.observables.gas import GRIDS
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import Static
 from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
 from goniometer.potentials.base import Potential, Prediction
+from goniometer.rotations import GRIDS, check_grids
 from goniometer.rotations import rule as named_rule
 from goniometer.symmetrize.average import Averaged
 
@@ -114,9 +114,7 @@ def reevaluate(
     """
     if trajectory.replicas > 1:
         raise InputError(f"'{trajectory.name}' is of {trajectory.replicas} replicas, and this is for a liquid")
-    for name in grids:
-        if name not in GRIDS:
-            raise InputError(f"there is no grid '{name}'; there are {', '.join(GRIDS)}")
+    check_grids(grids)
     chosen = spread(trajectory, frames, discard)
     averages = [Averaged(potential, named_rule(*GRIDS[name])) for name in grids]
     energies, forces, virials, steps = [], [], [], []

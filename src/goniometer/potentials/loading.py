@@ -269,8 +269,13 @@ def _factory(module: ModuleType, source: str, attribute: str) -> Callable[..., A
 
 
 def identity(model: str) -> str:
-    """What tells a model from another of its name: a hash of its file; of the function of a module only its name."""
+    """What tells a model from another of its name: a hash of its :func:`content`."""
+    return sha256(content(model)).hexdigest()
+
+
+def content(model: str) -> bytes:
+    """Of the file of a model, or of that of a factory with its name; the name alone of what has no file."""
     if not is_factory(model):
-        return sha256(model_file(model).read_bytes()).hexdigest()
+        return model_file(model).read_bytes()
     source = Path(model.rpartition(":")[0])
-    return f"{model} {sha256(source.read_bytes()).hexdigest()}" if source.is_file() else model
+    return model.encode() + (source.read_bytes() if source.is_file() else b"")

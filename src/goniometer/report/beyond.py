@@ -6,45 +6,35 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from goniometer.report.panel import panel
 from goniometer.report.sections import Findings, Section, of_model, pair
-from goniometer.report.tables import NONE, Table
-from goniometer.report.wording import number
+from goniometer.report.tables import NONE, Table, rule_tables
+from goniometer.report.wording import number, sentences
 
 _SPECTRUM = "Bars: √P at each angular momentum ℓ, P its share of the variance. Hatched: the floor of the probe."
 
 
 def spectra(found: Findings) -> Iterator[Section]:
-    from goniometer.report.chapter import drawing
     from goniometer.report.figures import residual_figure, spectrum_figure
-    from goniometer.report.tables import rule_tables
-    from goniometer.report.wording import sentences
 
     drawings, tables, verdicts = [], [], []
-    for number_, (model, result) in enumerate(found.probes.items()):
+    for place, (model, result) in enumerate(found.probes.items()):
         if result.pooled is None or not result.structures:
             continue
         first, *_ = sentences(result)
         verdicts.append((model, first))
-        name = f"probe-{number_}"
-        drawings.append(
-            drawing(
-                spectrum_figure(result, "forces"),
-                f"{name}-spectrum",
-                f"{model}: spectrum of the forces",
-                "√P at each ℓ.",
-            )
-        )
+        title, drawn = f"{model}: spectrum of the forces", spectrum_figure(result, "forces")
+        drawings.append(panel(f"probe-{place}-spectrum", title, drawn, _SPECTRUM))
         if not result.pooled.forces.at_floor and any(each.forces is not None for each in result.pooled.rules):
             caption = "What each rule leaves of the force error against its number of rotations. Crosses are measured."
-            drawings.append(drawing(residual_figure(result, "forces"), f"{name}-residual", f"{model}: rules", caption))
+            drawn = residual_figure(result, "forces")
+            drawings.append(panel(f"probe-{place}-residual", f"{model}: rules", drawn, caption))
         note = "n: evaluations. ≤: with the most that the unresolved variance could add. All rules are in probe.html."
-        titled = [replace(each, title=f"{model}: {each.title}", note=note) for each in rule_tables(result)[:1]]
-        tables += titled
+        tables += [replace(each, title=f"{model}: {each.title}", note=note) for each in rule_tables(result)[:1]]
     if drawings:
+        title = "Beyond the paper: spectra, and the cost of a cure"
         lead = "Which angular momenta carry the error, and from that what every rule of rotations would leave of it."
-        yield Section(
-            "spectra", "Spectra", "Beyond the paper: spectra, and the cost of a cure", lead, verdicts, tables, drawings
-        )
+        yield Section("spectra", "Spectra", title, lead, verdicts, tables, drawings)
 
 
 def changes(found: Findings) -> Iterator[Section]:
@@ -125,7 +115,7 @@ def provenance(found: Findings) -> Iterator[Section]:
     for chapter in found.chapters:
         for name, run in chapter.runs.items():
             for each in run["versions"] if name != "analysis" else [run["versions"]]:
-                versions.add(", ".join(f"{package} {number_}" for package, number_ in each.items()))
+                versions.add(", ".join(f"{package} {known}" for package, known in each.items()))
             if name == "analysis":
                 continue
             many = f"{run['runs']} × {run['replicas']}" if run["replicas"] > 1 else str(run["runs"])

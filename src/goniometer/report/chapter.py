@@ -6,26 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from goniometer.data.records import replace_text
 from goniometer.errors import InputError
-
-if TYPE_CHECKING:
-    import matplotlib.figure
+from goniometer.report.panel import Panel
 
 SCHEMA = "goniometer/experiment/1"
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure as an ``<svg>`` element in the colours of a page."""
-
-    id: str
-    title: str
-    caption: str
-    svg: str
-    narrow: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,19 +38,12 @@ class Chapter:
     model: str
     values: Mapping[str, Any]
     lines: list[str]
-    drawings: list[Drawing] = field(default_factory=list)
+    drawings: list[Panel] = field(default_factory=list)
     runs: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write it, in one step."""
         replace_text(path, json.dumps({"schema": SCHEMA, **asdict(self)}, allow_nan=False, indent=1))
-
-
-def drawing(figure: matplotlib.figure.Figure, name: str, title: str, caption: str) -> Drawing:
-    """A figure for a page; ``name`` is an id that no other has there."""
-    from goniometer.report.drawing import to_svg
-
-    return Drawing(name, title, caption, to_svg(figure, name, f"{title}. {caption}"))
 
 
 def read_chapter(path: Path) -> Chapter:
@@ -72,7 +52,7 @@ def read_chapter(path: Path) -> Chapter:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found.pop("schema") != SCHEMA:
             raise ValueError(f"its schema is not {SCHEMA}")
-        found["drawings"] = [Drawing(**each) for each in found["drawings"]]
+        found["drawings"] = [Panel(**each) for each in found["drawings"]]
         return Chapter(**found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"'{path}' is not what an experiment leaves ({error}): run the experiment again") from error

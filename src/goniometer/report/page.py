@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from goniometer.errors import InputError
 from goniometer.probe.result import Figure, Pooled, ProbeResult, StructureResult
+from goniometer.report.panel import Panel, panel
 from goniometer.report.tables import error_tables, floor_table, rule_tables, spectrum_tables
 from goniometer.report.wording import (
     ENERGY,
@@ -32,21 +33,10 @@ from goniometer.report.wording import (
 )
 
 if TYPE_CHECKING:
-    import matplotlib.figure
+    pass
 
 #: Pictures, maps and spectra are drawn for at most so many structures, those of the largest force errors.
 MAX_DRAWN = 12
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One figure of the page; one with a ``narrow`` drawing for phones has a row of its own."""
-
-    id: str
-    title: str
-    svg: str
-    caption: str
-    narrow: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,12 +176,6 @@ def _quantities(pooled: Pooled) -> list[Quantity]:
     return [quantity for quantity in QUANTITIES if getattr(pooled, quantity) is not None]
 
 
-def _panel(name: str, title: str, figure: matplotlib.figure.Figure, caption: str) -> Panel:
-    from goniometer.report.figures import to_svg
-
-    return Panel(name, title, to_svg(figure, name, f"{title}. {caption}"), caption)
-
-
 def _error_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
     from goniometer.report.figures import errors_figure, torque_figure
 
@@ -199,14 +183,14 @@ def _error_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
     floor = "Stroke: largest deviation seen. Hatched: what noise alone would give; a dot inside it says nothing."
     caption = f"Dot: rms over all orientations. Diamond: mean absolute error (MAE) of the structure as given. {floor}"
     panels = [
-        _panel(f"errors-{quantity}", titles[quantity], errors_figure(result, quantity), caption)
+        panel(f"errors-{quantity}", titles[quantity], errors_figure(result, quantity), caption)
         for quantity in _quantities(pooled)
     ]
     torque = (
         "dE/dω, zero if symmetric. Diamond: length, as given. Dot: rms over orientations, where the model gives it. "
         "Square: what the energy spectrum implies, √Σ ℓ(ℓ+1) P; it meets the dot where the spectrum holds everything."
     )
-    return [*panels, _panel("torque", "Rotational gradient", torque_figure(result), torque)]
+    return [*panels, panel("torque", "Rotational gradient", torque_figure(result), torque)]
 
 
 def _spectrum_caption(result: ProbeResult) -> str:
@@ -219,7 +203,7 @@ def _spectrum_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
 
     titles = {"energy": "Energy, per structure", "forces": "Forces, per component", "stress": "Stress, per component"}
     return [
-        _panel(
+        panel(
             f"spectrum-{quantity}",
             titles[quantity],
             spectrum_figure(result, quantity),
@@ -256,11 +240,11 @@ def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
     for place, quantity in enumerate(drawn):
         words = caption if place == 0 else f"Read as the {drawn[0]}."
         name, title = f"residual-{quantity}", quantity.capitalize()
-        panel = _panel(name, title, residual_figure(result, quantity), words)
+        made = panel(name, title, residual_figure(result, quantity), words)
         if place == 0 and len(drawn) % 2 == 1:
             wide = to_svg(residual_figure(result, quantity, wide=True), f"{name}-wide", f"{title}. {words}")
-            panel = replace(panel, svg=wide, narrow=panel.svg)
-        panels.append(panel)
+            made = replace(made, svg=wide, narrow=made.svg)
+        panels.append(made)
     return panels
 
 
@@ -282,13 +266,13 @@ def _chapter(result: ProbeResult, structure: StructureResult, prefix: str) -> Ch
         f"frame, averaged over turns about it. This shows {percent(sphere.share)} of the resolved variance."
     )
     panels = [
-        _panel(f"{prefix}-atoms", "Where the force error sits", structure_figure(structure), picture),
-        _panel(f"{prefix}-sphere", "Energy against direction", sphere_figure(structure), globe),
+        panel(f"{prefix}-atoms", "Where the force error sits", structure_figure(structure), picture),
+        panel(f"{prefix}-sphere", "Energy against direction", sphere_figure(structure), globe),
     ]
     for quantity, title in (("forces", "Spectrum of the forces"), ("energy", "Spectrum of the energy")):
         drawn = spectrum_figure(structure, quantity, legend=False)
         panels.append(
-            _panel(f"{prefix}-spectrum-{quantity}", title, drawn, "Read as the spectra of all structures above.")
+            panel(f"{prefix}-spectrum-{quantity}", title, drawn, "Read as the spectra of all structures above.")
         )
     summary = (
         f"{formula(structure.formula)}, {plural(structure.n_atoms, 'atom')}, {_periodicity(structure)}. "

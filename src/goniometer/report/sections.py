@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from goniometer.probe.result import ProbeResult
-from goniometer.report.chapter import Chapter, Drawing
+from goniometer.report.chapter import Chapter
+from goniometer.report.panel import Panel
 from goniometer.report.tables import NONE, Table
 from goniometer.report.wording import number, with_error
 
@@ -50,7 +51,7 @@ class Section:
     lead: str
     verdicts: list[tuple[str, str]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    drawings: list[Drawing] = field(default_factory=list)
+    drawings: list[Panel] = field(default_factory=list)
     wide: bool = False
 
 
@@ -63,7 +64,7 @@ def meant(chapters: Mapping[str, Chapter]) -> list[tuple[str, Chapter]]:
     return [(model, each) for model, each in chapters.items() if each.size != "smoke"]
 
 
-def of_model(model: str, each: Drawing) -> Drawing:
+def of_model(model: str, each: Panel) -> Panel:
     return replace(each, title=f"{model}: {each.title}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,6 +23,21 @@ PAPER_GRIDS: dict[str, tuple[str, bool]] = {
     "3": ("legendre:3", False),
     "3i": ("legendre:3", True),
 }
+#: These, and the rotation groups of the tetrahedron, octahedron and icosahedron.
+GRIDS: dict[str, tuple[str, bool]] = {
+    **PAPER_GRIDS,
+    "T": ("tetrahedral", False),
+    "O": ("octahedral", False),
+    "I": ("icosahedral", False),
+}
+
+
+def check_grids(names: Iterable[str]) -> None:
+    """Raise :class:`InputError` for a name that is none of :data:`GRIDS`."""
+    for name in names:
+        if name not in GRIDS:
+            raise InputError(f"there is no grid '{name}'; there are {', '.join(GRIDS)}")
+
 
 _MAX_LEBEDEV = max(families.LEBEDEV_POINTS)
 _KNOWN = (

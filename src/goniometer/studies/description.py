@@ -10,14 +10,29 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from goniometer.data import packaged_files, read_structures
 from goniometer.data.settings import Part, read_yaml, validated
 from goniometer.errors import InputError, did_you_mean
-from goniometer.observables.gas import GRIDS
 from goniometer.potentials.loading import is_factory, model_file
+from goniometer.rotations import check_grids
 
 # Names that the folder of a study has for something else.
 _RESERVED = ("task", "done", "log", "report", "engine", "lock")
 
 
-class Experiment(Part):
+class _Lists(Part):
+    """What both parts have in common: one word is a list of one, and grids are known ones."""
+
+    @field_validator("models", "only", "probe", "evaluate", "grids", mode="before", check_fields=False)
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("grids", check_fields=False)
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_grids(value)
+        return value
+
+
+class Experiment(_Lists):
     """One experiment, of every model or of some.
 
     Attributes
@@ -56,18 +71,8 @@ class Experiment(Part):
                 raise ValueError(f"{name} is not set here: a study has models, dtype and seed")
         return self
 
-    @field_validator("models", "only", "grids", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return _listed(value)
 
-    @field_validator("grids")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(value)
-
-
-class Study(Part):
+class Study(_Lists):
     """Everything that is worked out for one report.
 
     Attributes
@@ -118,28 +123,6 @@ class Study(Part):
         if not (self.experiments or self.probe or self.evaluate):
             raise ValueError("there is nothing to do: give experiments, structures to probe, or data to evaluate")
         return self
-
-    @field_validator("models", "probe", "evaluate", "grids", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return _listed(value)
-
-    @field_validator("grids")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(value)
-
-
-def _listed(value: Any) -> Any:
-    """One word is a list of one."""
-    return (value,) if isinstance(value, str) else value
-
-
-def _known(grids: tuple[str, ...]) -> tuple[str, ...]:
-    for grid in grids:
-        if grid not in GRIDS:
-            raise ValueError(f"there is no grid '{grid}'; there are {', '.join(GRIDS)}")
-    return grids
 
 
 def label(model: str) -> str:

@@ -85,11 +85,10 @@ def run_study(
         try:
             _watch(process, graph, weights or {}, progress)
         except KeyboardInterrupt:
-            _stop(process.pid)
             raise StudyInterrupted("stopped; the same command goes on") from None
-        except BaseException:
-            _stop(process.pid)
-            raise
+        finally:
+            if process.poll() is None:
+                _stop(process.pid)
     if process.returncode != 0:
         raise StudyError(_failure(graph, began))
 
@@ -195,8 +194,6 @@ def _is_of(group: int, folder: Path) -> bool:
 
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if os.getpgid(process.pid) == group and Path(process.cwd()).resolve() == folder:
-                return True
             if os.getpgid(process.pid) == group and any(str(folder) in word for word in process.cmdline()):
                 return True
     return False

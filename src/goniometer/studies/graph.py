@@ -19,9 +19,8 @@ from goniometer.dynamics.run import digest, structure_of
 from goniometer.experiments.gas import SHOWN
 from goniometer.experiments.liquid import FRAMES, seeds
 from goniometer.experiments.liquid import chosen as strategies
-from goniometer.observables.gas import GRIDS
 from goniometer.potentials.loading import identity
-from goniometer.rotations import rule
+from goniometer.rotations import GRIDS, rule
 from goniometer.studies.description import Experiment, Study, label
 
 

@@ -13,17 +13,10 @@ from jaxtyping import Float64
 from goniometer.data.labelled import Labelled, composition_baseline
 from goniometer.errors import InputError
 from goniometer.potentials import Potential
-from goniometer.rotations import PAPER_GRIDS, Rule, rule
+from goniometer.rotations import GRIDS, Rule, check_grids, rule
 from goniometer.symmetrize import response
 
 SCHEMA = "goniometer/evaluation/1"
-#: The paper's grids, and the rotation groups of the tetrahedron, octahedron and icosahedron.
-GRIDS: dict[str, tuple[str, bool]] = {
-    **PAPER_GRIDS,
-    "T": ("tetrahedral", False),
-    "O": ("octahedral", False),
-    "I": ("icosahedral", False),
-}
 REFERENCE = "3i"
 
 
@@ -104,14 +97,12 @@ def evaluate(
     """Measure a model against labelled structures.
 
     Structures whose hash is among ``known`` (see :func:`goniometer.training.card.known_hashes`; None: there is no card)
-    are left out and named. ``grids`` are of :data:`GRIDS`; none are measured if it is empty. Cost: one evaluation a
-    structure, and 276 for all grids.
+    are left out and named. ``grids`` are of ``rotations.GRIDS``; none are measured if it is empty. Cost: one
+    evaluation a structure, and 276 for all grids.
 
     Raises :class:`InputError` for an unknown grid, and if no structure is left.
     """
-    for grid in grids:
-        if grid not in GRIDS:
-            raise InputError(f"there is no grid '{grid}'; there are {', '.join(GRIDS)}")
+    check_grids(grids)
     left_out: dict[str, list[str]] = {}
     kept = []
     for sample in samples:

@@ -14,7 +14,7 @@ from goniometer.data.trajectory import Trajectory
 from goniometer.experiments import costs
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.result import Axis, Observable
-from goniometer.observables.reweighting import bound, reweighted
+from goniometer.observables.reweighting import Part, bound, reweighted
 from goniometer.observables.statics import Static
 from goniometer.report.liquid import Bound, Cost, LiquidStudy, cost_figure, front
 from goniometer.verdict import compare_curves, decide
@@ -107,7 +107,7 @@ def test_bounds_by_reweighting_hold(tmp_path: Path) -> None:
         positions[:, 0, 0], positions[:, 1, 0] = x, y
         run = trajectory(tmp_path, structure, positions)
         correction = other * y - force * x
-        found = reweighted(run, place, np.arange(count), correction, 300.0)
+        found = reweighted([Part(run, place, np.arange(count), correction)], 300.0)
         below += bound(found) < exact
         unknown += not np.isfinite(bound(found))
         factors = np.exp(-correction / KT)

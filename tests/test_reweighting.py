@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms, units
 
 from goniometer.errors import InputError
-from goniometer.observables.reweighting import Reevaluated, reevaluate, reweighted, spread
+from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.statics import Static
 from goniometer.rotations import rule
 from goniometer.symmetrize import Averaged
@@ -38,7 +38,7 @@ def test_a_harmonic_oscillator_is_exact(tmp_path: Path) -> None:
     positions[:, 0, 0] = x
     run = trajectory(tmp_path, Atoms("H", [[0, 0, 0]], cell=9.0 * np.eye(3), pbc=True), positions)
     correction = 0.5 * more * x**2 - force * x
-    found = reweighted(run, squared(), np.arange(count), correction, 300.0)
+    found = reweighted([Part(run, squared(), np.arange(count), correction)], 300.0)
     variance = KT / (stiffness + more)
     expected = np.array([variance + (force / (stiffness + more)) ** 2, variance]) - KT / stiffness
     assert (np.abs(found.values - expected) < 4.0 * found.errors).all()
@@ -47,9 +47,9 @@ def test_a_harmonic_oscillator_is_exact(tmp_path: Path) -> None:
     assert (found.errors < 0.4 * apart).all()
     assert 0.9 < found.about["effective_share"] < 1.0
     # Controls: the wrong sign is found out, and a large correction says so itself.
-    wrong = reweighted(run, squared(), np.arange(count), -correction, 300.0)
+    wrong = reweighted([Part(run, squared(), np.arange(count), -correction)], 300.0)
     assert abs(wrong.values[1] - expected[1]) > 10.0 * wrong.errors[1]
-    assert reweighted(run, squared(), np.arange(count), 20.0 * correction, 300.0).about["effective_share"] < 0.5
+    assert reweighted([Part(run, squared(), np.arange(count), 20.0 * correction)], 300.0).about["effective_share"] < 0.5
 
 
 def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
             said = (model if over is None else Averaged(model, over)).predict(atoms)
             assert found.energies[place, column] == pytest.approx(said.energies[0], abs=1e-10)
             np.testing.assert_allclose(found.forces[place, column], said.forces[0], atol=1e-10)
-    table = found.symmetry_errors("2i")
+    table = symmetry_errors([found], "2i")
     assert table.values[0, 0] == pytest.approx(np.abs(found.correction("2i")).mean())
     assert table.values[0, 1] > 1e-3
     assert (table.values[2] == 0.0).all()
@@ -83,6 +83,34 @@ def test_errors_know_that_frames_remember_each_other() -> None:
     slow = np.repeat(rng.standard_normal(16), 16)
     energies = np.stack([slow, np.zeros(256)], axis=1)
     found = Reevaluated(np.arange(256), ("none", "3i"), energies, np.zeros((256, 2, 1, 3)))
-    table = found.symmetry_errors()
+    table = symmetry_errors([found])
     naive = np.abs(slow).std() / 16.0
     assert table.errors[0, 0] > 2.0 * naive
+
+
+def test_runs_that_know_nothing_of_each_other_are_one_series(tmp_path: Path) -> None:
+    """V = ½ k x², ΔV = −f x, so that ⟨x⟩ = f/k: from eight runs it is known as well as from one that is as long.
+
+    Each run stays on the side it began on, as a short one does. By itself it says nothing: its weights are relative to
+    its own.
+    """
+    rng = np.random.default_rng(3)
+    stiffness, force, count = 0.5, 0.04, 100
+    structure = Atoms("H", [[0, 0, 0]], cell=9.0 * np.eye(3), pbc=True)
+    place = Static("x", "Angstrom", {}, lambda frames: frames.positions[:, 0, 0, 0], np.asarray)
+    parts, alone, width = [], [], np.sqrt(KT / stiffness)
+    for number in range(80):
+        side = 1.0 if number % 2 else -1.0
+        positions = np.zeros((count, 1, 3))
+        positions[:, 0, 0] = side * np.abs(rng.normal(scale=width, size=count))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run = trajectory(folder, structure, positions)
+        frames = spread(run, 20, 0.0)
+        parts.append(Part(run, place, frames, -force * positions[frames, 0, 0]))
+        alone.append(float(reweighted(parts[-1:], 300.0).values))
+    found = reweighted(parts, 300.0)
+    assert found.about["frames"] == 1600
+    assert abs(float(found.values) - force / stiffness) < 4.0 * float(found.errors) < 0.5 * force / stiffness
+    # Control: the mean over runs of what each says by itself misses what tells one side from the other.
+    assert np.mean(alone) < 0.5 * force / stiffness

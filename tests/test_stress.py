@@ -18,7 +18,7 @@ from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
 from goniometer.observables import observe
-from goniometer.observables.reweighting import reevaluate, reweighted
+from goniometer.observables.reweighting import Part, reevaluate, reweighted
 from goniometer.observables.stress import KEPT, MEGAPASCAL, Virials, pressure, stress
 from goniometer.potentials import Potential
 from goniometer.rotations import rule
@@ -307,7 +307,7 @@ def test_what_averaging_changes_in_the_stress(tmp_path: Path) -> None:
     table = reevaluate(made, PLANTED, ("none", "i", "I"), frames=20)
     for kind in ("pressure", "stress", "potential-energy"):
         raw, averaged = (table.static(made, kind, grid) for grid in ("none", "I"))
-        found = reweighted(made, raw, table.frames, table.correction("I"), 300.0, averaged)
+        found = reweighted([Part(made, raw, table.frames, table.correction("I"), averaged)], 300.0)
         weights = np.exp(-(table.correction("I") - table.correction("I").mean()) / KT)
         weights /= weights.sum()
         said = [], []
@@ -320,12 +320,10 @@ def test_what_averaging_changes_in_the_stress(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.values, exact, rtol=1e-9, atol=1e-15)
         # Inversion changes nothing of an even ℓ, the icosahedral group all of ℓ = 4.
         nothing = table.static(made, kind, "i")
-        same = reweighted(made, raw, table.frames, table.correction("i"), 300.0, nothing)
+        same = reweighted([Part(made, raw, table.frames, table.correction("i"), nothing)], 300.0)
         assert np.abs(same.values).max() < 1e-9 * np.abs(found.values).max()
-    change = reweighted(
-        made, table.static(made, "stress", "none"), table.frames, table.correction("I"), 300.0,
-        table.static(made, "stress", "I"),
-    )  # fmt: skip
+    plain, averaged = (table.static(made, "stress", grid) for grid in ("none", "I"))
+    change = reweighted([Part(made, plain, table.frames, table.correction("I"), averaged)], 300.0)
     assert resolved(change, "antisymmetric") > 5.0
     with pytest.raises(InputError, match="grid '3' was not evaluated; there are none, i, I"):
         table.static(made, "stress", "3")

@@ -18,7 +18,7 @@ from goniometer.experiments.gas import Progress, Trajectories, loaded, trajector
 from goniometer.observables import observe, statics
 from goniometer.observables.gas import REFERENCE, drift
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import Reevaluated, reevaluate, reweighted
+from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, symmetry_errors
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import LiquidStudy
 from goniometer.rotations import GRIDS
@@ -71,8 +71,8 @@ def liquid(
         Independent runs of each strategy, with seeds from that of the description on: by default one in the sizes
         smoke and paper, and six in laptop, the fewest that can differ in eight observables.
     frames, grids
-        How many frames of the first raw run are evaluated anew, and over which averages; the reference is 3i, or the
-        last grid if that is not among them. No frames leave it out.
+        How many frames of all raw runs together are evaluated anew, and over which averages; the reference is 3i, or
+        the last grid if that is not among them. No frames leave it out.
 
     Raises :class:`goniometer.experiments.gas.Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what
     cannot be run.
@@ -85,7 +85,7 @@ def liquid(
         for name, each in runs.items():
             found.setdefault(name, []).append(each)
     by_run = {name: [trajectory for _, trajectory in each] for name, each in found.items()}
-    description, raw = found["raw"][0]
+    description = found["raw"][0][0]
     drawn = {
         kind: {name: pooled([observe(each, known, options) for each in runs]) for name, runs in by_run.items()}
         for kind, (known, options) in DRAWN.items()
@@ -101,19 +101,13 @@ def liquid(
         verdicts=_verdicts(by_run),
     )
     if frames:
-        table = _evaluated(
-            folder / f"liquid-{size}-frames.npz",
-            description,
-            raw,
-            tuple(dict.fromkeys(("none", *grids))),
-            frames,
-            progress,
-        )
+        wanted = tuple(dict.fromkeys(("none", *grids)))
+        tables = _evaluated(folder / f"liquid-{size}-frames.npz", found["raw"], wanted, frames, progress)
         reference = REFERENCE if REFERENCE in grids else grids[-1]
         study = replace(
             study,
-            grids=table.symmetry_errors(reference),
-            differences=differences(raw, table, description.temperature),
+            grids=symmetry_errors([each for _, each in tables], reference),
+            differences=differences(tables, description.temperature),
         )
     study = _with_costs(study, found)
     _save(study, folder, f"liquid-{size}")
@@ -153,19 +147,31 @@ def pooled(found: Sequence[Observable]) -> Observable:
     return replace(found[0], values=np.asarray(values.mean(axis=0)), errors=np.asarray(errors), axes=axes, about=about)
 
 
-def differences(raw: Trajectory, table: Reevaluated, temperature: float) -> dict[str, dict[str, Observable]]:
-    """Kind of observable to grid to what averaging over it changes in the raw run, by reweighting."""
+def differences(
+    tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float
+) -> dict[str, dict[str, Observable]]:
+    """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting."""
     found: dict[str, dict[str, Observable]] = {kind: {} for kind in (*REWEIGHTED, *SAID)}
-    for grid in table.grids:
+    strained = all(each.virials is not None for _, each in tables)
+    for grid in tables[0][1].grids:
         if grid == "none":
             continue
-        correction = table.correction(grid)
         for kind, of in REWEIGHTED.items():
-            found[kind][grid] = reweighted(raw, of(raw), table.frames, correction, temperature)
+            parts = [Part(raw, of(raw), each.frames, each.correction(grid)) for raw, each in tables]
+            found[kind][grid] = reweighted(parts, temperature)
         for kind, name in SAID.items():
-            if name == "potential-energy" or table.virials is not None:
-                plain, turned = (table.static(raw, name, each) for each in ("none", grid))
-                found[kind][grid] = reweighted(raw, plain, table.frames, correction, temperature, turned)
+            if name == "potential-energy" or strained:
+                parts = [
+                    Part(
+                        raw,
+                        each.static(raw, name, "none"),
+                        each.frames,
+                        each.correction(grid),
+                        each.static(raw, name, grid),
+                    )
+                    for raw, each in tables
+                ]
+                found[kind][grid] = reweighted(parts, temperature)
     return {kind: by_grid for kind, by_grid in found.items() if by_grid}
 
 
@@ -194,26 +200,45 @@ def _verdicts(runs: dict[str, list[Trajectory]]) -> dict[str, Report | str]:
 
 
 def _evaluated(
-    path: Path, description: Run, raw: Trajectory, grids: tuple[str, ...], frames: int, progress: Progress | None
+    path: Path, runs: Sequence[tuple[Run, Trajectory]], grids: tuple[str, ...], frames: int, progress: Progress | None
+) -> list[tuple[Trajectory, Reevaluated]]:
+    """As many frames of each run, the first ones of one more if that does not come out even."""
+    shares = [frames // len(runs) + (place < frames % len(runs)) for place in range(len(runs))]
+    whole, before, found = sum(shares), 0, []
+    for (description, raw), share in zip(runs, shares, strict=True):
+        if not share:
+            continue
+
+        def told(done: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, whole, "frames over all grids")
+
+        kept = path.with_name(f"{path.stem}-{description.seed}{path.suffix}")
+        found.append((raw, _evaluated_run(kept, description, raw, grids, share, told)))
+        before += share
+    return found
+
+
+def _evaluated_run(
+    path: Path,
+    description: Run,
+    raw: Trajectory,
+    grids: tuple[str, ...],
+    frames: int,
+    told: Callable[[int, int], None],
 ) -> Reevaluated:
     """What was evaluated before, or evaluated now and kept."""
     key = sha256(f"{raw.name} {len(raw)} {frames} {grids}".encode()).hexdigest()
     if path.exists():
         with np.load(path) as kept:
-            # Files of before stresses were looked at have no steps.
-            if str(kept["key"]) == key and "steps" in kept:
+            if str(kept["key"]) == key:
                 virials = kept.get("virials")
                 known = kept["frames"], grids, kept["energies"], kept["forces"], virials
                 return Reevaluated(*known, bool(kept["full"]), kept["steps"])
-
-    def told(done: int, whole: int) -> None:
-        if progress is not None:
-            progress(done, whole, "frames over all grids")
-
     found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
     partial = path.with_name(f"part-{path.name}")
-    kept = {name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps")}
-    np.savez_compressed(partial, key=key, **{name: each for name, each in kept.items() if each is not None})
+    parts = {name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps")}
+    np.savez_compressed(partial, key=key, **{name: each for name, each in parts.items() if each is not None})
     partial.replace(path)
     return found
 

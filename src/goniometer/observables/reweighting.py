@@ -59,7 +59,7 @@ class Reevaluated:
 
         These change with the potential itself, and not only with how often it comes by a frame.
         """
-        place = self._place(grid)
+        place = self.place(grid)
         if self.steps is None:
             raise InputError(f"the frames of '{trajectory.name}' were evaluated without what {kind} takes")
         if kind == "potential-energy":
@@ -74,29 +74,58 @@ class Reevaluated:
         virials = Virials(self.steps, self.virials[:, place], self.full, grid)
         return {"pressure": pressure_static, "stress": stress_static}[kind](trajectory, virials)
 
-    def _place(self, grid: str) -> int:
+    def place(self, grid: str) -> int:
+        """Of a grid along the second axis."""
         if grid not in self.grids:
             raise InputError(f"grid '{grid}' was not evaluated; there are {', '.join(self.grids)}")
         return self.grids.index(grid)
 
     def correction(self, grid: str, base: str = "none") -> Float64[np.ndarray, "F"]:
         """ΔV = V_grid − V_base in eV."""
-        return np.asarray(self.energies[:, self._place(grid)] - self.energies[:, self._place(base)])
+        return np.asarray(self.energies[:, self.place(grid)] - self.energies[:, self.place(base)])
 
-    def symmetry_errors(self, reference: str = "3i") -> Observable:
-        """⟨|E_grid − E_reference|⟩ in eV and ⟨|F_grid − F_reference|⟩ a component in eV/Å: the study's table.
 
-        Errors are those of the mean over frames, with their correlation. Axes grid and quantity.
-        """
-        place = self._place(reference)
-        energy = np.abs(self.energies - self.energies[:, place : place + 1])
-        force = np.abs(self.forces - self.forces[:, place : place + 1]).mean(axis=(2, 3))
-        blocks = Blocks()
+@dataclass(frozen=True)
+class Part:
+    """Frames of one run of V, and what another potential says of them.
+
+    Attributes
+    ----------
+    trajectory
+        At constant temperature, with V.
+    of
+        Of this trajectory, the same for all parts.
+    frames : (F,)
+        Their numbers.
+    correction : (F,)
+        ΔV in eV; see :meth:`Reevaluated.correction`.
+    turned
+        A′ where V + ΔV does not say the same of a frame as V, see :meth:`Reevaluated.static`.
+    """
+
+    trajectory: Trajectory
+    of: Static
+    frames: Int64[np.ndarray, "F"]
+    correction: Float64[np.ndarray, "F"]
+    turned: Static | None = None
+
+
+def symmetry_errors(tables: Sequence[Reevaluated], reference: str = "3i") -> Observable:
+    """⟨|E_grid − E_reference|⟩ in eV and ⟨|F_grid − F_reference|⟩ a component in eV/Å: the study's table.
+
+    Over the frames of one run or more. Errors are those of the mean over frames, with their correlation. Axes grid and
+    quantity.
+    """
+    blocks, grids = Blocks(), tables[0].grids
+    for each in tables:
+        place = each.place(reference)
+        energy = np.abs(each.energies - each.energies[:, place : place + 1])
+        force = np.abs(each.forces - each.forces[:, place : place + 1]).mean(axis=(2, 3))
         blocks.add(np.stack([energy, force], axis=-1))
-        values, errors, _ = blocks.estimate(lambda mean: mean)
-        axes = {"grid": Axis(np.array(self.grids)), "quantity": Axis(np.array(["energy", "forces"]))}
-        about = {"frames": len(self.frames), "reference": reference}
-        return Observable("symmetry_error_by_grid", "eV, eV/Angstrom", values, errors, axes, about)
+    values, errors, _ = blocks.estimate(lambda mean: mean)
+    axes = {"grid": Axis(np.array(grids)), "quantity": Axis(np.array(["energy", "forces"]))}
+    about = {"frames": len(blocks), "reference": reference}
+    return Observable("symmetry_error_by_grid", "eV, eV/Angstrom", values, errors, axes, about)
 
 
 def reevaluate(
@@ -147,14 +176,7 @@ def _structures(trajectory: Trajectory, chosen: np.ndarray) -> Iterator[tuple[At
         number += len(chunk)
 
 
-def reweighted(
-    trajectory: Trajectory,
-    of: Static,
-    frames: Int64[np.ndarray, "F"],
-    correction: Float64[np.ndarray, "F"],
-    temperature: float,
-    turned: Static | None = None,
-) -> Observable:
+def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
     """⟨A⟩_{V+ΔV} − ⟨A⟩_V from frames of V alone, for a static observable A = f(⟨a⟩).
 
         f(Σ_f w_f a_f / Σ_f w_f) − f(Σ_f a_f / F)        w = exp(−ΔV / kT)
@@ -165,28 +187,29 @@ def reweighted(
 
     Parameters
     ----------
-    trajectory
-        At constant temperature, with V.
-    of
-        Of the same trajectory.
-    frames, correction
-        Their numbers, and ΔV in eV; see :class:`Reevaluated`.
+    parts
+        Frames of one run or of several that know nothing of each other; in the formula they are one series.
     temperature
         In K.
-    turned
-        A′ where V + ΔV does not say the same of a frame as V: ⟨A′⟩_{V+ΔV} − ⟨A⟩_V, see :meth:`Reevaluated.static`.
+
+    Where V + ΔV does not say the same of a frame as V the result is ⟨A′⟩_{V+ΔV} − ⟨A⟩_V.
 
     ``about`` holds the effective share of frames, (Σ w)² / (F Σ w²), and σ(ΔV) in meV: a share far below one means that
     the frames of V say little about V + ΔV. ``simultaneous_90`` is how many errors wide the band of 90 % is that holds
     for all values at once.
     """
+    correction = np.concatenate([each.correction for each in parts])
     weights = np.exp(-(correction - correction.mean()) / (units.kB * temperature))
-    other = turned or of
-    blocks, shape = Blocks(), None
-    for (_, one), weight in zip(_structures(trajectory, frames), weights, strict=True):
-        sample = np.asarray(of.samples(one))[0]
-        shape, as_turned = sample.shape, sample if turned is None else np.asarray(turned.samples(one))[0]
-        blocks.add(np.concatenate([[weight], weight * as_turned.ravel(), sample.ravel()])[None])
+    of = parts[0].of
+    other = parts[0].turned or of
+    blocks, shape, weight = Blocks(), None, iter(weights)
+    for part in parts:
+        for _, one in _structures(part.trajectory, part.frames):
+            factor, sample = next(weight), np.asarray(part.of.samples(one))[0]
+            shape, turned = sample.shape, sample
+            if part.turned is not None:
+                turned = np.asarray(part.turned.samples(one))[0]
+            blocks.add(np.concatenate([[factor], factor * turned.ravel(), sample.ravel()])[None])
 
     def difference(mean: np.ndarray) -> np.ndarray:
         size = (len(mean) - 1) // 2
@@ -195,7 +218,7 @@ def reweighted(
 
     values, errors, _ = blocks.estimate(difference)
     share = float(weights.sum() ** 2 / (len(weights) * (weights**2).sum()))
-    about = {**of.about, "frames": len(frames), "effective_share": share, "spread_meV": 1e3 * float(correction.std())}
+    about = {**of.about, "frames": len(weights), "effective_share": share, "spread_meV": 1e3 * float(correction.std())}
     about["simultaneous_90"] = blocks.simultaneous(difference)
     return Observable(f"{of.name}_difference", of.unit, values, errors, of.axes, about)
 

@@ -208,6 +208,7 @@ def test_a_failed_task_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
     assert said.startswith("goniometer: 1 of 3 tasks failed and 1 wait for others; toy-made/probe: ")
     assert "out of paint" in said
     assert "Traceback" not in error
+    assert re.search(r"^1 of 3 tasks, \d+%$", error, re.MULTILINE)
     assert (folder / "done" / "toy-good" / "probe").exists()
     (tmp_path / "toy.py").write_text((tmp_path / "toy.py").read_text().replace("raise", "return good()\n    raise"))
     finished(path, folder, "--no-estimate")

@@ -34,6 +34,7 @@ def study(
     What follows -- is passed on to Snakemake: -- --executor slurm --jobs 50.
     """
     import os
+    import sys
 
     from goniometer.cli.app import Stopped
     from goniometer.cli.progress import progress_bar
@@ -52,11 +53,17 @@ def study(
         typer.echo(line)
     if dry:
         return
+    said = ""
     try:
         with progress_bar() as bar:
 
             def progress(done: float, whole: float, label: str) -> None:
+                nonlocal said
                 bar(round(1e3 * done / whole), 1000, label)
+                # A log file is told of every task that has ended.
+                if label != said and not sys.stderr.isatty():
+                    typer.echo(f"{label}, {done / whole:.0%}", err=True)
+                said = label
 
             weights = None if each is None else {name: cost.seconds for name, cost in each.items()}
             run_study(graph, cores=number, arguments=context.args, weights=weights, progress=progress)

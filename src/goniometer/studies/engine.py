@@ -139,13 +139,19 @@ def _watch(
 ) -> None:
     sizes = {each.name: weights.get(each.name, each.evaluations) + 1e-9 for each in graph.tasks}
     whole, last = sum(sizes.values()), 0.0
-    while process.poll() is None:
-        if progress is not None and time.monotonic() - last > LOOK:
+
+    def tell() -> None:
+        if progress is not None:
             parts = done(graph)
             at = sum(sizes[name] * part for name, part in parts.items())
             progress(at, whole, f"{sum(part == 1.0 for part in parts.values())} of {len(parts)} tasks")
+
+    while process.poll() is None:
+        if time.monotonic() - last > LOOK:
+            tell()
             last = time.monotonic()
         time.sleep(0.1)
+    tell()
 
 
 def _stop(group: int) -> None:

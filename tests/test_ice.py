@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from pathlib import Path
 
 import ase.io
@@ -125,9 +126,29 @@ def test_the_experiment_tells_models_apart(tmp_path: Path) -> None:
         assert control.table.values[at[quantity]] < 0.05 * broken.table.values[at[quantity]]
     assert control.table.values[at["relaxed positions"]] < 1e-4
     assert broken.grids.values[0, 1] > broken.grids.values[1, 1]
+    # Without relaxations the same is said of the starting structures, of cells of any number.
+    start = experiment(tmp_path / "start", model="pet-water-unaugmented", grids=("none",), steps=0, molecules=[16, 16])
+    assert list(start.table.axes["quantity"].values) == ["starting energy", "starting forces"]
+    wanted = [at["starting energy"], at["starting forces"]]
+    np.testing.assert_allclose(start.table.values, broken.table.values[wanted], rtol=1e-9)
+    assert len(summary(start)) == 4
     lines = summary(broken)
     assert lines[0] == "pet-water-unaugmented: 2 cells of ice, raw against averaged"
     assert lines[-1].startswith("  not all relaxations have converged")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"steps": -1}, "'steps' is -1: give a number"),
+        ({"molecules": []}, "'molecules' is []: give the number of each cell"),
+        ({"molecules": [17]}, "17"),
+        ({"size": "huge"}, "ice has no size 'huge'"),
+    ],
+)
+def test_what_ice_cannot_be_made_of(tmp_path: Path, settings: dict, sentence: str) -> None:
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        experiment(tmp_path, **settings)
 
 
 def test_commands(tmp_path: Path) -> None:

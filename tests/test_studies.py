@@ -49,7 +49,10 @@ def written(folder: Path, **study: object) -> Path:
             "walkers goes with the experiment liquid, not with gas",
         ),
         ({"experiments": [{"experiment": "liquid", "grids": ["2ii"]}]}, "there is no grid '2ii'; there are none, i,"),
-        ({"experiments": [{"experiment": "ice", "set": {"length": 5}}]}, "ice has no runs to set anything of"),
+        (
+            {"experiments": [{"experiment": "ice", "set": {"length": 5}}]},
+            "'length' is no setting of ice; there are",
+        ),
         ({"models": ["report"], "probe": ["box"]}, "a model cannot be called report here"),
         ({"probe": ["moleculee"]}, "moleculee"),
         ({"evaluate": ["nowhere.xyz"]}, "there is no file 'nowhere.xyz'"),

@@ -29,7 +29,9 @@ def experiment(
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="liquid: this strategy besides raw; repeatable.")
     ] = None,
-    frames: Annotated[int, typer.Option(min=0, help="liquid: frames that are evaluated over all grids.")] = 40,
+    frames: Annotated[
+        int, typer.Option(min=0, help="liquid: frames of all raw runs together that are evaluated over the grids.")
+    ] = 40,
     grids: Annotated[
         str | None, typer.Option(help="liquid: which grids, some of none,i,2,2i,3,3i,T,O,I; by default all.")
     ] = None,

@@ -51,7 +51,8 @@ CAPTIONS = {
     ),
 }
 # Settings of ice, by the keys that all experiments share.
-_ICE = {"potential.model": "model", "potential.dtype": "dtype", "seed": "seed"}
+_SHARED = {"potential.model": "model", "potential.dtype": "dtype", "seed": "seed"}
+_ICE = {**_SHARED, **{each: each for each in ice.SETTINGS}}
 
 
 def experiment(
@@ -75,7 +76,8 @@ def experiment(
     folder
         Of runs, results and figures.
     size, changes
-        See :func:`goniometer.dynamics.description.read_runs`; of ice the model, the dtype and the seed can be changed.
+        See :func:`goniometer.dynamics.description.read_runs`; of ice the model, the dtype, the seed, the
+        molecules of each cell and the number of steps can be changed.
     only, walkers, frames, grids
         Of the liquid, see :func:`goniometer.experiments.liquid.liquid`.
 

@@ -25,6 +25,8 @@ SIZES: dict[str, tuple[int, ...]] = {
     "laptop": (96, 96, 96, 128, 128, 128, 192, 192, 192),
     "paper": (96, 96, 192, 192, 288, 384, 432, 576, 768),
 }
+#: What else can be set: molecules of each cell, and steps of a relaxation.
+SETTINGS = ("molecules", "steps")
 #: What is laid side by side: the model as it is, and its average over the study's grid.
 REFERENCE = "2i"
 _QUANTITIES = (
@@ -35,7 +37,9 @@ _QUANTITIES = (
     "starting forces",
     "relaxed positions",
 )
-_UNITS = "meV/atom, meV/atom, meV/molecule, meV/molecule, meV/Angstrom, Angstrom"
+_UNITS = ("meV/atom", "meV/atom", "meV/molecule", "meV/molecule", "meV/Angstrom", "Angstrom")
+#: Those of starting structures alone.
+_STARTING = ("starting energy", "starting forces")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class IceStudy:
     model
         What it is of.
     table
-        Raw against averaged: the six quantities of :func:`ice`, with the scatter over cells.
+        Raw against averaged: the six quantities of :func:`ice`, or the two of starting structures, with the scatter
+        over cells.
     grids
         The first and the fifth of them for every grid on the starting structures.
     raw, averaged
@@ -70,6 +75,7 @@ def ice(
     reference: str = REFERENCE,
     grids: Sequence[str] = ("none", "i", "2", "2i", "T", "O"),
     structures: Sequence[NamedStructure] | None = None,
+    molecules: Sequence[int] | int | None = None,
     seed: int = 0,
     steps: int = 1000,
     progress: Callable[[int, int, str], None] | None = None,
@@ -95,36 +101,50 @@ def ice(
     model, dtype
         As for :func:`goniometer.load`.
     size
-        Of the packaged cells; or ``structures`` of one's own.
+        Which cells are made; or ``molecules``, the number of each cell's; or ``structures`` of one's own.
     reference
         The grid of the average.
     grids
         For the starting structures.
+    steps
+        At most; with none the starting structures are looked at, and nothing is relaxed.
+
+    Raises :class:`InputError` for what cannot be run.
     """
     check_grids((reference, *grids))
     if structures is None and size not in SIZES:
         raise InputError(f"ice has no size '{size}'; its sizes are {', '.join(SIZES)}")
-    named = list(structures) if structures is not None else _packaged(size, seed)
+    if not isinstance(steps, int) or steps < 0:
+        raise InputError(f"'steps' is {steps!r}: give a number, 0 for no relaxation")
+    named = list(structures) if structures is not None else _made(_numbers(molecules, size), seed)
     potential = load(model, dtype=dtype)
     averaged = Averaged(potential, rule(*GRIDS[reference]))
     known = identity(model)
     raw = relax_all(named, potential, folder / "raw", identity=known, steps=steps, progress=progress)
     mean = relax_all(named, averaged, folder / reference, identity=known, steps=steps, progress=progress)
-    table = _compared(raw, mean)
+    table = _compared(raw, mean, _QUANTITIES if steps else _STARTING)
     by_grid = _by_grid(named, potential, mean, tuple(grids), reference, progress)
     table.save(folder / "ice-table.nc")
     by_grid.save(folder / "ice-grids.nc")
     return IceStudy(model, table, by_grid, raw, mean)
 
 
-def _packaged(size: str, seed: int) -> list[NamedStructure]:
-    numbers = SIZES[size]
+def _numbers(molecules: Sequence[int] | int | None, size: str) -> tuple[int, ...]:
+    if molecules is None:
+        return SIZES[size]
+    found = (molecules,) if isinstance(molecules, int) else tuple(molecules)
+    if not found or not all(isinstance(each, int) for each in found):
+        raise InputError(f"'molecules' is {molecules!r}: give the number of each cell, [96, 96, 128]")
+    return found
+
+
+def _made(numbers: tuple[int, ...], seed: int) -> list[NamedStructure]:
     made = {each: iter(cells(each, numbers.count(each), seed)) for each in dict.fromkeys(numbers)}
     atoms = [next(made[each]) for each in numbers]
     return [NamedStructure(str(each.info["name"]), each) for each in atoms]
 
 
-def _compared(raw: Mapping[str, Relaxed], averaged: Mapping[str, Relaxed]) -> Observable:
+def _compared(raw: Mapping[str, Relaxed], averaged: Mapping[str, Relaxed], quantities: tuple[str, ...]) -> Observable:
     rows = []
     for name, one in raw.items():
         other = averaged[name]
@@ -141,7 +161,7 @@ def _compared(raw: Mapping[str, Relaxed], averaged: Mapping[str, Relaxed]) -> Ob
                 np.sqrt(np.mean(shift**2)),
             )
         )
-    values = np.array(rows)
+    values, wanted = np.array(rows), [_QUANTITIES.index(each) for each in quantities]
 
     def figures(each: np.ndarray) -> np.ndarray:
         relative = each[:, 2:4] - each[:, 2:4].mean(axis=0)
@@ -155,14 +175,17 @@ def _compared(raw: Mapping[str, Relaxed], averaged: Mapping[str, Relaxed]) -> Ob
                 _rms(each[:, 4]),
                 _rms(each[:, 5]),
             ]
-        )
+        )[wanted]
 
-    axes = {"quantity": Axis(np.array(_QUANTITIES))}
+    axes = {"quantity": Axis(np.array(quantities))}
     about = {
         "cells": len(values),
         "converged": int(all(each.converged for each in (*raw.values(), *averaged.values()))),
     }
-    return Observable("ice", _UNITS, figures(values), _jackknife(values, figures), axes, about)
+    if quantities == _STARTING:
+        del about["converged"]
+    unit = ", ".join(_UNITS[each] for each in wanted)
+    return Observable("ice", unit, figures(values), _jackknife(values, figures), axes, about)
 
 
 def _by_grid(
@@ -211,13 +234,17 @@ def summary(study: IceStudy) -> list[str]:
     """Figures of the study as lines of text."""
     lines = [f"{study.model}: {study.table.about['cells']} cells of ice, raw against averaged"]
     for name, value, error, unit in zip(
-        _QUANTITIES, study.table.values, study.table.errors, _UNITS.split(", "), strict=True
+        study.table.axes["quantity"].values,
+        study.table.values,
+        study.table.errors,
+        study.table.unit.split(", "),
+        strict=True,
     ):
         lines.append(f"  {name}: {value:.3g} ± {error:.1g} {unit}")
     for grid, (energy, forces) in zip(study.grids.axes["grid"].values, study.grids.values, strict=True):
         lines.append(
             f"  {grid!s:>4}: energy {1e3 * energy:.3g} µeV/atom, forces {forces:.3g} meV/Å on starting structures"
         )
-    if not study.table.about["converged"]:
+    if not study.table.about.get("converged", True):
         lines.append("  not all relaxations have converged: raise the number of steps")
     return lines

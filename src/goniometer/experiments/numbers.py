@@ -72,7 +72,7 @@ def ice_numbers(study: IceStudy) -> dict[str, Any]:
     rows = zip(names, units, study.table.values, study.table.errors, strict=True)
     return {
         "cells": len(study.raw),
-        "converged": bool(study.table.about["converged"]),
+        "converged": bool(study.table.about.get("converged", True)),
         "table": {str(name): {"unit": unit, "value": with_error(value, error)} for name, unit, value, error in rows},
         "grids": _by_grid(study.grids, ("energy_meV_per_atom", "forces_meV_per_A"), 1.0),
     }

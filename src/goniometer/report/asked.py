@@ -257,16 +257,19 @@ def drift(found: Findings) -> Iterator[Section]:
 def ice(found: Findings) -> Iterator[Section]:
     if not found.ice:
         return
-    quantities = list(next(iter(found.ice.values())).values["table"])
+    quantities = dict.fromkeys(quantity for each in found.ice.values() for quantity in each.values["table"])
     rows = []
     for quantity in quantities:
-        pairs = [each.values["table"][quantity] for each in found.ice.values()]
-        label = f"{quantity}, {pairs[0]['unit']}"
-        rows.append([label, *(pair(each["value"]) for each in pairs), paper.ICE.get(quantity, NONE)])
+        pairs = [each.values["table"].get(quantity) for each in found.ice.values()]
+        label = f"{quantity}, {next(each['unit'] for each in pairs if each)}"
+        cells = (pair(each and each["value"]) for each in pairs)
+        rows.append([label, *cells, paper.ICE.get(quantity, NONE)])
     columns = [("rms over cells", ""), *((model, "") for model in found.ice), ("the paper", "")]
     verdicts = []
     for model, each in meant(found.ice):
         table = each.values["table"]
+        if "relative energy" not in table:
+            continue
         difference, spread = (table[key]["value"][0] for key in ("relative energy", "spread of relative energies"))
         said = (
             f"{plural(each.values['cells'], 'cell')}: which protons are preferred changes by {number(difference, 2)} "

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from goniometer.data import packaged_files, read_structures
 from goniometer.data.settings import Part, read_yaml, validated
 from goniometer.errors import InputError, did_you_mean
+from goniometer.experiments.ice import SETTINGS as ICE
 from goniometer.potentials.loading import is_factory, model_file
 from goniometer.rotations import check_grids
 
@@ -47,7 +48,8 @@ class Experiment(_Lists):
         Of ``liquid``: strategies besides raw, independent runs of each, frames that are evaluated over grids, and
         which; see :func:`goniometer.experiments.liquid.liquid`.
     set
-        Changes of the runs' descriptions, ``{length: 5}``.
+        Changes of the runs' descriptions, ``{length: 5}``; of ice ``molecules``, those of each cell, and ``steps``, of
+        which 0 leaves the relaxations out.
     """
 
     experiment: Literal["gas", "liquid", "ice"]
@@ -64,8 +66,9 @@ class Experiment(_Lists):
         for name in ("only", "walkers", "frames", "grids"):
             if self.experiment != "liquid" and name in self.model_fields_set:
                 raise ValueError(f"{name} goes with the experiment liquid, not with {self.experiment}")
-        if self.experiment == "ice" and self.set:
-            raise ValueError("ice has no runs to set anything of: leave out set")
+        for name in self.set if self.experiment == "ice" else ():
+            if name not in ICE:
+                raise ValueError(f"'{name}' is no setting of ice; there are {', '.join(ICE)}")
         for name in ("potential.model", "potential.dtype", "seed"):
             if name in self.set:
                 raise ValueError(f"{name} is not set here: a study has models, dtype and seed")

@@ -21,7 +21,7 @@ from goniometer.errors import InputError
 from goniometer.experiments.gas import Interrupted, gas, summary
 from goniometer.experiments.liquid import liquid
 from goniometer.experiments.liquid import summary as liquid_summary
-from goniometer.report.liquid import convergence_figure, cost_figure, liquid_figure
+from goniometer.report.liquid import convergence_figure, cost_figure, drift_figure, liquid_figure
 
 # Sixteen frames.
 SHORT = {"length": 0.08, "frames_every": 5.0}
@@ -104,6 +104,12 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     assert saved.sizes == {"r": len(study.drawn["g_OO"]["raw"].values)}
     assert len(liquid_figure(study).axes) == 3 + 1 + 4
     assert len(convergence_figure(study).axes) == 9
+    (heat,) = drift_figure(study).axes
+    drawn = {name: line.get_xydata() for name, line in zip(study.conserved, heat.get_lines(), strict=False)}
+    for name, points in drawn.items():
+        slope = np.polyfit(*points.T, 1)[0]  # meV/ps a molecule
+        assert slope == pytest.approx(1e3 * float(study.drifts[name].values) / 8, rel=1e-6)
+        assert points[0].tolist() == [0.0, 0.0]
     # Four frames of two runs bound nothing: what is left is heat and temperature.
     assert len(cost_figure(study).axes) == 2
     assert not any(np.isfinite(each.upper) for name, each in study.costs["raw"].bounds.items() if name != "temperature")

@@ -190,8 +190,9 @@ def test_the_report_in_a_browser(browser: object, smoke: Path, scheme: str, widt
     seen = look(browser, smoke / "report.html", scheme, width)
     assert (seen.complaints, seen.requests) == ([], [])
     assert seen.overflow <= 0
-    kinds = ("gas", "liquid", "liquid-convergence", "liquid-cost")
+    kinds = ("gas", "liquid", "liquid-drift", "liquid-convergence", "liquid-cost")
     assert {f"{kind}-{hashlib.sha256(MODEL.encode()).hexdigest()[:8]}" for kind in kinds} < set(seen.figures)
+    assert "grids-0" in seen.figures
     assert all(wide > 200 and high > 80 for wide, high in seen.figures.values())
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from goniometer.errors import InputError
-from goniometer.report.asked import liquid_verdict, molecule_verdicts
+from goniometer.report import paper
+from goniometer.report.asked import by_grid, liquid_verdict, molecule_verdicts
 from goniometer.report.chapter import SCHEMA, Chapter, read_chapter
+from goniometer.report.grids import GridErrors, grid_figure
 from goniometer.report.study import Findings, render_study, sections, summary
 from goniometer.studies.report import write_report
 
@@ -62,6 +66,27 @@ def test_verdicts_on_the_molecule(chapter: Chapter, said: str) -> None:
     found = list(molecule_verdicts(chapter.values))
     assert said in found[0]
     assert (len(found) == 1) == (chapter is SYMMETRIC)
+
+
+def test_the_symmetry_error_by_grid_is_drawn_beside_the_papers() -> None:
+    grids = {grid: {"energy_meV": [value, 0.1 * value], "forces_meV_per_A": [value, None]} for grid, value in ERRORS}
+    liquid = replace(BROKEN, experiment="liquid", values={"grids": grids})
+    (found,) = (each for each in by_grid(Findings(gas={"m": BROKEN}, liquid={"m": liquid})))
+    (drawing,) = found.drawings
+    assert drawing.title == "m: symmetry error by grid"
+    figure = grid_figure([GridErrors("liquid", *columns(grids), paper.ENERGY_BY_GRID["liquid"], {"none": 1.21})])
+    energy, forces = figure.axes
+    ours, theirs = (each.get_xydata() for each in energy.get_lines()[:2])
+    np.testing.assert_allclose(ours, [[0, 3.0], [1, 1.0], [3, 0.1]])
+    np.testing.assert_allclose(theirs, list(enumerate((7.938, 4.880, 1.088, 0.683, 0.415))))
+    assert len(forces.get_lines()[1].get_xydata()) == 1
+
+
+ERRORS = (("none", 3.0), ("i", 1.0), ("2i", 0.1), ("3i", 0.0))
+
+
+def columns(grids: dict[str, dict[str, list[float | None]]]) -> list[dict[str, list[float | None]]]:
+    return [{grid: each[key] for grid, each in grids.items()} for key in ("energy_meV", "forces_meV_per_A")]
 
 
 def test_rounding_is_no_figure() -> None:

@@ -11,15 +11,14 @@ import matplotlib.figure
 
 from goniometer.data.records import hardware, make_folder, versions
 from goniometer.dynamics.description import Run, read_runs
-from goniometer.dynamics.run import PACKAGES, digest, read_sessions, structure_of
+from goniometer.dynamics.run import PACKAGES, digest, read_sessions
 from goniometer.errors import InputError
 from goniometer.experiments import gas, ice, liquid
 from goniometer.experiments.gas import SHOWN, Progress
 from goniometer.experiments.numbers import gas_numbers, ice_numbers, liquid_numbers
-from goniometer.observables.molecules import find_molecules
 from goniometer.report.chapter import Chapter
 from goniometer.report.gas import gas_figure
-from goniometer.report.liquid import convergence_figure, cost_figure, liquid_figure
+from goniometer.report.liquid import convergence_figure, cost_figure, drift_figure, liquid_figure
 from goniometer.report.panel import panel
 from goniometer.report.sheet import write_sheet
 from goniometer.rotations import GRIDS
@@ -37,6 +36,11 @@ CAPTIONS = {
         "Free energies of the direction of the dipole; pair distribution of the oxygens; correlation of dipoles, "
         "longitudinal and transverse; mean squared displacement of the oxygens; reorientation of the dipoles. Bands "
         "are standard errors.",
+    ),
+    "liquid-drift": (
+        "heat",
+        "The conserved quantity of each strategy for each molecule, less that at the start: what the thermostat has to "
+        "take. Bands are the scatter over runs, where there are four or more.",
     ),
     "liquid-convergence": (
         "what is left by grid",
@@ -114,7 +118,6 @@ def experiment(
         seeds = liquid.seeds(size, walkers, changes)
         chosen = liquid.chosen(only)
         runs = [read_runs("liquid-nvt", size=size, only=chosen, changes={**changes, "seed": seed}) for seed in seeds]
-        values["molecules"] = len(find_molecules(structure_of(next(iter(runs[0].values())))))
     drawings = []
     for kind, figure in figures.items():
         title, caption = CAPTIONS[kind]
@@ -132,7 +135,7 @@ _GAS = (("gas-nve", ()), ("gas-nvt", SHOWN))
 
 
 def _liquid_figures(bulk: liquid.LiquidStudy) -> dict[str, matplotlib.figure.Figure]:
-    figures = {"liquid": liquid_figure(bulk)}
+    figures = {"liquid": liquid_figure(bulk), "liquid-drift": drift_figure(bulk)}
     if bulk.grids is not None:
         figures["liquid-convergence"] = convergence_figure(bulk)
     figures["liquid-cost"] = cost_figure(bulk)

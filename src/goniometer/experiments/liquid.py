@@ -16,7 +16,8 @@ from goniometer.errors import InputError
 from goniometer.experiments import costs
 from goniometer.experiments.gas import Progress, Trajectories, loaded, trajectories
 from goniometer.observables import observe, statics
-from goniometer.observables.gas import REFERENCE, drift
+from goniometer.observables.gas import REFERENCE, conserved, drift
+from goniometer.observables.molecules import find_molecules
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, symmetry_errors
 from goniometer.observables.stress import MEGAPASCAL, UNIT
@@ -92,8 +93,10 @@ def liquid(
     }
     study = LiquidStudy(
         model=description.potential.model,
+        molecules=len(find_molecules(found["raw"][0][1].replica)),
         lengths={name: sum(run.length for run, _ in each) for name, each in found.items()},
         drawn=drawn,
+        conserved={name: pooled([conserved(each) for each in runs]) for name, runs in by_run.items()},
         drifts={name: pooled([drift(each) for each in runs]) for name, runs in by_run.items()},
         grids=None,
         differences={},

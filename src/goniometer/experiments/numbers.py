@@ -39,6 +39,7 @@ def gas_numbers(study: GasStudy) -> dict[str, Any]:
 def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
     """By grid what it leaves and changes; by run its length, cost, drift, first peak of g_OO and verdicts."""
     found: dict[str, Any] = {
+        "molecules": study.molecules,
         "lengths_ps": dict(study.lengths),
         "drift_meV_per_ps": {name: _pair(each, 1e3) for name, each in study.drifts.items()},
         "temperature_K": {name: _pair(each.temperature, 1.0) for name, each in study.costs.items()},

@@ -55,19 +55,21 @@ def angular_momentum(trajectory: Trajectory) -> Observable:
     return Observable("angular_momentum", "eV fs", values, np.full_like(values, np.nan), axes, about)
 
 
+def conserved(trajectory: Trajectory) -> Observable:
+    """The conserved quantity less that of the first frame, in eV a replica, against time in fs; it has no error."""
+    times, energies = _conserved(trajectory)
+    axes = {"time": Axis(times - times[0], "fs")}
+    return Observable("conserved_energy", "eV", energies - energies[0], np.full(len(times), np.nan), axes, {})
+
+
 def drift(trajectory: Trajectory) -> Observable:
     """The slope of the conserved quantity against time, in eV/ps a replica, by least squares.
 
     Its error is that of :func:`goniometer.observables.statistics.slope`.
     """
-    try:
-        frames = [(each.times, each.observables["conserved_energy"]) for each in trajectory.chunks()]
-    except KeyError:
-        raise InputError(f"'{trajectory.name}' holds no conserved_energy: it is no run of this program") from None
-    times, energies = (np.concatenate(each) for each in zip(*frames, strict=True))
+    times, per_replica = _conserved(trajectory)
     if len(times) < 3:
         raise InputError(f"'{trajectory.name}' has {len(times)} frames; a drift with an error takes 3 or more")
-    per_replica = energies / trajectory.replicas
     value, error = slope(1e-3 * times, per_replica)
     about = {
         "frames": len(times),
@@ -76,6 +78,16 @@ def drift(trajectory: Trajectory) -> Observable:
         "autocorrelation_time_fs": _spacing(times) * autocorrelation_time(per_replica),
     }
     return Observable("conserved_energy_drift", "eV/ps", np.array(value), np.array(error), {}, about)
+
+
+def _conserved(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """Times in fs, and the conserved quantity in eV a replica."""
+    try:
+        frames = [(each.times, each.observables["conserved_energy"]) for each in trajectory.chunks()]
+    except KeyError:
+        raise InputError(f"'{trajectory.name}' holds no conserved_energy: it is no run of this program") from None
+    times, energies = (np.concatenate(each) for each in zip(*frames, strict=True))
+    return times, energies / trajectory.replicas
 
 
 def power_spectrum(

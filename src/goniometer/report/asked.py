@@ -8,7 +8,9 @@ from typing import Any
 
 from goniometer.report import paper
 from goniometer.report.chapter import Chapter
-from goniometer.report.sections import Findings, Section, grid_table, meant, of_model, pair, sentence
+from goniometer.report.grids import GridErrors, grid_figure
+from goniometer.report.panel import panel
+from goniometer.report.sections import Findings, Section, drawings_of, grid_table, meant, pair, sentence
 from goniometer.report.tables import NONE, Table
 from goniometer.report.wording import listing, number, plural
 
@@ -50,7 +52,7 @@ def _evaluated(each: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def by_grid(found: Findings) -> Iterator[Section]:
-    tables = []
+    tables, curves = [], dict[str, list[GridErrors]]()
     for where, title in (
         ("test", "Held-back structures"),
         ("liquid", "Frames of the liquid"),
@@ -72,6 +74,12 @@ def by_grid(found: Findings) -> Iterator[Section]:
                 ("forces_meV_per_A", "forces", "meV/Å a component", paper.FORCES_BY_GRID[where]),
             ):
                 tables.append(grid_table(f"{title}: {quantity}", unit, by_model, key, given))
+        for model, grids in by_model.items():
+            energies, forces = (
+                {grid: each[key] for grid, each in grids.items()} for key in ("energy_meV", "forces_meV_per_A")
+            )
+            theirs = paper.ENERGY_BY_GRID[where], paper.FORCES_BY_GRID[where]
+            curves.setdefault(model, []).append(GridErrors(title.lower(), energies, forces, *theirs))
     if tables:
         lead = (
             "Supplementary figure 1 and its table: mean absolute deviation of the average over each grid from that "
@@ -79,7 +87,12 @@ def by_grid(found: Findings) -> Iterator[Section]:
             "with inversion (2i, 3i); and the rotation groups of tetrahedron, octahedron and icosahedron (T, O, I). "
             "The paper's liquid has 512 molecules; energies grow with the root of their number, forces not at all."
         )
-        yield Section("grids", "Grids", "Symmetry error by grid", lead, _grid_verdicts(found), tables)
+        caption = "Filled: this study, with standard errors where they are known. Open, dashed: the paper."
+        drawings = [
+            panel(f"grids-{place}", f"{model}: symmetry error by grid", grid_figure(each), caption)
+            for place, (model, each) in enumerate(curves.items())
+        ]
+        yield Section("grids", "Grids", "Symmetry error by grid", lead, _grid_verdicts(found), tables, drawings)
 
 
 def _grid_verdicts(found: Findings) -> list[tuple[str, str]]:
@@ -120,7 +133,7 @@ def molecule(found: Findings) -> Iterator[Section]:
         lead,
         verdicts,
         [replace(torque, note="The paper's values are read off its figure."), _orientations(found)],
-        [of_model(model, each) for model, chapter in found.gas.items() for each in chapter.drawings],
+        drawings_of(found.gas, "gas"),
         wide=True,
     )
 
@@ -179,12 +192,7 @@ def liquid(found: Findings) -> Iterator[Section]:
     )
     tables = [_verdict_table(model, each) for model, each in found.liquid.items() if each.values["verdicts"]]
     verdicts = [(model, sentence(liquid_verdict(each.values))) for model, each in meant(found.liquid)]
-    drawings = [
-        of_model(model, each)
-        for model, c in found.liquid.items()
-        for each in c.drawings
-        if each.title == "water in bulk"
-    ]
+    drawings = drawings_of(found.liquid, "liquid")
     yield Section("liquid", "Liquid", "Water in bulk: figures 2 and 3", lead, verdicts, tables, drawings, wide=True)
 
 
@@ -251,7 +259,8 @@ def drift(found: Findings) -> Iterator[Section]:
         lead = (
             "Supplementary figure 2: the slope of the conserved quantity. Heat that a strategy brings shows here first."
         )
-        yield Section("drift", "Heat", "Heat", lead, tables=tables)
+        drawings = drawings_of(found.liquid, "liquid-drift")
+        yield Section("drift", "Heat", "Heat", lead, tables=tables, drawings=drawings)
 
 
 def ice(found: Findings) -> Iterator[Section]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from goniometer.report.panel import panel
-from goniometer.report.sections import Findings, Section, of_model, pair
+from goniometer.report.sections import Findings, Section, drawings_of, pair
 from goniometer.report.tables import NONE, Table, rule_tables
 from goniometer.report.wording import number, sentences
 
@@ -50,12 +50,6 @@ def changes(found: Findings) -> Iterator[Section]:
             "Averaging changes the energy by a few meV, so that nearly every raw frame is one of the average as well: "
             "what each grid changes in static observables, from the raw run alone."
         )
-        drawings = [
-            of_model(model, each)
-            for model, c in found.liquid.items()
-            for each in c.drawings
-            if each.title == "what is left by grid"
-        ]
         yield Section(
             "changes",
             "Convergence",
@@ -63,7 +57,7 @@ def changes(found: Findings) -> Iterator[Section]:
             lead,
             [],
             [Table("By reweighting", columns, rows)],
-            drawings,
+            drawings_of(found.liquid, "liquid-convergence"),
             wide=True,
         )
 
@@ -87,8 +81,7 @@ def costs(found: Findings) -> Iterator[Section]:
         tables.append(Table(f"{model}: what strategies cost", [*columns, ("temperature", "K")], rows))
         tables += list(_bounds(model, values))
     if tables:
-        shown = [(model, one) for model, each in found.liquid.items() for one in each.drawings]
-        drawings = [of_model(model, one) for model, one in shown if one.id.startswith("liquid-cost")]
+        drawings = drawings_of(found.liquid, "liquid-cost")
         lead = "Evaluations, time, heat, and what the bias of each strategy is below with 95 % confidence, one-sided."
         yield Section("cost", "Cost", "Beyond the paper: cost", lead, [], tables, drawings, wide=True)
 

@@ -29,8 +29,8 @@ from goniometer.report.drawing import (
 
 # Lines of the angular momentum that are drawn at most, in points.
 _POINTS = 2000
-# kT at which the colours of a free energy end: a run that is too short has places that it never came to.
-_LARGEST = 1.0
+# Part of the sphere whose colours are told apart: a run that is too short has places that it hardly came to.
+_SHOWN = 0.98
 # cm⁻¹ up to which spectra are drawn: the stretches of water are below.
 _WAVENUMBERS = 5000.0
 # How the lines of several runs differ.
@@ -68,19 +68,11 @@ class GasStudy:
 @styled
 def gas_figure(study: GasStudy) -> matplotlib.figure.Figure:
     """Angular momentum, torque by grid, power spectra, and the free energy of directions, raw and averaged."""
-    maps = list(study.free_energies.items())
     figure = matplotlib.figure.Figure(figsize=(9.6, 5.6))
     grid = figure.add_gridspec(2, 1)
     top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     _momenta(list(top.subplots(1, 3, width_ratios=(1.1, 1.0, 1.0))), study)
-    limit = min(_LARGEST, max(float(np.abs(each.values).max()) for _, each in maps))
-    panels = list(np.atleast_1d(bottom.subplots(1, len(maps), sharey=True)))
-    for axes, (name, found) in zip(panels, maps, strict=True):
-        orientation_map(axes, found, name, limit)
-    if panels:
-        bar = bottom.colorbar(panels[0].collections[0], ax=panels, shrink=0.85, aspect=30, extend="both")
-        bar.set_label("−ln P [kT]")
-        bar.outline.set_visible(False)
+    orientation_maps(bottom, study.free_energies)
     return figure
 
 
@@ -111,16 +103,26 @@ def _momenta(panels: Sequence[Axes], study: GasStudy) -> None:
 
 def _bars(axes: Axes, found: Observable) -> None:
     grids = [str(each) for each in found.axes["grid"].values]
-    values, errors = found.values[:, 0], found.errors[:, 0]
+    values, errors = 1e3 * found.values[:, 0], 1e3 * found.errors[:, 0]
     errors = np.where(np.isfinite(errors), errors, 0.0)
     axes.errorbar(range(len(grids)), values, yerr=errors, fmt="o", color=PURPLE, markersize=4.0, linewidth=1.0)
     axes.set_xticks(range(len(grids)), grids)
-    axes.set(xlabel="averaged over", ylabel="rms torque [eV]")
+    axes.set(xlabel="averaged over", ylabel="rms torque [meV]")
     log_axis(axes, "y", *log_limits(values.tolist()))
 
 
-def orientation_map(axes: Axes, found: Observable, name: str, limit: float) -> None:
-    """A free energy of directions, of colours that end at ± the limit in kT."""
+def orientation_maps(figure: matplotlib.figure.SubFigure, found: Mapping[str, Observable]) -> None:
+    """Free energies of directions side by side, by title, and the one scale of their colours, in kT."""
+    limit = max(float(np.quantile(np.abs(each.values), _SHOWN)) for each in found.values()) or 1.0
+    panels = list(np.atleast_1d(figure.subplots(1, len(found), sharey=True)))
+    for axes, (title, each) in zip(panels, found.items(), strict=True):
+        _orientation_map(axes, each, title, limit)
+    bar = figure.colorbar(panels[0].collections[0], ax=panels, shrink=0.85, aspect=30, extend="both")
+    bar.set_label("−ln P [kT]")
+    bar.outline.set_visible(False)
+
+
+def _orientation_map(axes: Axes, found: Observable, name: str, limit: float) -> None:
     cosines, angles = found.axes["cos_theta"].values, found.axes["phi"].values
     norm = TwoSlopeNorm(0.0, -limit, limit)
     axes.pcolormesh(angles / np.pi, cosines, found.values, cmap=_diverging(), norm=norm, rasterized=True)

@@ -26,11 +26,9 @@ from goniometer.report.drawing import (
     log_limits,
     styled,
 )
-from goniometer.report.gas import orientation_map
+from goniometer.report.gas import orientation_maps
 from goniometer.verdict.runs import Report
 
-# kT at which the colours of a free energy end.
-_LARGEST = 0.5
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 # How the components of one curve differ.
 _DASHES: tuple[Literal["-", "--"], ...] = ("-", "--")
@@ -104,8 +102,8 @@ class LiquidStudy:
         What the runs are of, and how many ps of each there are.
     drawn
         Kind of observable to run to values: ``orientation``, ``g_OO``, ``c_uu(r)``, ``displacement``, ``c_uu(t)``.
-    drifts
-        Slopes of the conserved quantity of the box, by run.
+    conserved, drifts
+        The conserved quantity of the box against time, and its slope, by run.
     grids
         The symmetry error by grid on frames of the raw run; None if it was left out.
     differences
@@ -116,6 +114,8 @@ class LiquidStudy:
         Each run against the raw one, or why they cannot be compared.
     reference
         What bounds of the bias are taken from, in words.
+    molecules
+        Of the box.
     """
 
     model: str
@@ -127,6 +127,8 @@ class LiquidStudy:
     costs: Mapping[str, Cost]
     verdicts: Mapping[str, Report | str]
     reference: str = ""
+    conserved: Mapping[str, Observable] = field(default_factory=dict)
+    molecules: int = 1
 
 
 @styled
@@ -136,12 +138,7 @@ def liquid_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     grid = figure.add_gridspec(2, 1, height_ratios=(1.0, 1.15))
     top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     maps = study.drawn["orientation"]
-    panels = list(np.atleast_1d(top.subplots(1, len(maps), sharey=True)))
-    for axes, (name, found) in zip(panels, maps.items(), strict=True):
-        orientation_map(axes, found, f"{name}, {study.lengths[name]:g} ps", _LARGEST)
-    bar = top.colorbar(panels[0].collections[0], ax=panels, shrink=0.85, aspect=30, extend="both")
-    bar.set_label("−ln P [kT]")
-    bar.outline.set_visible(False)
+    orientation_maps(top, {f"{name}, {study.lengths[name]:g} ps": each for name, each in maps.items()})
     distances, pairs, moved, turned = bottom.subplots(1, 4)
     _lines(distances, study.drawn["g_OO"], "r", "r [Å]", "g_OO(r)")
     _lines(pairs, study.drawn["c_uu(r)"], "r", "r [Å]", "c_uu(r) / g(r)")
@@ -155,6 +152,25 @@ def liquid_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
         for part, dashes in zip(("longitudinal", "transverse"), _DASHES, strict=True)
     ]
     legend_above(bottom, handles, len(handles))
+    return figure
+
+
+@styled
+def drift_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
+    """The conserved quantity of each strategy against time, for each molecule: supplementary figure 2."""
+    figure = matplotlib.figure.Figure(figsize=(6.6, 3.0))
+    axes = figure.add_subplot()
+    _lines(
+        axes,
+        study.conserved,
+        "time",
+        "t [ps]",
+        "conserved quantity [meV for each molecule]",
+        1e-3,
+        1e3 / study.molecules,
+    )
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in zip(study.conserved, COLOURS, strict=False)]
+    legend_above(figure, handles, len(handles))
     return figure
 
 
@@ -299,12 +315,18 @@ def _scale(unit: str) -> tuple[float, str]:
 
 
 def _lines(
-    axes: Axes, found: Mapping[str, Observable], along: str, xlabel: str, ylabel: str, scale: float = 1.0
+    axes: Axes,
+    found: Mapping[str, Observable],
+    along: str,
+    xlabel: str,
+    ylabel: str,
+    scale: float = 1.0,
+    unit: float = 1.0,
 ) -> None:
     for colour, each in zip(COLOURS, found.values(), strict=False):
         across = scale * each.axes[along].values
         for values, errors, dashes in zip(
-            np.atleast_2d(each.values), np.atleast_2d(each.errors), _DASHES, strict=False
+            unit * np.atleast_2d(each.values), unit * np.atleast_2d(each.errors), _DASHES, strict=False
         ):
             axes.plot(across, values, dashes, color=colour, linewidth=1.1)
             axes.fill_between(across, values - errors, values + errors, color=colour, alpha=0.25, linewidth=0.0)

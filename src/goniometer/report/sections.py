@@ -64,8 +64,14 @@ def meant(chapters: Mapping[str, Chapter]) -> list[tuple[str, Chapter]]:
     return [(model, each) for model, each in chapters.items() if each.size != "smoke"]
 
 
-def of_model(model: str, each: Panel) -> Panel:
-    return replace(each, title=f"{model}: {each.title}")
+def drawings_of(chapters: Mapping[str, Chapter], kind: str) -> list[Panel]:
+    """The figures of one kind, with the model of each."""
+    return [
+        replace(one, title=f"{model}: {one.title}")
+        for model, each in chapters.items()
+        for one in each.drawings
+        if one.id.rpartition("-")[0] == kind
+    ]
 
 
 def pair(values: Sequence[float | None] | None) -> str:

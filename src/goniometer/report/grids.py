@@ -1,0 +1,73 @@
+"""The symmetry error by grid in one picture: supplementary figure 1 of arXiv 2406.17747, beside its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.figure
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from goniometer.report.drawing import BLUE, GREEN, INK, VERMILLION, legend_above, log_axis, log_limits, styled
+
+#: Grids in the order of the study; what is left is measured against 3i, which has no place.
+GRIDS = ("none", "i", "2", "2i", "3")
+
+#: Grid to a value and its error, None where it is not known.
+Curve = Mapping[str, Sequence[float | None]]
+
+
+@dataclass(frozen=True)
+class GridErrors:
+    """What each grid leaves in one kind of frames.
+
+    Attributes
+    ----------
+    label
+        Of the frames.
+    energies, forces
+        In meV a structure and meV/Å a component.
+    given_energies, given_forces
+        The same of the study.
+    """
+
+    label: str
+    energies: Curve
+    forces: Curve
+    given_energies: Mapping[str, float]
+    given_forces: Mapping[str, float]
+
+
+@styled
+def grid_figure(found: Sequence[GridErrors]) -> matplotlib.figure.Figure:
+    """Energies and forces against the grid: filled markers with errors, and the study's, open and dashed."""
+    figure = matplotlib.figure.Figure(figsize=(7.6, 3.1))
+    energy, forces = figure.subplots(1, 2)
+    colours = dict(zip([each.label for each in found], (BLUE, VERMILLION, GREEN), strict=False))
+    _draw(energy, {each.label: (each.energies, each.given_energies) for each in found}, colours)
+    _draw(forces, {each.label: (each.forces, each.given_forces) for each in found}, colours)
+    energy.set_ylabel("energy [meV a structure]")
+    forces.set_ylabel("forces [meV/Å a component]")
+    handles = [Line2D([], [], color=colour, marker="o", markersize=4.0, label=name) for name, colour in colours.items()]
+    open_ = Line2D([], [], color=INK, linestyle="--", marker="o", markerfacecolor="none", markersize=4.0)
+    open_.set_label("the paper")
+    handles.append(open_)
+    legend_above(figure, handles, len(handles))
+    return figure
+
+
+def _draw(axes: Axes, curves: Mapping[str, tuple[Curve, Mapping[str, float]]], colours: Mapping[str, str]) -> None:
+    shown = []
+    for name, (ours, given) in curves.items():
+        known = [(place, *ours[grid][:2]) for place, grid in enumerate(GRIDS) if (ours.get(grid) or (None,))[0]]
+        across, values, errors = zip(*known, strict=True) if known else ((), (), ())
+        bars = [error or 0.0 for error in errors]
+        axes.errorbar(across, values, yerr=bars, fmt="o-", color=colours[name], markersize=4.0, linewidth=1.1)
+        theirs = [(place, given[grid]) for place, grid in enumerate(GRIDS) if grid in given]
+        places, numbers = zip(*theirs, strict=True)
+        axes.plot(places, numbers, "o--", color=colours[name], markerfacecolor="none", markersize=4.0, linewidth=0.9)
+        shown += [*values, *given.values()]
+    axes.set_xticks(range(len(GRIDS)), GRIDS)
+    axes.set_xlabel("averaged over")
+    log_axis(axes, "y", *log_limits([float(each or 0.0) for each in shown]))

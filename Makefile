@@ -15,7 +15,7 @@ ENVIRONMENT = @$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ve
 # Nothing is compiled to bytecode beforehand: most of torch is never imported.
 INSTALL = $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt $(PIP_EXTRA)
 # One thread a worker: two workers of two threads each on two cores get in each other's way.
-RUN_TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
+RUN_TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help demo test check docs format bench nightly clean
 

@@ -161,7 +161,8 @@ def _by_runs(
         if name in changes and changes[name].values.size == len(where):
             # The verdict has raw less this one, and reweighting the average less raw.
             shift, said = -changes[name].values.ravel(), f"{way} less reweighting"
-            margin = changes[name].about["simultaneous_90"] * changes[name].errors.ravel()
+            with np.errstate(invalid="ignore"):  # what never changes has no error, however wide the band
+                margin = changes[name].about["simultaneous_90"] * changes[name].errors.ravel()
         seen = np.abs(comparison.difference - shift)[where]
         if np.isfinite(seen).any():
             upper = comparison.bound(_LEVEL, shift, margin, where)

@@ -236,6 +236,7 @@ def bound(found: Observable, where: np.ndarray | None = None) -> float:
     where
         Components that are looked at, of the shape of the values; all that are known by default.
     """
-    largest = np.abs(found.values) + found.about["simultaneous_90"] * found.errors
+    with np.errstate(invalid="ignore"):  # what never changes has no error, however wide the band
+        largest = np.abs(found.values) + found.about["simultaneous_90"] * found.errors
     largest = largest[np.isfinite(largest) if where is None else np.isfinite(largest) & where]
     return float(largest.max()) if largest.size else float("nan")

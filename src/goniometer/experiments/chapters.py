@@ -13,7 +13,7 @@ from goniometer.data.records import hardware, make_folder, versions
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import PACKAGES, digest, read_sessions
 from goniometer.errors import InputError
-from goniometer.experiments import gas, ice, liquid
+from goniometer.experiments import costs, gas, ice, liquid
 from goniometer.experiments.gas import SHOWN, Progress
 from goniometer.experiments.numbers import gas_numbers, ice_numbers, liquid_numbers
 from goniometer.report.chapter import Chapter
@@ -114,7 +114,8 @@ def experiment(
             changes=changes,
             progress=progress,
         )
-        figures, lines, model, values = _liquid_figures(bulk), liquid.summary(bulk), bulk.model, liquid_numbers(bulk)
+        figures, lines, model = _liquid_figures(bulk), liquid.summary(bulk), bulk.model
+        values = {**liquid_numbers(bulk), "costs": costs.document(bulk)}
         seeds = liquid.seeds(size, walkers, changes)
         chosen = liquid.chosen(only)
         runs = [read_runs("liquid-nvt", size=size, only=chosen, changes={**changes, "seed": seed}) for seed in seeds]

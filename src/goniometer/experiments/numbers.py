@@ -37,22 +37,14 @@ def gas_numbers(study: GasStudy) -> dict[str, Any]:
 
 
 def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
-    """By grid what it leaves and changes; by run its length, cost, drift, first peak of g_OO and verdicts."""
+    """By grid what it leaves and changes; by run its length, drift, first peak of g_OO and verdicts.
+
+    What strategies cost is in :func:`goniometer.experiments.costs.document`.
+    """
     found: dict[str, Any] = {
         "molecules": study.molecules,
         "lengths_ps": dict(study.lengths),
         "drift_meV_per_ps": {name: _pair(each, 1e3) for name, each in study.drifts.items()},
-        "temperature_K": {name: _pair(each.temperature, 1.0) for name, each in study.costs.items()},
-        "evaluations_a_step": {name: each.evaluations for name, each in study.costs.items()},
-        "seconds_a_ps": {name: finite(each.seconds) for name, each in study.costs.items()},
-        "reference": study.reference,
-        "bias_is_below": {
-            name: {
-                kind: {"value": finite(bound.upper), "unit": bound.unit, "way": bound.way}
-                for kind, bound in each.bounds.items()
-            }
-            for name, each in study.costs.items()
-        },
         "first_peak_of_g_OO": {name: _peak(each) for name, each in study.drawn["g_OO"].items()},
         "verdicts": {
             name: report if isinstance(report, str) else {each.name: _verdict(each) for each in report.verdicts}

@@ -65,39 +65,38 @@ def changes(found: Findings) -> Iterator[Section]:
 def costs(found: Findings) -> Iterator[Section]:
     tables = []
     for model, each in found.liquid.items():
-        values = each.values
-        raw = values["seconds_a_ps"].get("raw")
+        strategies = each.values["costs"]["strategies"]
         rows = [
             [
                 run,
-                number(values["evaluations_a_step"][run]),
-                number(seconds / raw) if raw and seconds else NONE,
-                pair(values["drift_meV_per_ps"].get(run)),
-                pair(values["temperature_K"].get(run)),
+                number(said["evaluations_a_step"]),
+                pair(said["time_against_raw"]),
+                pair(said["heat_meV_per_ps"]),
+                pair(said["temperature_bias_K"]),
             ]
-            for run, seconds in values["seconds_a_ps"].items()
+            for run, said in strategies.items()
         ]
         columns = [("strategy", ""), ("evaluations", "a step"), ("time", "of raw"), ("heat", "meV/ps, box")]
-        tables.append(Table(f"{model}: what strategies cost", [*columns, ("temperature", "K")], rows))
-        tables += list(_bounds(model, values))
+        tables.append(Table(f"{model}: what strategies cost", [*columns, ("temperature bias", "K")], rows))
+        tables += list(_bounds(model, strategies))
     if tables:
         drawings = drawings_of(found.liquid, "liquid-cost")
         lead = "Evaluations, time, heat, and what the bias of each strategy is below with 95 % confidence, one-sided."
         yield Section("cost", "Cost", "Beyond the paper: cost", lead, [], tables, drawings, wide=True)
 
 
-def _bounds(model: str, values: Mapping[str, Any]) -> Iterator[Table]:
-    by_run = values["bias_is_below"]
+def _bounds(model: str, strategies: Mapping[str, Any]) -> Iterator[Table]:
+    by_run = {run: said["bias"] for run, said in strategies.items()}
     kinds = {kind: bound["unit"] for each in by_run.values() for kind, bound in each.items()}
     if kinds:
         rows = [
             [
                 f"{kind}, {unit}" if unit else kind,
-                *(pair([each[kind]["value"]]) if kind in each else NONE for each in by_run.values()),
+                *(pair([each[kind]["below"]]) if kind in each else NONE for each in by_run.values()),
             ]
             for kind, unit in kinds.items()
         ]
-        ways = dict.fromkeys(bound["way"] for each in by_run.values() for bound in each.values())
+        ways = dict.fromkeys(bound["known"] for each in by_run.values() for bound in each.values())
         note = f"How it is known: {'; '.join(ways)}. A dash: nothing can be said."
         columns = [("observable", ""), *((run, "") for run in by_run)]
         yield Table(f"{model}: what the bias is below", columns, rows, note)

@@ -16,7 +16,8 @@ from goniometer.observables.blocks import Blocks
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.reweighting import Part, bound, reweighted
 from goniometer.observables.statics import Static
-from goniometer.report.liquid import Bound, Cost, LiquidStudy, cost_figure, front
+from goniometer.report.drawing import front
+from goniometer.report.liquid import Bound, Cost, LiquidStudy, cost_figure
 from goniometer.verdict import compare_curves, decide
 from goniometer.verdict.runs import compare_runs
 from test_liquid import trajectory

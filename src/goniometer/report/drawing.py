@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from io import BytesIO
 from typing import Any, Literal
@@ -133,6 +133,18 @@ def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> N
     axis.set_major_locator(ticker.LogLocator(10, steps, numticks=8 if decades > 2.6 else 20))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: plain(value)))
     axis.set_minor_locator(ticker.NullLocator())
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names of points than which no other is as low or lower in both coordinates, from the left."""
+    return sorted(
+        (
+            name
+            for name, (x, y) in points.items()
+            if not any(one <= x and other <= y and (one, other) != (x, y) for one, other in points.values())
+        ),
+        key=lambda name: points[name],
+    )
 
 
 # --- svg ------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from goniometer.report.drawing import (
     VERMILLION,
     WIDTH,
     floor_patch,
+    front,
     legend_above,
     log_axis,
     log_limits,
@@ -270,6 +271,7 @@ def residual_figure(result: ProbeResult, quantity: Quantity, wide: bool = False)
         for inversion in (False, True):
             members = [p for p in points if family_of(p.rule.name) == family and p.rule.inversion == inversion]
             _residual_series(axes, sorted(members, key=lambda point: point.rule.n), colour, marker)
+    _cheapest(axes, points)
     _mark_grids(axes, points)
     measured = [(point.rule.n, point.measured) for point in points if point.measured is not None]
     if measured:
@@ -282,7 +284,7 @@ def residual_figure(result: ProbeResult, quantity: Quantity, wide: bool = False)
         axes.annotate(note, (0, 0), (5, 5), "axes fraction", "offset points", fontsize=8, color=FLOOR)
     log_axis(axes, "y", low, 1.7 * high)
     log_axis(axes, "x", 0.7, 1.5 * max((rule.n for rule in rules), default=1))
-    legend_above(figure, [*_family_lines(rules), *_way_marks(bool(measured), floor > low)], 9 if wide else 3)
+    legend_above(figure, [*_family_lines(rules), *_way_marks(bool(measured), floor > low)], 5 if wide else 3)
     axes.set(xlabel="evaluations", ylabel=f"{_NOUNS[quantity]} error left, rms [{scale.unit}]")
     axes.grid()
     axes.set_axisbelow(True)
@@ -321,7 +323,7 @@ def family_of(name: str) -> str:
 
 
 def _residual_series(axes: Axes, points: list[_Point], colour: str, marker: str) -> None:
-    """A family with (filled, solid) or without (open, dotted) inversion; an arrow hangs from what is an upper bound."""
+    """A family with (filled, solid) or without (open, dotted) inversion."""
     if not points:
         return
     solid = points[0].rule.inversion
@@ -330,16 +332,24 @@ def _residual_series(axes: Axes, points: list[_Point], colour: str, marker: str)
         [point.most for point in points],
         color=colour,
         marker=marker,
-        markersize=5.0,
+        markersize=4.0,
         markerfacecolor=colour if solid else GROUND,
-        markeredgewidth=1.1,
-        linewidth=1.3 if solid else 1.0,
+        markeredgewidth=0.9,
+        linewidth=0.8,
         linestyle="-" if solid else (0, (1, 1.6)),
     )
-    arrow = {"arrowstyle": "<-", "color": colour, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
-    for point in points:
-        if point.is_bound and point.most > 0.0:
-            place = (point.rule.n, point.most)
+
+
+def _cheapest(axes: Axes, points: list[_Point]) -> None:
+    """A line through the rules than which none is cheaper and leaves as little; an arrow hangs from an upper bound."""
+    named = {str(place): point for place, point in enumerate(points)}
+    chosen = front({name: (float(point.rule.n), point.most) for name, point in named.items()})
+    across, up = [named[name].rule.n for name in chosen], [named[name].most for name in chosen]
+    axes.step(across, up, where="post", color=INK, alpha=0.35, linewidth=3.0, zorder=1, solid_capstyle="round")
+    arrow = {"arrowstyle": "<-", "color": INK, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
+    for name in chosen:
+        if named[name].is_bound and named[name].most > 0.0:
+            place = (named[name].rule.n, named[name].most)
             axes.annotate("", place, (0, -15), textcoords="offset points", arrowprops=arrow, zorder=1)
 
 
@@ -361,7 +371,10 @@ def _way_marks(measured: bool, floor: bool) -> list[Line2D | Patch]:
         "marker": "o",
         "markersize": 5.5,
     }
-    marks: list[Line2D | Patch] = [Line2D([], [], markerfacecolor=GROUND, label="no inversion", **dotted)]
+    marks: list[Line2D | Patch] = [
+        Line2D([], [], markerfacecolor=GROUND, label="no inversion", **dotted),
+        Line2D([], [], color=INK, alpha=0.35, linewidth=3.0, label="cheapest"),
+    ]
     if measured:
         marks.append(Line2D([], [], linestyle="none", label="measured", **_MEASURED))
     return [*marks, floor_patch()] if floor else marks

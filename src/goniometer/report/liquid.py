@@ -21,6 +21,7 @@ from goniometer.report.drawing import (
     GRID,
     INK,
     VERMILLION,
+    front,
     legend_above,
     log_axis,
     log_limits,
@@ -276,18 +277,6 @@ def _bounded(study: LiquidStudy, kind: str) -> dict[str, Bound]:
     """Of the strategies for which there is a bound; one of zero, of what never moves, has no place on the axis."""
     known = {name: each.bounds[kind] for name, each in study.costs.items() if kind in each.bounds}
     return {name: each for name, each in known.items() if 0.0 < each.upper < np.inf}
-
-
-def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Names of points than which no other is as low or lower in both coordinates, from the left."""
-    return sorted(
-        (
-            name
-            for name, (x, y) in points.items()
-            if not any(one <= x and other <= y and (one, other) != (x, y) for one, other in points.values())
-        ),
-        key=lambda name: points[name],
-    )
 
 
 def _front(axes: Axes, study: LiquidStudy, kind: str) -> None:

@@ -108,7 +108,7 @@ def test_bounds_by_reweighting_hold(tmp_path: Path) -> None:
         positions[:, 0, 0], positions[:, 1, 0] = x, y
         run = trajectory(tmp_path, structure, positions)
         correction = other * y - force * x
-        found = reweighted([Part(run, place, np.arange(count), correction)], 300.0)
+        found = reweighted([Part(run.frames(), place, correction)], 300.0)
         below += bound(found) < exact
         unknown += not np.isfinite(bound(found))
         factors = np.exp(-correction / KT)
@@ -139,7 +139,9 @@ def study(runs: dict[str, list[Trajectory]], differences: dict[str, dict[str, Ob
     reference, by = costs.bounds(runs, found, differences, verdicts)
     whole = {name: Cost(*times[name], temperature, 0.1, 300.0, heat, by[name]) for name in runs}
     lengths = dict.fromkeys(runs, 24.0)
-    return LiquidStudy("toy", lengths, {}, dict.fromkeys(runs, heat), None, differences, whole, verdicts, reference)
+    return LiquidStudy(
+        "toy", lengths, {}, dict.fromkeys(runs, heat), None, differences, whole, verdicts, {}, 1, reference
+    )
 
 
 def test_biases_are_taken_from_the_average(tmp_path: Path) -> None:

@@ -78,12 +78,16 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     changes = {"structure": str(small_box(tmp_path / "small.xyz")), "frames_every": 5.0, "length": 0.2}
     changes |= {"potential.model": "pet-water-unaugmented", "checks.energy": None, "checks.temperature": None}
     told: list[str] = []
-    arguments = {"only": ("tumble", "i"), "walkers": 2, "frames": 4, "grids": ("none", "i", "2i"), "changes": changes}
+    arguments = {"only": ("tumble", "i"), "walkers": 2, "frames": 3, "grids": ("none", "i", "2i"), "changes": changes}
     study = liquid(tmp_path, progress=lambda done, whole, label: told.append(label), **arguments)
     assert study.lengths == {"raw": 0.4, "i": 0.4, "tumble": 0.4}
     assert told[-1] == "frames over all grids"
     assert study.drawn["g_OO"]["raw"].about["runs"] == 2
     assert study.grids is not None
+    assert study.grids.about["frames"] == 3
+    for seed, share in enumerate((2, 1)):  # of both runs
+        with np.load(tmp_path / f"liquid-smoke-frames-{seed}.npz") as kept:
+            assert len(kept["frames"]) == share
     by_grid = dict(zip(study.grids.axes["grid"].values.tolist(), study.grids.values[:, 1].tolist(), strict=True))
     assert by_grid["none"] > by_grid["i"] > by_grid["2i"] == 0.0
     assert set(study.differences["g_OO"]) == set(study.differences["stress"]) == {"i", "2i"}
@@ -110,6 +114,6 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
         slope = np.polyfit(*points.T, 1)[0]  # meV/ps a molecule
         assert slope == pytest.approx(1e3 * float(study.drifts[name].values) / 8, rel=1e-6)
         assert points[0].tolist() == [0.0, 0.0]
-    # Four frames of two runs bound nothing: what is left is heat and temperature.
+    # Three frames of two runs bound nothing: what is left is heat and temperature.
     assert len(cost_figure(study).axes) == 2
     assert not any(np.isfinite(each.upper) for name, each in study.costs["raw"].bounds.items() if name != "temperature")

@@ -23,6 +23,7 @@ from goniometer.dynamics.relaxation import relax_all
 from goniometer.errors import InputError
 from goniometer.experiments.ice import ice as experiment
 from goniometer.experiments.ice import summary
+from goniometer.experiments.numbers import ice_numbers
 from goniometer.potentials.loading import load
 from goniometer.symmetrized import symmetrize
 
@@ -127,11 +128,16 @@ def test_the_experiment_tells_models_apart(tmp_path: Path) -> None:
     assert control.table.values[at["relaxed positions"]] < 1e-4
     assert broken.grids.values[0, 1] > broken.grids.values[1, 1]
     # Without relaxations the same is said of the starting structures, of cells of any number.
-    start = experiment(tmp_path / "start", model="pet-water-unaugmented", grids=("none",), steps=0, molecules=[16, 16])
+    start = experiment(tmp_path / "start", model="pet-water-unaugmented", grids=("none",), steps=0, molecules=[16, 32])
+    assert [len(each.end) for each in start.raw.values()] == [48, 96]
     assert list(start.table.axes["quantity"].values) == ["starting energy", "starting forces"]
-    wanted = [at["starting energy"], at["starting forces"]]
-    np.testing.assert_allclose(start.table.values, broken.table.values[wanted], rtol=1e-9)
+    first = next(iter(start.raw))
+    assert start.raw[first].start.get_potential_energy() == broken.raw[first].start.get_potential_energy()
     assert len(summary(start)) == 4
+    alone = experiment(tmp_path / "alone", model="pet-water-unaugmented", grids=("none",), steps=1, molecules=16)
+    assert np.isnan(alone.table.values[at["relative energy"]])
+    assert ice_numbers(alone)["table"]["relative energy"]["value"] == [None, None]
+    assert ice_numbers(start)["converged"] is None
     lines = summary(broken)
     assert lines[0] == "pet-water-unaugmented: 2 cells of ice, raw against averaged"
     assert lines[-1].startswith("  not all relaxations have converged")
@@ -140,9 +146,10 @@ def test_the_experiment_tells_models_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"steps": -1}, "'steps' is -1: give a number"),
-        ({"molecules": []}, "'molecules' is []: give the number of each cell"),
-        ({"molecules": [17]}, "17"),
+        ({"steps": -1}, "'steps' is -1: give a whole number"),
+        ({"steps": True}, "'steps' is True: give a whole number"),
+        ({"molecules": []}, "'molecules' is []: give the whole number of each"),
+        ({"molecules": [17]}, "a multiple of 16 molecules, not 17"),
         ({"size": "huge"}, "ice has no size 'huge'"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
+from goniometer.data.trajectory import Frames
 from goniometer.errors import InputError
 from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.statics import Static
@@ -38,7 +39,7 @@ def test_a_harmonic_oscillator_is_exact(tmp_path: Path) -> None:
     positions[:, 0, 0] = x
     run = trajectory(tmp_path, Atoms("H", [[0, 0, 0]], cell=9.0 * np.eye(3), pbc=True), positions)
     correction = 0.5 * more * x**2 - force * x
-    found = reweighted([Part(run, squared(), np.arange(count), correction)], 300.0)
+    found = reweighted([Part(run.frames(), squared(), correction)], 300.0)
     variance = KT / (stiffness + more)
     expected = np.array([variance + (force / (stiffness + more)) ** 2, variance]) - KT / stiffness
     assert (np.abs(found.values - expected) < 4.0 * found.errors).all()
@@ -47,9 +48,9 @@ def test_a_harmonic_oscillator_is_exact(tmp_path: Path) -> None:
     assert (found.errors < 0.4 * apart).all()
     assert 0.9 < found.about["effective_share"] < 1.0
     # Controls: the wrong sign is found out, and a large correction says so itself.
-    wrong = reweighted([Part(run, squared(), np.arange(count), -correction)], 300.0)
+    wrong = reweighted([Part(run.frames(), squared(), -correction)], 300.0)
     assert abs(wrong.values[1] - expected[1]) > 10.0 * wrong.errors[1]
-    assert reweighted([Part(run, squared(), np.arange(count), 20.0 * correction)], 300.0).about["effective_share"] < 0.5
+    assert reweighted([Part(run.frames(), squared(), 20.0 * correction)], 300.0).about["effective_share"] < 0.5
 
 
 def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
     model = PeriodicToy(ell=2, strength=0.03)
     found = reevaluate(run, model, ("none", "i", "2i"), frames=5)
     assert found.frames.tolist() == spread(run, 5).tolist()
-    assert found.frames[0] == 2
+    assert found.frames[0] == 3
     for place, number in enumerate(found.frames):
         atoms = structure.copy()
         atoms.positions = positions[number]
@@ -88,29 +89,59 @@ def test_errors_know_that_frames_remember_each_other() -> None:
     assert table.errors[0, 0] > 2.0 * naive
 
 
-def test_runs_that_know_nothing_of_each_other_are_one_series(tmp_path: Path) -> None:
-    """V = ½ k x², ΔV = −f x, so that ⟨x⟩ = f/k: from eight runs it is known as well as from one that is as long.
+@pytest.mark.parametrize("memory", [0.0, 0.8, 1.0])
+def test_runs_that_know_nothing_of_each_other_have_the_error_of_their_scatter(tmp_path: Path, memory: float) -> None:
+    """V = ½ k x², ΔV = −f x, so that ⟨x⟩ = f/k; six runs of seven frames, which remember the one before, or all.
 
-    Each run stays on the side it began on, as a short one does. By itself it says nothing: its weights are relative to
-    its own.
+    As one series, which they are not, frames that remember have too small an error.
     """
-    rng = np.random.default_rng(3)
-    stiffness, force, count = 0.5, 0.04, 100
-    structure = Atoms("H", [[0, 0, 0]], cell=9.0 * np.eye(3), pbc=True)
+    rng, stiffness, force, runs, count = np.random.default_rng(3), 0.5, 0.02, 6, 7
+    width, exact = np.sqrt(KT / stiffness), force / stiffness
     place = Static("x", "Angstrom", {}, lambda frames: frames.positions[:, 0, 0, 0], np.asarray)
-    parts, alone, width = [], [], np.sqrt(KT / stiffness)
-    for number in range(80):
-        side = 1.0 if number % 2 else -1.0
-        positions = np.zeros((count, 1, 3))
-        positions[:, 0, 0] = side * np.abs(rng.normal(scale=width, size=count))
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        run = trajectory(folder, structure, positions)
-        frames = spread(run, 20, 0.0)
-        parts.append(Part(run, place, frames, -force * positions[frames, 0, 0]))
-        alone.append(float(reweighted(parts[-1:], 300.0).values))
-    found = reweighted(parts, 300.0)
-    assert found.about["frames"] == 1600
-    assert abs(float(found.values) - force / stiffness) < 4.0 * float(found.errors) < 0.5 * force / stiffness
-    # Control: the mean over runs of what each says by itself misses what tells one side from the other.
-    assert np.mean(alone) < 0.5 * force / stiffness
+    found, joined = [], []
+    for _ in range(200):
+        x = width * np.stack([remembering(rng, count, memory) for _ in range(runs)])
+        parts = [Part(some(each), place, -force * each) for each in x]
+        found.append(reweighted(parts, 300.0))
+        joined.append(reweighted([Part(some(x.ravel()), place, -force * x.ravel())], 300.0))
+    values = np.array([float(each.values) for each in found])
+    errors, wrong = (np.sqrt(np.mean([float(each.errors) ** 2 for each in kind])) for kind in (found, joined))
+    assert found[0].about["frames"] == runs * count
+    assert abs(values.mean() - exact) < 4.0 * values.std() / np.sqrt(200) + 0.1 * exact
+    assert 0.85 < errors / values.std() < 1.6
+    if memory:
+        assert wrong < 0.85 * values.std(), "control: one series"
+
+
+def remembering(rng: np.random.Generator, count: int, memory: float) -> np.ndarray:
+    series = [rng.normal()]
+    for _ in range(count - 1):
+        series.append(memory * series[-1] + np.sqrt(1.0 - memory**2) * rng.normal())
+    return np.array(series)
+
+
+def some(x: np.ndarray) -> Frames:
+    """Frames of one atom at such places."""
+    positions = np.zeros((len(x), 1, 1, 3))
+    positions[:, 0, 0, 0] = x
+    return Frames(np.arange(len(x)), 1.0 * np.arange(len(x)), positions, np.zeros_like(positions), {})
+
+
+def test_parts_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    frames = some(np.zeros(5))
+    with pytest.raises(InputError, match="there are 5 frames and 4 corrections of their energy"):
+        reweighted([Part(frames, squared(), np.zeros(4))], 300.0)
+    parts = [Part(frames, squared(), np.zeros(5), other) for other in (None, squared())]
+    with pytest.raises(InputError, match="either of all parts what has changed or of none"):
+        reweighted(parts, 300.0)
+    with pytest.raises(InputError, match="reweighting takes frames"):
+        reweighted([], 300.0)
+    structure = Atoms("H", [[0, 0, 0]], cell=9.0 * np.eye(3), pbc=True)
+    run = trajectory(tmp_path, structure, np.arange(30.0).reshape(10, 1, 3))
+    np.testing.assert_array_equal(run.taken(np.array([0, 3, 9])).positions[:, 0, 0, 0], [0.0, 9.0, 27.0])
+    for wrong in ([3, 3], [4, 3], [9, 10], [-1, 2], []):
+        with pytest.raises(InputError, match="by numbers that increase, from 0 to 9"):
+            run.taken(np.array(wrong, dtype=np.int64))
+    assert spread(run, 1, 0.0).tolist() == [5]
+    assert spread(run, 3, 0.4).tolist() == [5, 7, 9]
+    assert spread(run, 50, 0.0).tolist() == list(range(10))

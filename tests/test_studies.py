@@ -53,6 +53,10 @@ def written(folder: Path, **study: object) -> Path:
             {"experiments": [{"experiment": "ice", "set": {"length": 5}}]},
             "'length' is no setting of ice; there are",
         ),
+        (
+            {"experiments": [{"experiment": "ice", "set": {"molecules": 96.0}}]},
+            "'molecules' is 96.0: give the whole number",
+        ),
         ({"models": ["report"], "probe": ["box"]}, "a model cannot be called report here"),
         ({"probe": ["moleculee"]}, "moleculee"),
         ({"evaluate": ["nowhere.xyz"]}, "there is no file 'nowhere.xyz'"),

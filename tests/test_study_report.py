@@ -70,15 +70,18 @@ def test_verdicts_on_the_molecule(chapter: Chapter, said: str) -> None:
 
 def test_the_symmetry_error_by_grid_is_drawn_beside_the_papers() -> None:
     grids = {grid: {"energy_meV": [value, 0.1 * value], "forces_meV_per_A": [value, None]} for grid, value in ERRORS}
-    liquid = replace(BROKEN, experiment="liquid", values={"grids": grids})
-    (found,) = (each for each in by_grid(Findings(gas={"m": BROKEN}, liquid={"m": liquid})))
+    liquid = replace(BROKEN, experiment="liquid", values={"grids": grids, "measured_against": "2i"})
+    (found,) = by_grid(Findings(gas={"m": BROKEN}, liquid={"m": liquid}))
     (drawing,) = found.drawings
     assert drawing.title == "m: symmetry error by grid"
-    figure = grid_figure([GridErrors("liquid", *columns(grids), paper.ENERGY_BY_GRID["liquid"], {"none": 1.21})])
+    assert "Not against 3i: Frames of the liquid of m against 2i." in drawing.caption
+    figure = grid_figure(
+        [GridErrors("liquid", "a liquid", *columns(grids), paper.ENERGY_BY_GRID["liquid"], {"none": 1.21})]
+    )
     energy, forces = figure.axes
-    ours, theirs = (each.get_xydata() for each in energy.get_lines()[:2])
+    ours, given = (each.get_xydata() for each in energy.get_lines()[:2])
     np.testing.assert_allclose(ours, [[0, 3.0], [1, 1.0], [3, 0.1]])
-    np.testing.assert_allclose(theirs, list(enumerate((7.938, 4.880, 1.088, 0.683, 0.415))))
+    np.testing.assert_allclose(given, list(enumerate((7.938, 4.880, 1.088, 0.683, 0.415))))
     assert len(forces.get_lines()[1].get_xydata()) == 1
 
 

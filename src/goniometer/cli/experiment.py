@@ -24,14 +24,18 @@ def experiment(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Runs, results and the figure.")],
     size: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
     walkers: Annotated[
-        int | None, typer.Option(min=1, help="liquid: independent runs of each strategy; 6 in the size laptop, or 1.")
+        int | None, typer.Option(min=1, help="liquid: independent runs of each strategy; 8 in the size laptop, or 1.")
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="liquid: this strategy besides raw; repeatable.")
     ] = None,
     frames: Annotated[
-        int, typer.Option(min=0, help="liquid: frames of all raw runs together that are evaluated over the grids.")
-    ] = 40,
+        int | None,
+        typer.Option(
+            min=0,
+            help="liquid: frames of all raw runs together that are evaluated over the grids; 4, 120 or 200 by size.",
+        ),
+    ] = None,
     grids: Annotated[
         str | None, typer.Option(help="liquid: which grids, some of none,i,2,2i,3,3i,T,O,I; by default all.")
     ] = None,

@@ -215,16 +215,18 @@ class Trajectory:
 
     def frames(self) -> Frames:
         """All frames at once."""
-        chunks = list(self.chunks(2**62))
-        cells = [each.cells for each in chunks if each.cells is not None]
-        return Frames(
-            np.concatenate([each.steps for each in chunks]),
-            np.concatenate([each.times for each in chunks]),
-            np.concatenate([each.positions for each in chunks]),
-            np.concatenate([each.velocities for each in chunks]),
-            {name: np.concatenate([each.observables[name] for each in chunks]) for name in chunks[0].observables},
-            np.concatenate(cells) if cells else None,
-        )
+        return _joined(list(self.chunks(2**62)))
+
+    def taken(self, numbers: Int64[np.ndarray, "F"]) -> Frames:
+        """Some frames, by numbers that increase. Raises :class:`InputError` for one that is not there."""
+        if not len(numbers) or numbers[0] < 0 or numbers[-1] >= len(self) or (np.diff(numbers) <= 0).any():
+            raise InputError(f"frames of '{self.name}' are taken by numbers that increase, from 0 to {len(self) - 1}")
+        found, number = [], 0
+        for chunk in self.chunks():
+            for each in numbers[(numbers >= number) & (numbers < number + len(chunk))] - number:
+                found.append(chunk[int(each) : int(each) + 1])
+            number += len(chunk)
+        return _joined(found)
 
     def _frames(self, file: h5py.File, part: slice) -> Frames:
         group, shape = file[_GROUP], (-1, self.replicas, len(self.replica), 3)
@@ -258,6 +260,18 @@ class Trajectory:
                     atoms.info.update({name: each[index] for name, each in frames.observables.items()})
                     yield atoms
                 number += 1
+
+
+def _joined(parts: list[Frames]) -> Frames:
+    cells = [each.cells for each in parts if each.cells is not None]
+    return Frames(
+        np.concatenate([each.steps for each in parts]),
+        np.concatenate([each.times for each in parts]),
+        np.concatenate([each.positions for each in parts]),
+        np.concatenate([each.velocities for each in parts]),
+        {name: np.concatenate([each.observables[name] for each in parts]) for name in parts[0].observables},
+        np.concatenate(cells) if cells else None,
+    )
 
 
 class Excerpt(Trajectory):

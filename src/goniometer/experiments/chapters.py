@@ -40,11 +40,11 @@ CAPTIONS = {
     "liquid-drift": (
         "heat",
         "The conserved quantity of each strategy for each molecule, less that at the start: what the thermostat has to "
-        "take. Bands are the scatter over runs, where there are four or more.",
+        "take. Bands are standard errors, where there are four runs or more.",
     ),
     "liquid-convergence": (
         "what is left by grid",
-        "Symmetry error on frames of the raw run; the largest change of static observables that averaging would make, "
+        "Symmetry error on frames of the raw runs; the largest change of static observables that averaging would make, "
         "by reweighting the same frames, and the largest error of that.",
     ),
     "liquid-cost": (
@@ -55,8 +55,7 @@ CAPTIONS = {
     ),
 }
 # Settings of ice, by the keys that all experiments share.
-_SHARED = {"potential.model": "model", "potential.dtype": "dtype", "seed": "seed"}
-_ICE = {**_SHARED, **{each: each for each in ice.SETTINGS}}
+_ICE = {"potential.model": "model", "potential.dtype": "dtype", "seed": "seed"}
 
 
 def experiment(
@@ -67,7 +66,7 @@ def experiment(
     changes: dict[str, Any] | None = None,
     only: Sequence[str] = (),
     walkers: int | None = None,
-    frames: int = liquid.FRAMES,
+    frames: int | None = None,
     grids: Sequence[str] = tuple(GRIDS),
     progress: Progress | None = None,
 ) -> Chapter:
@@ -97,10 +96,8 @@ def experiment(
         figures, lines, model, values = {"gas": gas_figure(lone)}, gas.summary(lone), lone.model, gas_numbers(lone)
         runs = [read_runs(each, size=size, only=chosen, changes=changes) for each, chosen in _GAS]
     elif name == "ice":
-        for key in changes:
-            if key not in _ICE:
-                raise InputError(f"'{key}' is no setting of ice; there are {', '.join(_ICE)}")
-        given = {_ICE[key]: value for key, value in changes.items()}
+        ice.check_settings({key: value for key, value in changes.items() if key not in _ICE})
+        given = {_ICE.get(key, key): value for key, value in changes.items()}
         solid = ice.ice(folder, size=size, progress=progress, **given)
         lines, model, values = ice.summary(solid), solid.model, ice_numbers(solid)
     else:

@@ -19,6 +19,7 @@ from goniometer.errors import InputError
 from goniometer.experiments.numbers import finite, with_error
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import bound as reweighted_bound
+from goniometer.observables.reweighting import margin
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import Bound, Cost, LiquidStudy
 from goniometer.verdict.runs import Report, compare_runs
@@ -69,7 +70,7 @@ def bounds(
     frames, which says for static observables how far raw is from it. With B the largest bias anywhere on a curve
 
     ===========  =====================================================================================================
-    raw          static: reweighting alone; else against the runs of the reference
+    raw          static: reweighting alone, if there are frames enough; else against the runs of the reference
     reference    static: against raw, less what reweighting says of raw; nothing else can be said of it
     others       against the runs of the reference; without them against raw, less what reweighting says of raw where it
                  says something
@@ -95,12 +96,14 @@ def bounds(
     found: dict[str, dict[str, Bound]] = {}
     for name in runs:
         own = {"temperature": _temperature(costs[name])}
-        if name == "raw":
-            own |= {observable: _by_reweighting(observable, each) for observable, each in changes.items()}
         if name in against_reference:
-            more = _by_runs(against_reference[name], f"by runs, against those of {REFERENCE}", {})
-            own = {**more, **own} if name == "raw" else {**own, **more}
-        elif name != "raw":
+            own |= _by_runs(against_reference[name], f"by runs, against those of {REFERENCE}", {})
+        if name == "raw":
+            for observable, each in changes.items():
+                alone = _by_reweighting(observable, each)
+                if np.isfinite(alone.upper) or observable not in own:
+                    own[observable] = alone
+        elif name not in against_reference:
             own |= _by_runs(verdicts.get(name, ""), "by runs, against raw", changes, name == REFERENCE)
         found[name] = own
     reweighting = "raw, and what reweighting says of it" if changes else "raw"
@@ -157,15 +160,14 @@ def _by_runs(
             continue
         observable = report.compared[name].observable
         where = _where(name, observable, report.compared[name].first.curves.shape[1:]).ravel()
-        shift, margin, said = np.zeros(len(where)), np.zeros(len(where)), way
+        shift, width, said = np.zeros(len(where)), np.zeros(len(where)), way
         if name in changes and changes[name].values.size == len(where):
             # The verdict has raw less this one, and reweighting the average less raw.
             shift, said = -changes[name].values.ravel(), f"{way} less reweighting"
-            with np.errstate(invalid="ignore"):  # what never changes has no error, however wide the band
-                margin = changes[name].about["simultaneous_90"] * changes[name].errors.ravel()
+            width = margin(changes[name]).ravel()
         seen = np.abs(comparison.difference - shift)[where]
         if np.isfinite(seen).any():
-            upper = comparison.bound(_LEVEL, shift, margin, where)
+            upper = comparison.bound(_LEVEL, shift, width, where)
             found[name] = _scaled(Bound(float(np.nanmax(seen)), upper, observable.unit, said))
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,9 +115,11 @@ def ice(
     check_grids((reference, *grids))
     if structures is None and size not in SIZES:
         raise InputError(f"ice has no size '{size}'; its sizes are {', '.join(SIZES)}")
-    if not isinstance(steps, int) or steps < 0:
-        raise InputError(f"'steps' is {steps!r}: give a number, 0 for no relaxation")
-    named = list(structures) if structures is not None else _made(_numbers(molecules, size), seed)
+    check_settings({"molecules": molecules, "steps": steps})
+    if structures is None:
+        numbers = SIZES[size] if molecules is None else (molecules,) if isinstance(molecules, int) else tuple(molecules)
+        structures = _made(numbers, seed)
+    named = list(structures)
     potential = load(model, dtype=dtype)
     averaged = Averaged(potential, rule(*GRIDS[reference]))
     known = identity(model)
@@ -129,13 +132,22 @@ def ice(
     return IceStudy(model, table, by_grid, raw, mean)
 
 
-def _numbers(molecules: Sequence[int] | int | None, size: str) -> tuple[int, ...]:
-    if molecules is None:
-        return SIZES[size]
-    found = (molecules,) if isinstance(molecules, int) else tuple(molecules)
-    if not found or not all(isinstance(each, int) for each in found):
-        raise InputError(f"'molecules' is {molecules!r}: give the number of each cell, [96, 96, 128]")
-    return found
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` for a key that is none of :data:`SETTINGS`, and for a value that cannot be."""
+    for key, value in settings.items():
+        if key == "steps":
+            if not _whole(value) or value < 0:
+                raise InputError(f"'steps' is {value!r}: give a whole number, 0 for no relaxation")
+        elif key == "molecules":
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if value is not None and not (numbers and all(map(_whole, numbers))):
+                raise InputError(f"'molecules' is {value!r}: give the whole number of each cell's, [96, 96, 128]")
+        else:
+            raise InputError(f"'{key}' is no setting of ice; there are {', '.join(SETTINGS)}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _made(numbers: tuple[int, ...], seed: int) -> list[NamedStructure]:
@@ -165,7 +177,7 @@ def _compared(raw: Mapping[str, Relaxed], averaged: Mapping[str, Relaxed], quant
 
     def figures(each: np.ndarray) -> np.ndarray:
         relative = each[:, 2:4] - each[:, 2:4].mean(axis=0)
-        freedom = max(1, len(each) - 1)
+        freedom = len(each) - 1 or np.nan  # a lone cell is relative to none
         return np.array(
             [
                 _rms(each[:, 0]),
@@ -178,12 +190,9 @@ def _compared(raw: Mapping[str, Relaxed], averaged: Mapping[str, Relaxed], quant
         )[wanted]
 
     axes = {"quantity": Axis(np.array(quantities))}
-    about = {
-        "cells": len(values),
-        "converged": int(all(each.converged for each in (*raw.values(), *averaged.values()))),
-    }
-    if quantities == _STARTING:
-        del about["converged"]
+    about = {"cells": len(values)}
+    if quantities != _STARTING:
+        about["converged"] = int(all(each.converged for each in (*raw.values(), *averaged.values())))
     unit = ", ".join(_UNITS[each] for each in wanted)
     return Observable("ice", unit, figures(values), _jackknife(values, figures), axes, about)
 

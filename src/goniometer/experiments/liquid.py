@@ -19,10 +19,10 @@ from goniometer.observables import observe, statics
 from goniometer.observables.gas import REFERENCE, conserved, drift
 from goniometer.observables.molecules import find_molecules
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, symmetry_errors
+from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import LiquidStudy
-from goniometer.rotations import GRIDS
+from goniometer.rotations import GRIDS, rule
 from goniometer.verdict.runs import Report, compare_runs
 
 #: What is drawn of every run: name to observable and options.
@@ -33,7 +33,7 @@ DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
     "displacement": ("displacement", {}),
     "c_uu(t)": ("reorientation", {}),
 }
-#: Static observables whose convergence with the grid is worked out from the raw run alone.
+#: Static observables whose convergence with the grid is worked out from the raw runs alone.
 REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
     "g_OO": statics.pair_distribution,
     "c_uu(r)": statics.dipole_correlation,
@@ -43,10 +43,10 @@ REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
 }
 #: The same of what the potential itself says of a frame.
 SAID = {"potential energy": "potential-energy", "pressure": "pressure", "stress": "stress"}
-# Independent runs by size, where it is not one.
-_WALKERS = {"laptop": 6}
-#: Frames that are evaluated over all grids by default.
-FRAMES = 40
+# Independent runs by size, where it is not one; and frames that are evaluated over all grids. Of 20 ps of water no more
+# than eight know nothing of each other, and bounds take fifty.
+_WALKERS = {"laptop": 8}
+_FRAMES = {"smoke": 4, "laptop": 120, "paper": 200}
 
 
 def liquid(
@@ -55,7 +55,7 @@ def liquid(
     size: str = "smoke",
     only: Sequence[str] = (),
     walkers: int | None = None,
-    frames: int = FRAMES,
+    frames: int | None = None,
     grids: Sequence[str] = tuple(GRIDS),
     changes: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -70,10 +70,10 @@ def liquid(
         See :func:`goniometer.dynamics.description.read_runs`; ``raw`` is always among them.
     walkers
         Independent runs of each strategy, with seeds from that of the description on: by default one in the sizes
-        smoke and paper, and six in laptop, the fewest that can differ in eight observables.
+        smoke and paper, and eight in laptop; six are the fewest that can differ in eight observables.
     frames, grids
-        How many frames of all raw runs together are evaluated anew, and over which averages; the reference is 3i, or
-        the last grid if that is not among them. No frames leave it out.
+        How many frames of all raw runs together are evaluated anew (by default 4, 120 and 200 in the three sizes; 0
+        leaves it out), and over which averages; the reference is 3i, or the finest grid if that is not among them.
 
     Raises :class:`goniometer.experiments.gas.Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what
     cannot be run.
@@ -103,10 +103,10 @@ def liquid(
         costs={},
         verdicts=_verdicts(by_run),
     )
-    if frames:
+    if frames := frames_of(size, frames):
         wanted = tuple(dict.fromkeys(("none", *grids)))
         tables = _evaluated(folder / f"liquid-{size}-frames.npz", found["raw"], wanted, frames, progress)
-        reference = REFERENCE if REFERENCE in grids else grids[-1]
+        reference = REFERENCE if REFERENCE in grids else max(wanted, key=lambda grid: len(rule(*GRIDS[grid])))
         study = replace(
             study,
             grids=symmetry_errors([each for _, each in tables], reference),
@@ -121,6 +121,11 @@ def seeds(size: str, walkers: int | None, changes: dict[str, Any]) -> range:
     """Of the independent runs of each strategy."""
     first = int(changes.get("seed", 0))
     return range(first, first + (walkers or _WALKERS.get(size, 1)))
+
+
+def frames_of(size: str, frames: int | None) -> int:
+    """How many are evaluated anew."""
+    return _FRAMES.get(size, 0) if frames is None else frames
 
 
 def chosen(only: Sequence[str]) -> tuple[str, ...]:
@@ -156,23 +161,19 @@ def differences(
     """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting."""
     found: dict[str, dict[str, Observable]] = {kind: {} for kind in (*REWEIGHTED, *SAID)}
     strained = all(each.virials is not None for _, each in tables)
+    taken = [raw.taken(each.frames) for raw, each in tables]
     for grid in tables[0][1].grids:
         if grid == "none":
             continue
+        corrections = [each.correction(grid) for _, each in tables]
         for kind, of in REWEIGHTED.items():
-            parts = [Part(raw, of(raw), each.frames, each.correction(grid)) for raw, each in tables]
+            parts = [Part(frames, of(raw), by) for frames, (raw, _), by in zip(taken, tables, corrections, strict=True)]
             found[kind][grid] = reweighted(parts, temperature)
         for kind, name in SAID.items():
             if name == "potential-energy" or strained:
                 parts = [
-                    Part(
-                        raw,
-                        each.static(raw, name, "none"),
-                        each.frames,
-                        each.correction(grid),
-                        each.static(raw, name, grid),
-                    )
-                    for raw, each in tables
+                    Part(frames, each.static(raw, name, "none"), by, each.static(raw, name, grid))
+                    for frames, (raw, each), by in zip(taken, tables, corrections, strict=True)
                 ]
                 found[kind][grid] = reweighted(parts, temperature)
     return {kind: by_grid for kind, by_grid in found.items() if by_grid}
@@ -207,6 +208,7 @@ def _evaluated(
 ) -> list[tuple[Trajectory, Reevaluated]]:
     """As many frames of each run, the first ones of one more if that does not come out even."""
     shares = [frames // len(runs) + (place < frames % len(runs)) for place in range(len(runs))]
+    shares = [len(spread(raw, share)) if share else 0 for (_, raw), share in zip(runs, shares, strict=True)]
     whole, before, found = sum(shares), 0, []
     for (description, raw), share in zip(runs, shares, strict=True):
         if not share:
@@ -247,7 +249,7 @@ def _evaluated_run(
 
 
 def _save(study: LiquidStudy, folder: Path, name: str) -> None:
-    for kind, by_run in {**study.drawn, "drift": study.drifts}.items():
+    for kind, by_run in {**study.drawn, "conserved": study.conserved, "drift": study.drifts}.items():
         for run, each in by_run.items():
             each.save(folder / f"{name}-{_plain(kind)}-{run}.nc")
     if study.grids is not None:

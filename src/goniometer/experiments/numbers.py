@@ -53,6 +53,7 @@ def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
     }
     if study.grids is not None:
         found["grids"] = _by_grid(study.grids, ("energy_meV", "forces_meV_per_A"), 1e3)
+        found["measured_against"] = str(study.grids.about["reference"])
     found["changes"] = {
         kind: {grid: _largest(each) for grid, each in by_grid.items()} for kind, by_grid in study.differences.items()
     }
@@ -65,7 +66,7 @@ def ice_numbers(study: IceStudy) -> dict[str, Any]:
     rows = zip(names, units, study.table.values, study.table.errors, strict=True)
     return {
         "cells": len(study.raw),
-        "converged": bool(study.table.about.get("converged", True)),
+        "converged": bool(study.table.about["converged"]) if "converged" in study.table.about else None,
         "table": {str(name): {"unit": unit, "value": with_error(value, error)} for name, unit, value, error in rows},
         "grids": _by_grid(study.grids, ("energy_meV_per_atom", "forces_meV_per_A"), 1.0),
     }

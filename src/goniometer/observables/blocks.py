@@ -10,9 +10,9 @@ from goniometer.observables.statistics import autocorrelation_times, slowest
 
 #: Stretches that are kept at most; twice as many are put together in pairs.
 MOST = 128
-# Stretches that an error takes.
 #: Stretches that have forgotten each other, from which on a band is given.
 INDEPENDENT = 50
+# Stretches that an error takes.
 _FEWEST = 4
 # Draws of which a quantile is taken.
 _DRAWS = 4000
@@ -23,25 +23,43 @@ Finish = Callable[[np.ndarray], np.ndarray]
 class Blocks:
     """Means of samples that come one after the other, over stretches of equally many.
 
-    There are never more than 2 · ``MOST`` stretches: when these are full, they are put together in pairs, so that
-    memory does not grow with the number of samples.
+    When there are 2 · ``MOST`` stretches, they are put together in pairs, so that memory does not grow with the number
+    of samples. Samples of several runs, see :meth:`begin`, share no stretch.
     """
 
     def __init__(self) -> None:
-        self.size, self._sums, self._counts = 1, list[np.ndarray](), list[int]()
+        self.size, self._sums, self._counts, self._runs = 1, list[np.ndarray](), list[int](), list[int]()
+        self._run = 0
+
+    def begin(self) -> None:
+        """What comes next is of another run, which knows nothing of those before."""
+        self._run += 1
 
     def add(self, samples: np.ndarray) -> None:
         """Samples along the first axis."""
         for sample in samples:
-            if self._counts and self._counts[-1] < self.size:
+            if self._counts and self._runs[-1] == self._run and self._counts[-1] < self.size:
                 self._sums[-1] = self._sums[-1] + sample
                 self._counts[-1] += 1
                 continue
-            if len(self._counts) == 2 * MOST:
-                self._sums = [one + other for one, other in zip(self._sums[::2], self._sums[1::2], strict=True)]
-                self._counts, self.size = [2 * self.size] * MOST, 2 * self.size
+            # Runs of a stretch or two cannot be put together any further.
+            if len(self._counts) >= 2 * MOST and len(self._counts) > 2 * len(set(self._runs)):
+                self._halve()
             self._sums.append(np.array(sample, dtype=float))
             self._counts.append(1)
+            self._runs.append(self._run)
+
+    def _halve(self) -> None:
+        sums, counts, runs, self.size = self._sums, self._counts, self._runs, 2 * self.size
+        self._sums, self._counts, self._runs = [], [], []
+        for total, count, run in zip(sums, counts, runs, strict=True):
+            if self._runs and self._runs[-1] == run and self._counts[-1] + count <= self.size:
+                self._sums[-1] = self._sums[-1] + total
+                self._counts[-1] += count
+            else:
+                self._sums.append(total)
+                self._counts.append(count)
+                self._runs.append(run)
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -55,6 +73,12 @@ class Blocks:
         """Of the full stretches, (B, ...)."""
         full = [total for total, count in zip(self._sums, self._counts, strict=True) if count == self.size]
         return np.stack(full) / self.size
+
+    @property
+    def _lengths(self) -> list[int]:
+        """How many stretches of each run are full, of those that have any."""
+        runs = [run for run, count in zip(self._runs, self._counts, strict=True) if count == self.size]
+        return [runs.count(run) for run in dict.fromkeys(runs)]
 
     @property
     def full(self) -> int:
@@ -90,7 +114,7 @@ class Blocks:
         rng = np.random.default_rng(seed)
         draws = np.array_split(rng.standard_normal((_DRAWS, len(scaled))), _DRAWS // 100)
         largest = np.concatenate([np.abs(each @ scaled).max(axis=1) for each in draws])
-        free = len(scaled) / (2.0 * slowest(pseudo)) - 1.0
+        free = len(scaled) / (2.0 * slowest(pseudo, self._lengths)) - 1.0
         if free + 1.0 < INDEPENDENT:
             return float("inf")
         return float(np.quantile(largest / np.sqrt(rng.chisquare(free, _DRAWS) / free), level))
@@ -115,5 +139,5 @@ class Blocks:
         known = np.isfinite(pseudo).all(axis=0)
         error = np.full_like(value, np.nan)
         series = pseudo[:, known]
-        error[known] = np.sqrt(2.0 * autocorrelation_times(series) * series.var(axis=0, ddof=1) / count)
-        return value, error, (slowest(series) if known.any() else 0.5) * self.size
+        error[known] = np.sqrt(2.0 * autocorrelation_times(series, self._lengths) * series.var(axis=0, ddof=1) / count)
+        return value, error, (slowest(series, self._lengths) if known.any() else 0.5) * self.size

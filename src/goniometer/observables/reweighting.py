@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms, units
+from ase import units
 from jaxtyping import Float64, Int64
 
 from goniometer.data.trajectory import DISCARD, Frames, Trajectory
@@ -87,40 +87,38 @@ class Reevaluated:
 
 @dataclass(frozen=True)
 class Part:
-    """Frames of one run of V, and what another potential says of them.
+    """Frames of one run of V at constant temperature, and what another potential says of them.
 
     Attributes
     ----------
-    trajectory
-        At constant temperature, with V.
+    frames
+        See :meth:`goniometer.data.trajectory.Trajectory.taken`.
     of
-        Of this trajectory, the same for all parts.
-    frames : (F,)
-        Their numbers.
+        Of their trajectory, the same for all parts.
     correction : (F,)
         ΔV in eV; see :meth:`Reevaluated.correction`.
-    turned
+    changed
         A′ where V + ΔV does not say the same of a frame as V, see :meth:`Reevaluated.static`.
     """
 
-    trajectory: Trajectory
+    frames: Frames
     of: Static
-    frames: Int64[np.ndarray, "F"]
     correction: Float64[np.ndarray, "F"]
-    turned: Static | None = None
+    changed: Static | None = None
 
 
 def symmetry_errors(tables: Sequence[Reevaluated], reference: str = "3i") -> Observable:
     """⟨|E_grid − E_reference|⟩ in eV and ⟨|F_grid − F_reference|⟩ a component in eV/Å: the study's table.
 
-    Over the frames of one run or more. Errors are those of the mean over frames, with their correlation. Axes grid and
-    quantity.
+    Over the frames of one run or of several, which know nothing of each other. Errors are those of the mean over
+    frames, with their correlation. Axes grid and quantity.
     """
     blocks, grids = Blocks(), tables[0].grids
     for each in tables:
         place = each.place(reference)
         energy = np.abs(each.energies - each.energies[:, place : place + 1])
         force = np.abs(each.forces - each.forces[:, place : place + 1]).mean(axis=(2, 3))
+        blocks.begin()
         blocks.add(np.stack([energy, force], axis=-1))
     values, errors, _ = blocks.estimate(lambda mean: mean)
     axes = {"grid": Axis(np.array(grids)), "quantity": Axis(np.array(["energy", "forces"]))}
@@ -146,34 +144,26 @@ def reevaluate(
     check_grids(grids)
     chosen = spread(trajectory, frames, discard)
     averages = [Averaged(potential, named_rule(*GRIDS[name])) for name in grids]
-    energies, forces, virials, steps = [], [], [], []
-    for done, (atoms, one) in enumerate(_structures(trajectory, chosen)):
+    taken = trajectory.taken(chosen)
+    energies, forces, virials = [], [], []
+    for done in range(len(taken)):
+        atoms = structure_at(trajectory, taken, done)
         said = Prediction.joined([each.predict(atoms) for each in averages])
         energies.append(said.energies)
         forces.append(said.forces)
         virials.append(said.virials)
-        steps.append(int(one.steps[0]))
         if progress is not None:
             progress(done + 1, len(chosen))
     strained = None if any(each is None for each in virials) else np.array(virials, dtype=float)
     found = np.array(energies), np.array(forces), strained
-    return Reevaluated(chosen, tuple(grids), *found, potential.virial == "full", np.array(steps))
+    return Reevaluated(chosen, tuple(grids), *found, potential.virial == "full", taken.steps)
 
 
 def spread(trajectory: Trajectory, frames: int, discard: float = DISCARD) -> Int64[np.ndarray, "F"]:
-    """The numbers of so many frames, evenly spaced."""
+    """The numbers of so many frames, or of all that there are: the middles of equally long stretches."""
     first = int(discard * len(trajectory))
-    return np.unique(np.linspace(first, len(trajectory) - 1, min(frames, len(trajectory) - first)).astype(np.int64))
-
-
-def _structures(trajectory: Trajectory, chosen: np.ndarray) -> Iterator[tuple[Atoms, Frames]]:
-    """Structures and one-frame stretches of chosen frames."""
-    wanted, number = set(chosen.tolist()), 0
-    for chunk in trajectory.chunks():
-        for index in range(len(chunk)):
-            if number + index in wanted:
-                yield structure_at(trajectory, chunk, index), chunk[index : index + 1]
-        number += len(chunk)
+    count = min(frames, len(trajectory) - first)
+    return first + ((np.arange(count) + 0.5) * (len(trajectory) - first) / count).astype(np.int64)
 
 
 def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
@@ -188,7 +178,8 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
     Parameters
     ----------
     parts
-        Frames of one run or of several that know nothing of each other; in the formula they are one series.
+        Frames of one run or of several, which know nothing of each other: all have one mean, and errors know which
+        frames remember which.
     temperature
         In K.
 
@@ -196,20 +187,27 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
 
     ``about`` holds the effective share of frames, (Σ w)² / (F Σ w²), and σ(ΔV) in meV: a share far below one means that
     the frames of V say little about V + ΔV. ``simultaneous_90`` is how many errors wide the band of 90 % is that holds
-    for all values at once.
+    for all values at once. Raises :class:`InputError` for parts that do not go together.
     """
+    if not parts or len({each.changed is None for each in parts}) > 1:
+        raise InputError("reweighting takes frames, and either of all parts what has changed or of none")
+    for part in parts:
+        if len(part.frames) != len(part.correction):
+            raise InputError(
+                f"there are {len(part.frames)} frames and {len(part.correction)} corrections of their energy"
+            )
     correction = np.concatenate([each.correction for each in parts])
     weights = np.exp(-(correction - correction.mean()) / (units.kB * temperature))
     of = parts[0].of
-    other = parts[0].turned or of
-    blocks, shape, weight = Blocks(), None, iter(weights)
-    for part in parts:
-        for _, one in _structures(part.trajectory, part.frames):
-            factor, sample = next(weight), np.asarray(part.of.samples(one))[0]
-            shape, turned = sample.shape, sample
-            if part.turned is not None:
-                turned = np.asarray(part.turned.samples(one))[0]
-            blocks.add(np.concatenate([[factor], factor * turned.ravel(), sample.ravel()])[None])
+    other, shape = parts[0].changed or of, np.asarray(of.samples(parts[0].frames[:1])).shape[1:]
+    blocks, ends = Blocks(), np.cumsum([len(each.correction) for each in parts])[:-1]
+    for part, factors in zip(parts, np.split(weights, ends), strict=True):
+        plain = np.asarray(part.of.samples(part.frames)).reshape(len(factors), -1)
+        changed = plain
+        if part.changed is not None:
+            changed = np.asarray(part.changed.samples(part.frames)).reshape(len(factors), -1)
+        blocks.begin()
+        blocks.add(np.concatenate([factors[:, None], factors[:, None] * changed, plain], axis=1))
 
     def difference(mean: np.ndarray) -> np.ndarray:
         size = (len(mean) - 1) // 2
@@ -221,6 +219,12 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
     about = {**of.about, "frames": len(weights), "effective_share": share, "spread_meV": 1e3 * float(correction.std())}
     about["simultaneous_90"] = blocks.simultaneous(difference)
     return Observable(f"{of.name}_difference", of.unit, values, errors, of.axes, about)
+
+
+def margin(found: Observable) -> np.ndarray:
+    """Half the width of the band of 90 % that holds for all values at once; none where nothing ever changes."""
+    with np.errstate(invalid="ignore"):
+        return np.where(found.errors == 0.0, 0.0, found.about["simultaneous_90"] * found.errors)
 
 
 def bound(found: Observable, where: np.ndarray | None = None) -> float:
@@ -236,7 +240,6 @@ def bound(found: Observable, where: np.ndarray | None = None) -> float:
     where
         Components that are looked at, of the shape of the values; all that are known by default.
     """
-    with np.errstate(invalid="ignore"):  # what never changes has no error, however wide the band
-        largest = np.abs(found.values) + found.about["simultaneous_90"] * found.errors
-    largest = largest[np.isfinite(largest) if where is None else np.isfinite(largest) & where]
+    largest = np.abs(found.values) + margin(found)
+    largest = largest[~np.isnan(largest) if where is None else ~np.isnan(largest) & where]
     return float(largest.max()) if largest.size else float("nan")

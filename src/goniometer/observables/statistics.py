@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,17 +48,23 @@ def autocorrelation_time(series: Float64[np.ndarray, "T ..."]) -> float:
     return float(_integrated(covariance)[0])
 
 
-def autocorrelation_times(series: Float64[np.ndarray, "T P"]) -> Float64[np.ndarray, "P"]:
-    """:func:`autocorrelation_time` of each of several series."""
-    return _integrated(_covariances(series))
+def autocorrelation_times(
+    series: Float64[np.ndarray, "T P"], lengths: Sequence[int] | None = None
+) -> Float64[np.ndarray, "P"]:
+    """:func:`autocorrelation_time` of each of several series.
+
+    With ``lengths``, each is made of stretches of so many samples that know nothing of each other, but have one mean:
+    only pairs within a stretch count.
+    """
+    return _integrated(_covariances(series, lengths))
 
 
-def slowest(series: Float64[np.ndarray, "T P"]) -> float:
+def slowest(series: Float64[np.ndarray, "T P"], lengths: Sequence[int] | None = None) -> float:
     """The longest autocorrelation time that series have, alone or in the combinations that vary most.
 
     What all components do together may be slow where each of them looks like noise: of the series over their standard
     deviations the six leading principal components are looked at as well. The largest of so many estimates errs on the
-    long side.
+    long side. ``lengths`` as for :func:`autocorrelation_times`.
     """
     spread = series.std(axis=0)
     moving = spread > 0.0
@@ -67,16 +74,20 @@ def slowest(series: Float64[np.ndarray, "T P"]) -> float:
     # The components of T × T, which is small, and not of P × P.
     _, vectors = np.linalg.eigh(scaled @ scaled.T)
     together = vectors[:, -min(_COMPONENTS, scaled.shape[1]) :]
-    return float(max(autocorrelation_times(scaled).max(), autocorrelation_times(together).max()))
+    return float(max(autocorrelation_times(each, lengths).max() for each in (scaled, together)))
 
 
-def _covariances(flat: np.ndarray) -> np.ndarray:
-    """Of each column at all lags."""
-    length = len(flat)
-    flat = flat - flat.mean(axis=0)
-    transform = np.fft.rfft(flat, n=2 * length, axis=0)
-    covariance = np.fft.irfft(np.abs(transform) ** 2, axis=0)[:length]
-    return np.asarray(covariance / np.arange(length, 0, -1)[:, None])
+def _covariances(flat: np.ndarray, lengths: Sequence[int] | None = None) -> np.ndarray:
+    """Of each column at all lags, about the mean of all."""
+    lengths = (len(flat),) if lengths is None else lengths
+    longest = max(lengths)
+    parts = np.split(flat - flat.mean(axis=0), np.cumsum(lengths)[:-1])
+    products, pairs = np.zeros((longest, flat.shape[1])), np.zeros(longest)
+    for part in parts:
+        transform = np.fft.rfft(part, n=2 * longest, axis=0)
+        products += np.fft.irfft(np.abs(transform) ** 2, axis=0)[:longest]
+        pairs += np.maximum(0, len(part) - np.arange(longest))
+    return np.asarray(products / pairs[:, None])
 
 
 def _integrated(covariance: np.ndarray) -> np.ndarray:

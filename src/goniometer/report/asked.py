@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from goniometer.observables.gas import REFERENCE
 from goniometer.report import paper
 from goniometer.report.chapter import Chapter
 from goniometer.report.grids import GridErrors, grid_figure
@@ -52,7 +53,7 @@ def _evaluated(each: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def by_grid(found: Findings) -> Iterator[Section]:
-    tables, curves = [], dict[str, list[GridErrors]]()
+    tables, curves, others = [], dict[str, list[GridErrors]](), list[str]()
     for where, title in (
         ("test", "Held-back structures"),
         ("liquid", "Frames of the liquid"),
@@ -68,6 +69,8 @@ def by_grid(found: Findings) -> Iterator[Section]:
         else:
             chapters: Mapping[str, Chapter] = getattr(found, where)
             by_model = {model: each.values["grids"] for model, each in chapters.items() if "grids" in each.values}
+            against = {model: chapters[model].values.get("measured_against", REFERENCE) for model in by_model}
+            others += [f"{title} of {model} against {grid}" for model, grid in against.items() if grid != REFERENCE]
         if any(by_model.values()):
             for key, quantity, unit, given in (
                 ("energy_meV", "energy", "meV a structure", paper.ENERGY_BY_GRID[where]),
@@ -79,15 +82,21 @@ def by_grid(found: Findings) -> Iterator[Section]:
                 {grid: each[key] for grid, each in grids.items()} for key in ("energy_meV", "forces_meV_per_A")
             )
             theirs = paper.ENERGY_BY_GRID[where], paper.FORCES_BY_GRID[where]
-            curves.setdefault(model, []).append(GridErrors(title.lower(), energies, forces, *theirs))
+            curves.setdefault(model, []).append(GridErrors(where, title.lower(), energies, forces, *theirs))
     if tables:
+        others = [f"Not against 3i: {'; '.join(others)}."] if others else []
         lead = (
             "Supplementary figure 1 and its table: mean absolute deviation of the average over each grid from that "
             "over the reference, which has none. Grids are the paper's: none, inversion (i), 18 rotations (2), 75 (3), "
             "with inversion (2i, 3i); and the rotation groups of tetrahedron, octahedron and icosahedron (T, O, I). "
             "The paper's liquid has 512 molecules; energies grow with the root of their number, forces not at all."
         )
-        caption = "Filled: this study, with standard errors where they are known. Open, dashed: the paper."
+        lead = " ".join([lead, *others])
+        caption = (
+            "Filled: this study, with standard errors where they are known; what is not on the axis is less. Open, "
+            "dashed: the paper, whose liquid has 512 molecules. Groups of rotations are in the tables."
+        )
+        caption = " ".join([caption, *others])
         drawings = [
             panel(f"grids-{place}", f"{model}: symmetry error by grid", grid_figure(each), caption)
             for place, (model, each) in enumerate(curves.items())
@@ -245,7 +254,7 @@ def drift(found: Findings) -> Iterator[Section]:
         for run in runs:
             cells = []
             for each in chapters.values():
-                molecules = per or each.values.get("molecules", 1)
+                molecules = per or each.values["molecules"]
                 slope = each.values["drift_meV_per_ps"].get(run)
                 cells.append(pair(None if slope is None else [None if p is None else p / molecules for p in slope]))
             rows.append([run, *cells, number(paper.DRIFT[run]) if per is None and run in paper.DRIFT else NONE])
@@ -277,15 +286,17 @@ def ice(found: Findings) -> Iterator[Section]:
     verdicts = []
     for model, each in meant(found.ice):
         table = each.values["table"]
-        if "relative energy" not in table:
+        relative = [table.get(key) for key in ("relative energy", "spread of relative energies")]
+        difference, spread = (None if each is None else each["value"][0] for each in relative)
+        if difference is None or spread is None:
             continue
-        difference, spread = (table[key]["value"][0] for key in ("relative energy", "spread of relative energies"))
         said = (
             f"{plural(each.values['cells'], 'cell')}: which protons are preferred changes by {number(difference, 2)} "
         )
         said += f"of a spread of {number(spread, 2)} meV for each H2O"
         verdicts.append((model, f"{said}{'' if each.values['converged'] else '; not all have converged'}."))
-    lead = "Cells of ice Ih with other protons, relaxed by the model and by its average over 2i."
+    lead = "Cells of ice Ih with other protons: starting structures, and these relaxed by the model and by its average "
+    lead += "over 2i, where that was asked for."
     tables = [
         grid_table(f"Starting structures: {what}", unit, {m: c.values["grids"] for m, c in found.ice.items()}, key, {})
         for key, what, unit in (

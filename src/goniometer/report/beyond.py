@@ -48,7 +48,7 @@ def changes(found: Findings) -> Iterator[Section]:
         columns = [(each, "") for each in ("observable, grid", "largest change", "largest error", "t up to", "unit")]
         lead = (
             "Averaging changes the energy by a few meV, so that nearly every raw frame is one of the average as well: "
-            "what each grid changes in static observables, from the raw run alone."
+            "what each grid changes in static observables, from the raw runs alone."
         )
         yield Section(
             "changes",

@@ -12,7 +12,7 @@ from goniometer.data.records import replace_text
 from goniometer.errors import InputError
 from goniometer.report.panel import Panel
 
-SCHEMA = "goniometer/experiment/1"
+SCHEMA = "goniometer/experiment/2"
 
 
 @dataclass(frozen=True)

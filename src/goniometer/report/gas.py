@@ -27,9 +27,10 @@ from goniometer.report.drawing import (
     styled,
 )
 
-# Lines of the angular momentum that are drawn at most, in points.
-_POINTS = 2000
-# Part of the sphere whose colours are told apart: a run that is too short has places that it hardly came to.
+#: Points of a line that are drawn, or up to twice as many.
+POINTS = 2000
+# Part of the sphere whose colours are told apart, in the median over panels: a run that is too short has places that it
+# hardly came to.
 _SHOWN = 0.98
 # cm⁻¹ up to which spectra are drawn: the stretches of water are below.
 _WAVENUMBERS = 5000.0
@@ -81,7 +82,7 @@ def _momenta(panels: Sequence[Axes], study: GasStudy) -> None:
     colours = dict(zip(("x", "y", "z", "norm"), (BLUE, VERMILLION, GREEN, INK), strict=True))
     for name, dashes in zip(study.momenta, _DASHES, strict=False):
         found = study.momenta[name]
-        times, step = found.axes["time"].values, max(1, len(found.values) // _POINTS)
+        times, step = found.axes["time"].values, max(1, len(found.values) // POINTS)
         for index, component in enumerate(found.axes["component"].values):
             line = found.values[::step, 0, index]
             axes.plot(1e-3 * times[::step], line, dashes, color=colours[str(component)], linewidth=1.0)
@@ -113,7 +114,7 @@ def _bars(axes: Axes, found: Observable) -> None:
 
 def orientation_maps(figure: matplotlib.figure.SubFigure, found: Mapping[str, Observable]) -> None:
     """Free energies of directions side by side, by title, and the one scale of their colours, in kT."""
-    limit = max(float(np.quantile(np.abs(each.values), _SHOWN)) for each in found.values()) or 1.0
+    limit = float(np.median([np.nanquantile(np.abs(each.values), _SHOWN) for each in found.values()])) or 1.0
     panels = list(np.atleast_1d(figure.subplots(1, len(found), sharey=True)))
     for axes, (title, each) in zip(panels, found.items(), strict=True):
         _orientation_map(axes, each, title, limit)

@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 
 from goniometer.report.drawing import BLUE, GREEN, INK, VERMILLION, legend_above, log_axis, log_limits, styled
 
-#: Grids in the order of the study; what is left is measured against 3i, which has no place.
-GRIDS = ("none", "i", "2", "2i", "3")
+# Grids in the order of the study; what is left is measured against 3i, which has no place.
+_ORDER = ("none", "i", "2", "2i", "3")
+_COLOURS = {"test": BLUE, "liquid": VERMILLION, "gas": GREEN}
 
 #: Grid to a value and its error, None where it is not known.
 Curve = Mapping[str, Sequence[float | None]]
@@ -24,14 +25,15 @@ class GridErrors:
 
     Attributes
     ----------
-    label
-        Of the frames.
+    where, label
+        Frames of what: ``test``, ``liquid`` or ``gas``, and in words.
     energies, forces
         In meV a structure and meV/Å a component.
     given_energies, given_forces
         The same of the study.
     """
 
+    where: str
     label: str
     energies: Curve
     forces: Curve
@@ -44,7 +46,7 @@ def grid_figure(found: Sequence[GridErrors]) -> matplotlib.figure.Figure:
     """Energies and forces against the grid: filled markers with errors, and the study's, open and dashed."""
     figure = matplotlib.figure.Figure(figsize=(7.6, 3.1))
     energy, forces = figure.subplots(1, 2)
-    colours = dict(zip([each.label for each in found], (BLUE, VERMILLION, GREEN), strict=False))
+    colours = {each.label: _COLOURS[each.where] for each in found}
     _draw(energy, {each.label: (each.energies, each.given_energies) for each in found}, colours)
     _draw(forces, {each.label: (each.forces, each.given_forces) for each in found}, colours)
     energy.set_ylabel("energy [meV a structure]")
@@ -58,16 +60,16 @@ def grid_figure(found: Sequence[GridErrors]) -> matplotlib.figure.Figure:
 
 
 def _draw(axes: Axes, curves: Mapping[str, tuple[Curve, Mapping[str, float]]], colours: Mapping[str, str]) -> None:
-    shown = []
+    shown: list[float] = []
     for name, (ours, given) in curves.items():
-        known = [(place, *ours[grid][:2]) for place, grid in enumerate(GRIDS) if (ours.get(grid) or (None,))[0]]
-        across, values, errors = zip(*known, strict=True) if known else ((), (), ())
-        bars = [error or 0.0 for error in errors]
+        known = [(place, *ours[grid][:2]) for place, grid in enumerate(_ORDER) if grid in ours]
+        points = [(place, value, error or 0.0) for place, value, error in known if value is not None and value > 0.0]
+        across, values, bars = zip(*points, strict=True) if points else ((), (), ())
         axes.errorbar(across, values, yerr=bars, fmt="o-", color=colours[name], markersize=4.0, linewidth=1.1)
-        theirs = [(place, given[grid]) for place, grid in enumerate(GRIDS) if grid in given]
-        places, numbers = zip(*theirs, strict=True)
+        theirs = [(place, given[grid]) for place, grid in enumerate(_ORDER) if grid in given]
+        places, numbers = zip(*theirs, strict=True) if theirs else ((), ())
         axes.plot(places, numbers, "o--", color=colours[name], markerfacecolor="none", markersize=4.0, linewidth=0.9)
-        shown += [*values, *given.values()]
-    axes.set_xticks(range(len(GRIDS)), GRIDS)
+        shown += [*values, *numbers]
+    axes.set_xticks(range(len(_ORDER)), _ORDER)
     axes.set_xlabel("averaged over")
-    log_axis(axes, "y", *log_limits([float(each or 0.0) for each in shown]))
+    log_axis(axes, "y", *log_limits(shown))

@@ -27,7 +27,7 @@ from goniometer.report.drawing import (
     log_limits,
     styled,
 )
-from goniometer.report.gas import orientation_maps
+from goniometer.report.gas import POINTS, orientation_maps
 from goniometer.verdict.runs import Report
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -106,9 +106,9 @@ class LiquidStudy:
     conserved, drifts
         The conserved quantity of the box against time, and its slope, by run.
     grids
-        The symmetry error by grid on frames of the raw run; None if it was left out.
+        The symmetry error by grid on frames of the raw runs; None if it was left out.
     differences
-        Kind of observable to grid to what averaging over it changes, by reweighting the raw run.
+        Kind of observable to grid to what averaging over it changes, by reweighting the raw runs.
     costs
         Of each run.
     verdicts
@@ -127,9 +127,9 @@ class LiquidStudy:
     differences: Mapping[str, Mapping[str, Observable]]
     costs: Mapping[str, Cost]
     verdicts: Mapping[str, Report | str]
+    conserved: Mapping[str, Observable]
+    molecules: int
     reference: str = ""
-    conserved: Mapping[str, Observable] = field(default_factory=dict)
-    molecules: int = 1
 
 
 @styled
@@ -310,15 +310,20 @@ def _lines(
     xlabel: str,
     ylabel: str,
     scale: float = 1.0,
-    unit: float = 1.0,
+    up: float = 1.0,
 ) -> None:
     for colour, each in zip(COLOURS, found.values(), strict=False):
-        across = scale * each.axes[along].values
+        step = max(1, len(each.axes[along].values) // POINTS)
+        across = scale * each.axes[along].values[::step]
         for values, errors, dashes in zip(
-            unit * np.atleast_2d(each.values), unit * np.atleast_2d(each.errors), _DASHES, strict=False
+            up * np.atleast_2d(each.values)[:, ::step],
+            up * np.atleast_2d(each.errors)[:, ::step],
+            _DASHES,
+            strict=False,
         ):
             axes.plot(across, values, dashes, color=colour, linewidth=1.1)
-            axes.fill_between(across, values - errors, values + errors, color=colour, alpha=0.25, linewidth=0.0)
+            if np.isfinite(errors).any():
+                axes.fill_between(across, values - errors, values + errors, color=colour, alpha=0.25, linewidth=0.0)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.axhline(0.0, color=GRID, linewidth=0.7, zorder=0)
 

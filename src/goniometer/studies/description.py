@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from goniometer.data import packaged_files, read_structures
 from goniometer.data.settings import Part, read_yaml, validated
 from goniometer.errors import InputError, did_you_mean
-from goniometer.experiments.ice import SETTINGS as ICE
+from goniometer.experiments.ice import check_settings
 from goniometer.potentials.loading import is_factory, model_file
 from goniometer.rotations import check_grids
 
@@ -66,9 +66,11 @@ class Experiment(_Lists):
         for name in ("only", "walkers", "frames", "grids"):
             if self.experiment != "liquid" and name in self.model_fields_set:
                 raise ValueError(f"{name} goes with the experiment liquid, not with {self.experiment}")
-        for name in self.set if self.experiment == "ice" else ():
-            if name not in ICE:
-                raise ValueError(f"'{name}' is no setting of ice; there are {', '.join(ICE)}")
+        if self.experiment == "ice":
+            try:
+                check_settings(self.set)
+            except InputError as error:
+                raise ValueError(str(error)) from None
         for name in ("potential.model", "potential.dtype", "seed"):
             if name in self.set:
                 raise ValueError(f"{name} is not set here: a study has models, dtype and seed")

@@ -17,9 +17,10 @@ from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.run import digest, structure_of
 from goniometer.experiments.gas import SHOWN
-from goniometer.experiments.liquid import FRAMES, seeds
 from goniometer.experiments.liquid import chosen as strategies
+from goniometer.experiments.liquid import frames_of, seeds
 from goniometer.potentials.loading import identity
+from goniometer.report.chapter import SCHEMA
 from goniometer.rotations import GRIDS, rule
 from goniometer.studies.description import Experiment, Study, label
 
@@ -148,9 +149,9 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
     sample, effort = None, 0.0
     if experiment.experiment == "liquid" and runs:
         grids = experiment.grids or tuple(GRIDS)
-        sample, frames = runs[0].run, FRAMES if experiment.frames is None else experiment.frames
-        effort = 1.0 * frames * sum(len(rule(*GRIDS[each])) for each in grids)
-    key = _key(__version__, identity(model), command[4:], [each.key for each in runs])
+        sample = runs[0].run
+        effort = 1.0 * frames_of(size, experiment.frames) * sum(len(rule(*GRIDS[each])) for each in grids)
+    key = _key(__version__, SCHEMA, identity(model), command[4:], [each.key for each in runs])
     needs = tuple(each.name for each in runs)
     yield Task(f"{name}/analysis", tuple(command), needs, key, sample=sample, evaluations=effort)
 

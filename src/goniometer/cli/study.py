@@ -60,7 +60,7 @@ def study(
             def progress(done: float, whole: float, label: str) -> None:
                 nonlocal said
                 bar(round(1e3 * done / whole), 1000, label)
-                # A log file is told of every task that has ended.
+                # A log file is told how many tasks have ended.
                 if label != said and not sys.stderr.isatty():
                     typer.echo(f"{label}, {done / whole:.0%}", err=True)
                 said = label

@@ -101,7 +101,8 @@ def by_grid(found: Findings) -> Iterator[Section]:
             panel(f"grids-{place}", f"{model}: symmetry error by grid", grid_figure(each), caption)
             for place, (model, each) in enumerate(curves.items())
         ]
-        yield Section("grids", "Grids", "Symmetry error by grid", lead, _grid_verdicts(found), tables, drawings)
+        title = "Symmetry error by grid"
+        yield Section("grids", "Grids", title, lead, _grid_verdicts(found), tables, drawings, wide=True)
 
 
 def _grid_verdicts(found: Findings) -> list[tuple[str, str]]:

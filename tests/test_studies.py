@@ -121,6 +121,11 @@ def test_costs_follow_from_steps_and_rules(tmp_path: Path) -> None:
     assert found[f"{MODEL}/liquid/nvt-raw-0"].size == 9 * 192 * 48
     assert 0.0 < found[f"{MODEL}/liquid/nvt-raw-0"].seconds < found[f"{MODEL}/liquid/nvt-2i-0"].seconds
     assert total(found.values()).evaluations == sum(count.values())
+    # Two cells of 16 molecules are half of the packaged one: at most 3 steps and a start by 1 + 36 rotations, and 93.
+    path = written(tmp_path, experiments=[{"experiment": "ice", "set": {"steps": 3}}])
+    (ice, _) = costs(study_graph(read_study(path), tmp_path)).values()
+    assert ice.evaluations == 0.5 * (4 * 37 + 93)
+    assert ice.seconds > 0.0
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

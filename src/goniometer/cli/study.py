@@ -92,8 +92,10 @@ def _plan(graph: Graph, costs: dict[str, Cost] | None, cores: int) -> list[str]:
     if costs is not None:
         rest = sum((1.0 - parts[name]) * cost.seconds for name, cost in costs.items())
         lines.append(f"all: {_words(total(costs.values()))}; left: {_time(rest / cores)} on {plural(cores, 'core')}")
-        lines.append("Evaluations were timed here. Besides, a task takes some seconds to start; probes and relaxations")
-        lines.append("take minutes, and as long as the cells are large.")
+        lines.append(
+            "Evaluations were timed here; relaxations are counted as if all took as long as typical ones of ice."
+        )
+        lines.append("Besides, a task takes some seconds to start, and probes and evaluations on data take minutes.")
     return lines
 
 

@@ -26,6 +26,10 @@ SIZES: dict[str, tuple[int, ...]] = {
     "laptop": (96, 96, 96, 128, 128, 128, 192, 192, 192),
     "paper": (96, 96, 192, 192, 288, 384, 432, 576, 768),
 }
+#: For the starting structures.
+BY_GRID = ("none", "i", "2", "2i", "T", "O")
+# Steps that a relaxation of ice takes, typically: what is to come is counted with it.
+_TYPICAL = 75
 #: What else can be set: molecules of each cell, and steps of a relaxation.
 SETTINGS = ("molecules", "steps")
 #: What is laid side by side: the model as it is, and its average over the study's grid.
@@ -74,7 +78,7 @@ def ice(
     dtype: str | None = None,
     size: str = "smoke",
     reference: str = REFERENCE,
-    grids: Sequence[str] = ("none", "i", "2", "2i", "T", "O"),
+    grids: Sequence[str] = BY_GRID,
     structures: Sequence[NamedStructure] | None = None,
     molecules: Sequence[int] | int | None = None,
     seed: int = 0,
@@ -113,12 +117,9 @@ def ice(
     Raises :class:`InputError` for what cannot be run.
     """
     check_grids((reference, *grids))
-    if structures is None and size not in SIZES:
-        raise InputError(f"ice has no size '{size}'; its sizes are {', '.join(SIZES)}")
     check_settings({"molecules": molecules, "steps": steps})
     if structures is None:
-        numbers = SIZES[size] if molecules is None else (molecules,) if isinstance(molecules, int) else tuple(molecules)
-        structures = _made(numbers, seed)
+        structures = _made(_cells(size, molecules), seed)
     named = list(structures)
     potential = load(model, dtype=dtype)
     averaged = Averaged(potential, rule(*GRIDS[reference]))
@@ -130,6 +131,21 @@ def ice(
     table.save(folder / "ice-table.nc")
     by_grid.save(folder / "ice-grids.nc")
     return IceStudy(model, table, by_grid, raw, mean)
+
+
+def _cells(size: str, molecules: Sequence[int] | int | None) -> tuple[int, ...]:
+    if size not in SIZES:
+        raise InputError(f"ice has no size '{size}'; its sizes are {', '.join(SIZES)}")
+    if molecules is None:
+        return SIZES[size]
+    return (molecules,) if isinstance(molecules, int) else tuple(molecules)
+
+
+def effort(size: str, molecules: Sequence[int] | int | None = None, steps: int = 1000) -> float:
+    """How many evaluations of the raw model :func:`ice` takes, times the molecules of each, by typical relaxations."""
+    rotations = {grid: len(rule(*GRIDS[grid])) for grid in (REFERENCE, *BY_GRID)}
+    each = (1 + min(steps, _TYPICAL)) * (1 + rotations[REFERENCE]) + sum(rotations[grid] for grid in BY_GRID)
+    return float(each * sum(_cells(size, molecules)))
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:

@@ -17,8 +17,10 @@ from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.run import digest, structure_of
 from goniometer.experiments.gas import SHOWN
+from goniometer.experiments.ice import effort as ice_effort
 from goniometer.experiments.liquid import chosen as strategies
 from goniometer.experiments.liquid import frames_of, seeds
+from goniometer.observables.molecules import find_molecules
 from goniometer.potentials.loading import identity
 from goniometer.report.chapter import SCHEMA
 from goniometer.rotations import GRIDS, rule
@@ -151,6 +153,12 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
         grids = experiment.grids or tuple(GRIDS)
         sample = runs[0].run
         effort = 1.0 * frames_of(size, experiment.frames) * sum(len(rule(*GRIDS[each])) for each in grids)
+    if experiment.experiment == "ice":
+        known = {**changes, "structure": "ice"}
+        for setting in experiment.set:
+            del known[setting]
+        (sample,) = read_runs("liquid-nvt", size="laptop", only=("raw",), changes=known).values()
+        effort = ice_effort(size, **experiment.set) / len(find_molecules(structure_of(sample)))
     key = _key(__version__, SCHEMA, identity(model), command[4:], [each.key for each in runs])
     needs = tuple(each.name for each in runs)
     yield Task(f"{name}/analysis", tuple(command), needs, key, sample=sample, evaluations=effort)

@@ -39,8 +39,8 @@ CAPTIONS = {
     ),
     "liquid-drift": (
         "heat",
-        "The conserved quantity of each strategy for each molecule, less that at the start: what the thermostat has to "
-        "take. Bands are standard errors, where there are four runs or more.",
+        "The conserved quantity of each strategy for each molecule, in means over hundredths of a run, less the first: "
+        "what the thermostat has to take. Bands are standard errors, where there are four runs or more.",
     ),
     "liquid-convergence": (
         "what is left by grid",

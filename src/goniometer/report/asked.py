@@ -280,7 +280,7 @@ def ice(found: Findings) -> Iterator[Section]:
     rows = []
     for quantity in quantities:
         pairs = [each.values["table"].get(quantity) for each in found.ice.values()]
-        label = f"{quantity}, {next(each['unit'] for each in pairs if each)}"
+        label = f"{quantity}, {next(each['unit'] for each in pairs if each)}".replace("Angstrom", "Å")
         cells = (pair(each and each["value"]) for each in pairs)
         rows.append([label, *cells, paper.ICE.get(quantity, NONE)])
     columns = [("rms over cells", ""), *((model, "") for model in found.ice), ("the paper", "")]

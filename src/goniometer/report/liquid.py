@@ -30,6 +30,8 @@ from goniometer.report.drawing import (
 from goniometer.report.gas import POINTS, orientation_maps
 from goniometer.verdict.runs import Report
 
+# Of a run, for what is slow.
+_STRETCHES = 100
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 # How the components of one curve differ.
 _DASHES: tuple[Literal["-", "--"], ...] = ("-", "--")
@@ -159,20 +161,25 @@ def liquid_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
 @styled
 def drift_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     """The conserved quantity of each strategy against time, for each molecule: supplementary figure 2."""
-    figure = matplotlib.figure.Figure(figsize=(6.6, 3.0))
+    figure = matplotlib.figure.Figure(figsize=(6.6, 3.2))
     axes = figure.add_subplot()
-    _lines(
-        axes,
-        study.conserved,
-        "time",
-        "t [ps]",
-        "conserved quantity [meV for each molecule]",
-        1e-3,
-        1e3 / study.molecules,
-    )
+    stretches = {name: _stretches(each) for name, each in study.conserved.items()}
+    _lines(axes, stretches, "time", "t [ps]", "change [meV a molecule]", 1e-3, 1e3 / study.molecules)
     handles = [Line2D([], [], color=colour, label=name) for name, colour in zip(study.conserved, COLOURS, strict=False)]
     legend_above(figure, handles, len(handles))
     return figure
+
+
+def _stretches(found: Observable) -> Observable:
+    """Means over stretches of a series, less that of the first one: what it does slowly, without its noise."""
+    size = max(1, len(found.values) // _STRETCHES)
+    count = len(found.values) // size
+    values, errors, times = (
+        each[: count * size].reshape(count, size).mean(axis=1)
+        for each in (found.values, found.errors, found.axes["time"].values)
+    )
+    axes = {"time": replace(found.axes["time"], values=times)}
+    return replace(found, values=values - values[0], errors=errors, axes=axes)
 
 
 @styled

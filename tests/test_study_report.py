@@ -143,6 +143,7 @@ def study(folder: Path, size: str, keys: dict[str, str]) -> Path:
 def test_what_was_found_under_another_description_is_not_shown(tmp_path: Path) -> None:
     page = write_report(study(tmp_path / "new", "laptop", {"pet-water/gas/analysis": "new"})).read_text("utf-8")
     assert 'id="failures"' not in page
+    assert (tmp_path / "new" / "grids-pet-water.png").stat().st_size > 10000
     assert "size laptop" in page
     assert "mean nothing" not in page
     for number, keys in enumerate(({"pet-water/gas/analysis": "old"}, {})):

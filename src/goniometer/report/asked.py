@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goniometer.observables.gas import REFERENCE
 from goniometer.report import paper
@@ -14,6 +14,9 @@ from goniometer.report.panel import panel
 from goniometer.report.sections import Findings, Section, drawings_of, grid_table, meant, pair, sentence
 from goniometer.report.tables import NONE, Table
 from goniometer.report.wording import listing, number, plural
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 # A strategy conserves the angular momentum if it changes by less than this part of what raw does.
 _CONSERVED = 0.05
@@ -52,37 +55,57 @@ def _evaluated(each: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     return {grid["grid"]: (1e3 * grid["symmetry_energy"], 1e3 * grid["symmetry_force"]) for grid in each["grids"]}
 
 
-def by_grid(found: Findings) -> Iterator[Section]:
-    tables, curves, others = [], dict[str, list[GridErrors]](), list[str]()
-    for where, title in (
-        ("test", "Held-back structures"),
-        ("liquid", "Frames of the liquid"),
-        ("gas", "Frames of the molecule"),
-    ):
-        by_model: dict[str, dict[str, dict[str, Any]]] = {}
+#: By grid a value and its error, of quantities by name.
+ByGrid = Mapping[str, Mapping[str, Any]]
+_PLACES = {"test": "Held-back structures", "liquid": "Frames of the liquid", "gas": "Frames of the molecule"}
+
+
+def _measured(found: Findings) -> Iterator[tuple[str, dict[str, ByGrid]]]:
+    """What each grid leaves: where, by model."""
+    for where in _PLACES:
         if where == "test":
-            for model, each in found.evaluations.items():
-                by_model[model] = {
-                    grid: {"energy_meV": [energy, None], "forces_meV_per_A": [force, None]}
-                    for grid, (energy, force) in _evaluated(each).items()
-                }
+            yield (
+                where,
+                {
+                    model: {
+                        grid: {"energy_meV": [energy, None], "forces_meV_per_A": [force, None]}
+                        for grid, (energy, force) in _evaluated(each).items()
+                    }
+                    for model, each in found.evaluations.items()
+                },
+            )
         else:
             chapters: Mapping[str, Chapter] = getattr(found, where)
-            by_model = {model: each.values["grids"] for model, each in chapters.items() if "grids" in each.values}
-            against = {model: chapters[model].values.get("measured_against", REFERENCE) for model in by_model}
-            others += [f"{title} of {model} against {grid}" for model, grid in against.items() if grid != REFERENCE]
+            yield where, {model: each.values["grids"] for model, each in chapters.items() if "grids" in each.values}
+
+
+def grid_figures(found: Findings) -> dict[str, matplotlib.figure.Figure]:
+    """Supplementary figure 1 of each model."""
+    curves: dict[str, list[GridErrors]] = {}
+    for where, by_model in _measured(found):
+        for model, grids in by_model.items():
+            if grids:
+                energies, forces = (
+                    {grid: each[key] for grid, each in grids.items()} for key in ("energy_meV", "forces_meV_per_A")
+                )
+                theirs = paper.ENERGY_BY_GRID[where], paper.FORCES_BY_GRID[where]
+                curves.setdefault(model, []).append(
+                    GridErrors(where, _PLACES[where].lower(), energies, forces, *theirs)
+                )
+    return {model: grid_figure(each) for model, each in curves.items()}
+
+
+def by_grid(found: Findings) -> Iterator[Section]:
+    tables = []
+    for where, by_model in _measured(found):
         if any(by_model.values()):
             for key, quantity, unit, given in (
                 ("energy_meV", "energy", "meV a structure", paper.ENERGY_BY_GRID[where]),
                 ("forces_meV_per_A", "forces", "meV/Å a component", paper.FORCES_BY_GRID[where]),
             ):
-                tables.append(grid_table(f"{title}: {quantity}", unit, by_model, key, given))
-        for model, grids in by_model.items():
-            energies, forces = (
-                {grid: each[key] for grid, each in grids.items()} for key in ("energy_meV", "forces_meV_per_A")
-            )
-            theirs = paper.ENERGY_BY_GRID[where], paper.FORCES_BY_GRID[where]
-            curves.setdefault(model, []).append(GridErrors(where, title.lower(), energies, forces, *theirs))
+                tables.append(grid_table(f"{_PLACES[where]}: {quantity}", unit, by_model, key, given))
+    against = {model: each.values.get("measured_against", REFERENCE) for model, each in found.liquid.items()}
+    others = [f"{_PLACES['liquid']} of {model} against {grid}" for model, grid in against.items() if grid != REFERENCE]
     if tables:
         others = [f"Not against 3i: {'; '.join(others)}."] if others else []
         lead = (
@@ -98,8 +121,8 @@ def by_grid(found: Findings) -> Iterator[Section]:
         )
         caption = " ".join([caption, *others])
         drawings = [
-            panel(f"grids-{place}", f"{model}: symmetry error by grid", grid_figure(each), caption)
-            for place, (model, each) in enumerate(curves.items())
+            panel(f"grids-{place}", f"{model}: symmetry error by grid", figure, caption)
+            for place, (model, figure) in enumerate(grid_figures(found).items())
         ]
         title = "Symmetry error by grid"
         yield Section("grids", "Grids", title, lead, _grid_verdicts(found), tables, drawings, wide=True)

@@ -11,7 +11,9 @@ from goniometer.data.records import replace_text
 from goniometer.data.settings import read_yaml, validated
 from goniometer.errors import InputError
 from goniometer.probe.document import read_probe
+from goniometer.report.asked import grid_figures
 from goniometer.report.chapter import read_chapter
+from goniometer.report.sheet import write_sheet
 from goniometer.report.study import Findings, render_study
 from goniometer.report.wording import listing
 from goniometer.studies.description import Study, label
@@ -19,7 +21,9 @@ from goniometer.studies.engine import recorded
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write ``report.html`` into the folder of a study, of all that has been finished there.
+    """Write ``report.html`` into the folder of a study, of all that has been finished there, and its figures as PNG.
+
+    Those of experiments lie beside their results; those of all together, ``grids-MODEL.png``, beside the report.
 
     Raises :class:`InputError` if it is no folder of a study, or holds nothing yet.
     """
@@ -41,6 +45,8 @@ def write_report(folder: str | Path) -> Path:
         lead += " Runs of the size smoke are so short that their numbers mean nothing: they show that everything works."
     report = folder / "report.html"
     replace_text(report, render_study(found, title, lead, missing))
+    for model, figure in grid_figures(found).items():
+        write_sheet(figure, folder / f"grids-{model}.png", f"{model}: symmetry error by grid", "")
     return report
 
 

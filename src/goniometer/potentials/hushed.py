@@ -17,14 +17,15 @@ _FROM_METATOMIC = re.compile(
     rb"|^\[W\S* .*\] Warning: failed to load extension dependency(?:(?!^\[W)[\s\S])*?\(function load_library\)\n?",
     re.MULTILINE,
 )
-_FROM_TORCH = r"`torch\.jit\.\w+` is deprecated"
+# The second is of metatensor, of every model that was exported before it knew better.
+_FROM_PYTHON = r"`torch\.jit\.\w+` is deprecated|module does not have '_mts_buffer_names'"
 
 
 @contextmanager
 def hushed() -> Iterator[None]:
     """Hold the error stream back, and pass on what is not known to be of no use; of Python's warnings likewise."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_FROM_TORCH)
+        warnings.filterwarnings("ignore", message=_FROM_PYTHON)
         try:
             stream = os.dup(2)
         except OSError:  # there is none

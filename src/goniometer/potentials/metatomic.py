@@ -181,8 +181,8 @@ class MetatomicPotential(Potential):
         self._per_atom = self.atomic = capabilities.outputs[self._outputs["energy"]].sample_kind == "atom"
         with hushed():
             model = copy.deepcopy(model)  # its dtype changes, and the baseline is taken out
-        self._baseline = _take_baseline(model, self._outputs["energy"])
-        self._model = model.to(device=self.device, dtype=_DTYPES[self.dtype])
+            self._baseline = _take_baseline(model, self._outputs["energy"])
+            self._model = model.to(device=self.device, dtype=_DTYPES[self.dtype])
         self._neighbor_lists = model.requested_neighbor_lists()
         self._pet = self._as_pet() if specialised else None
         self._agreeing: dict[bytes, bool] = {}

@@ -69,3 +69,20 @@ def test_the_error_of_a_slope_covers_it_and_a_naive_one_does_not() -> None:
 def test_a_slope_takes_three_times() -> None:
     with pytest.raises(ValueError, match="three times or more"):
         slope(np.arange(2.0), np.arange(2.0))
+
+
+def test_the_slope_of_a_walk_has_an_error_that_knows_of_it() -> None:
+    """Walks without a drift, with and without noise on them: most slopes are within the error; white noise as before."""
+    rng, times = np.random.default_rng(5), np.arange(600) * 0.01
+    for noise in (0.0, 2.0):
+        found, errors, naive = [], [], []
+        for _ in range(200):
+            walk = rng.normal(scale=0.3, size=600).cumsum() + noise * rng.normal(size=600)
+            value, error = slope(times, walk)
+            found.append(value)
+            errors.append(error)
+            left = walk - np.polyval(np.polyfit(times, walk, 1), times)
+            naive.append(left.std() / np.sqrt(((times - times.mean()) ** 2).sum()))
+        assert 0.75 < np.sqrt(np.mean(np.square(errors))) / np.std(found) < 1.3
+        assert np.mean(np.abs(found) < 2.0 * np.array(errors)) > 0.8
+        assert np.sqrt(np.mean(np.square(naive))) < 0.4 * np.std(found), "control: deviations from the line"

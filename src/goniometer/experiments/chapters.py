@@ -35,12 +35,13 @@ CAPTIONS = {
         "water in bulk",
         "Free energies of the direction of the dipole; pair distribution of the oxygens; correlation of dipoles, "
         "longitudinal and transverse; mean squared displacement of the oxygens; reorientation of the dipoles. Bands "
-        "are standard errors.",
+        "are standard errors, absent where a run is too short for any.",
     ),
     "liquid-drift": (
         "heat",
         "The conserved quantity of each strategy for each molecule, in means over hundredths of a run, less the first: "
-        "what the thermostat has to take. Bands are standard errors, where there are four runs or more.",
+        "what the integrator and the strategy add. With tumbling the work of the frame is taken off; that the thermostat "
+        "has to take as well. Bands are standard errors, where there are four runs or more.",
     ),
     "liquid-convergence": (
         "what is left by grid",
@@ -49,9 +50,9 @@ CAPTIONS = {
     ),
     "liquid-cost": (
         "what strategies cost",
-        "Heat that the thermostat takes, and temperature, with standard errors; by observable what the largest bias of "
-        "each strategy is below with 95 % confidence, with a line down to the largest difference that was seen. No "
-        "strategy is both faster and better known than those that the grey line joins.",
+        "Slope of the conserved quantity, and temperature, with standard errors; by observable, where anything can be "
+        "said, what the largest bias of each strategy is below with 95 % confidence, with a line down to the largest "
+        "difference that was seen. No strategy is both faster and better known than those that the grey line joins.",
     ),
 }
 # Settings of ice, by the keys that all experiments share.

@@ -120,8 +120,13 @@ def mean(values: Float64[np.ndarray, "T R ..."]) -> Estimate:
 def slope(times: Float64[np.ndarray, "T"], values: Float64[np.ndarray, "T"]) -> tuple[float, float]:
     """The slope of a straight line through a series, by least squares, and its standard error.
 
-    The error is that of independent deviations, times √(2 τ), with τ the autocorrelation time of what the line leaves.
-    Raises ValueError for fewer than three times.
+    The error is the larger of two: that of independent deviations, times √(2 τ), with τ the autocorrelation time of what
+    the line leaves, and that of a walk,
+
+        σ² = 6 D / (5 T)        ⟨(x(t + s) − x(t) − slope · s)²⟩ = const + D s
+
+    with D from s between T/25 and T/8. A conserved quantity wanders where forces are noisy: it deviates little from a
+    line, which may have any slope. Raises ValueError for fewer than three times.
     """
     if len(times) < 3:
         raise ValueError("a slope with an error takes three times or more")
@@ -129,4 +134,17 @@ def slope(times: Float64[np.ndarray, "T"], values: Float64[np.ndarray, "T"]) -> 
     found = float(centred @ values / (centred @ centred))
     left = values - values.mean() - found * centred
     spread = float(left @ left) / (len(times) - 2)
-    return found, float(np.sqrt(2.0 * autocorrelation_time(left) * spread / (centred @ centred)))
+    noise = 2.0 * autocorrelation_time(left) * spread / (centred @ centred)
+    return found, float(np.sqrt(max(noise, _wandering(times, left))))
+
+
+def _wandering(times: np.ndarray, left: np.ndarray) -> float:
+    """The variance of the slope of a walk, from what a line leaves of it; zero for fewer than fifty times."""
+    count = len(times)
+    if count < 50:
+        return 0.0
+    lags = np.unique(np.linspace(count // 25, count // 8, 8).astype(int))
+    grown = [np.mean((left[lag:] - left[:-lag]) ** 2) for lag in lags]
+    length = float(times[-1] - times[0])
+    rate = np.polyfit(lags * length / (count - 1), grown, 1)[0]
+    return max(0.0, 1.2 * float(rate) / length)

@@ -240,7 +240,9 @@ def cost_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
         Line2D([], [], color=colour, marker=marker, linestyle="none", label=name)
         for name, _, (colour, marker) in _styles(study)
     ]
-    legend_above(figure, [*handles, Line2D([], [], color=FLOOR, label="front")], len(handles) + 1)
+    if panels:
+        handles.append(Line2D([], [], color=FLOOR, label="front"))
+    legend_above(figure, handles, len(handles))
     return figure
 
 

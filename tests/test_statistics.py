@@ -72,7 +72,7 @@ def test_a_slope_takes_three_times() -> None:
 
 
 def test_the_slope_of_a_walk_has_an_error_that_knows_of_it() -> None:
-    """Walks without a drift, with and without noise on them: most slopes are within the error; white noise as before."""
+    """Walks without a drift, with and without noise on them: most slopes are within twice the error."""
     rng, times = np.random.default_rng(5), np.arange(600) * 0.01
     for noise in (0.0, 2.0):
         found, errors, naive = [], [], []

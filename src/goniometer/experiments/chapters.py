@@ -40,8 +40,8 @@ CAPTIONS = {
     "liquid-drift": (
         "heat",
         "The conserved quantity of each strategy for each molecule, in means over hundredths of a run, less the first: "
-        "what the integrator and the strategy add. With tumbling the work of the frame is taken off; that the thermostat "
-        "has to take as well. Bands are standard errors, where there are four runs or more.",
+        "what the integrator and the strategy add. With tumbling the work of the frame is taken off; that the "
+        "thermostat has to take as well. Bands are standard errors, where there are four runs or more.",
     ),
     "liquid-convergence": (
         "what is left by grid",

@@ -120,8 +120,8 @@ def mean(values: Float64[np.ndarray, "T R ..."]) -> Estimate:
 def slope(times: Float64[np.ndarray, "T"], values: Float64[np.ndarray, "T"]) -> tuple[float, float]:
     """The slope of a straight line through a series, by least squares, and its standard error.
 
-    The error is the larger of two: that of independent deviations, times √(2 τ), with τ the autocorrelation time of what
-    the line leaves, and that of a walk,
+    The error is the larger of two: that of independent deviations, times √(2 τ), with τ the autocorrelation time of
+    what the line leaves, and that of a walk,
 
         σ² = 6 D / (5 T)        ⟨(x(t + s) − x(t) − slope · s)²⟩ = const + D s
 

@@ -68,7 +68,16 @@ def _draw(axes: Axes, curves: Mapping[str, tuple[Curve, Mapping[str, float]]], c
         axes.errorbar(across, values, yerr=bars, fmt="o-", color=colours[name], markersize=4.0, linewidth=1.1)
         theirs = [(place, given[grid]) for place, grid in enumerate(_ORDER) if grid in given]
         places, numbers = zip(*theirs, strict=True) if theirs else ((), ())
-        axes.plot(places, numbers, "o--", color=colours[name], markerfacecolor="none", markersize=4.0, linewidth=0.9)
+        joined = places == tuple(range(len(places)))  # no line over grids of which nothing is known
+        axes.plot(
+            places,
+            numbers,
+            "o--" if joined else "o",
+            color=colours[name],
+            markerfacecolor="none",
+            markersize=4.0,
+            linewidth=0.9,
+        )
         shown += [*values, *numbers]
     axes.set_xticks(range(len(_ORDER)), _ORDER)
     axes.set_xlabel("averaged over")

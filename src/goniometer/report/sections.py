@@ -11,6 +11,7 @@ from goniometer.report.chapter import Chapter
 from goniometer.report.panel import Panel
 from goniometer.report.tables import NONE, Table
 from goniometer.report.wording import number, with_error
+from goniometer.rotations import GRIDS
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,15 @@ def pair(values: Sequence[float | None] | None) -> str:
 def grid_table(
     title: str, unit: str, by_model: Mapping[str, Mapping[str, Any]], key: str, given: Mapping[str, float]
 ) -> Table:
-    grids = list(dict.fromkeys(grid for each in by_model.values() for grid in each))
+    there = {*given, *(grid for each in by_model.values() for grid in each)}
     rows = [
         [
             f"{grid}",
             *(pair(each.get(grid, {}).get(key)) for each in by_model.values()),
-            number(given[grid]) if grid in given else NONE,
+            *([f"{given[grid]:g}" if grid in given else NONE] if given else []),
         ]
-        for grid in grids
+        for grid in GRIDS
+        if grid in there
     ]
-    return Table(title, [("grid", ""), *((model, unit) for model in by_model), ("the paper", unit)], rows)
+    columns = [("grid", ""), *((model, unit) for model in by_model)]
+    return Table(title, [*columns, ("the paper", unit)] if given else columns, rows)

@@ -40,11 +40,9 @@ def write_report(folder: str | Path) -> Path:
     title = "Does a broken rotational symmetry matter?"
     lead = f"What Langer, Pozdnyakov and Ceriotti asked (arXiv 2406.17747), of {listing(models)}"
     lead += f", size {listing(sizes)}" if sizes else ""
-    lead += ": in the order of their paper, beside its numbers, and then what goes beyond it. Runs are raw, the model as it is; 2i, "
-    lead += (
-        "averaged over 36 rotations, with a thermostat as the slow force of multiple time steps (mts); random, turned "
-    )
-    lead += "anew at every step; tumble, in a frame that turns slowly."
+    lead += ": in the order of their paper, beside its numbers, and then what goes beyond it. Runs are raw, "
+    lead += "the model as it is; 2i, averaged over 36 rotations, with a thermostat as the slow force of multiple time "
+    lead += "steps (mts); random, turned anew at every step; tumble, in a frame that turns slowly."
     if "smoke" in sizes:
         lead += " Runs of the size smoke are so short that their numbers mean nothing: they show that everything works."
     report = folder / "report.html"

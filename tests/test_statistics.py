@@ -72,12 +72,13 @@ def test_a_slope_takes_three_times() -> None:
 
 
 def test_the_slope_of_a_walk_has_an_error_that_knows_of_it() -> None:
-    """Walks without a drift, with and without noise on them: most slopes are within twice the error."""
+    """Walks without a drift, alone, with noise, and with a fast vibration on them: most slopes are within twice it."""
     rng, times = np.random.default_rng(5), np.arange(600) * 0.01
-    for noise in (0.0, 2.0):
+    for noise, vibration in ((0.0, 0.0), (2.0, 0.0), (0.0, 5.0)):
         found, errors, naive = [], [], []
         for _ in range(200):
             walk = rng.normal(scale=0.3, size=600).cumsum() + noise * rng.normal(size=600)
+            walk += vibration * np.sin(2.0 * np.pi * (np.arange(600) / 9.3 + rng.uniform()))
             value, error = slope(times, walk)
             found.append(value)
             errors.append(error)

@@ -12,6 +12,8 @@ from jaxtyping import Float64
 _WINDOW = 6.0
 # Combinations of components that are looked at for slow motions.
 _COMPONENTS = 6
+# Of a series, to see whether it walks.
+_STRETCHES = 36
 #: From so many replicas on, errors come from their scatter alone.
 REPLICAS = 8
 
@@ -125,8 +127,9 @@ def slope(times: Float64[np.ndarray, "T"], values: Float64[np.ndarray, "T"]) -> 
 
         σ² = 6 D / (5 T)        ⟨(x(t + s) − x(t) − slope · s)²⟩ = const + D s
 
-    with D from s between T/25 and T/8. A conserved quantity wanders where forces are noisy: it deviates little from a
-    line, which may have any slope. Raises ValueError for fewer than three times.
+    with x in means over T/36, from which fast motions are gone, and s up to T/6. A conserved quantity wanders where
+    forces are noisy: it deviates little from a line, which may have any slope. Raises ValueError for fewer than three
+    times.
     """
     if len(times) < 3:
         raise ValueError("a slope with an error takes three times or more")
@@ -139,12 +142,12 @@ def slope(times: Float64[np.ndarray, "T"], values: Float64[np.ndarray, "T"]) -> 
 
 
 def _wandering(times: np.ndarray, left: np.ndarray) -> float:
-    """The variance of the slope of a walk, from what a line leaves of it; zero for fewer than fifty times."""
-    count = len(times)
-    if count < 50:
+    """The variance of the slope of a walk, from what a line leaves of it; zero for fewer than so many times."""
+    if len(times) < _STRETCHES:
         return 0.0
-    lags = np.unique(np.linspace(count // 25, count // 8, 8).astype(int))
-    grown = [np.mean((left[lag:] - left[:-lag]) ** 2) for lag in lags]
-    length = float(times[-1] - times[0])
-    rate = np.polyfit(lags * length / (count - 1), grown, 1)[0]
+    size, length = len(times) // _STRETCHES, float(times[-1] - times[0])
+    means = left[: size * _STRETCHES].reshape(_STRETCHES, size).mean(axis=1)
+    lags = np.arange(1, _STRETCHES // 6 + 1)
+    grown = [np.mean((means[lag:] - means[:-lag]) ** 2) for lag in lags]
+    rate = np.polyfit(lags * length * size / len(times), grown, 1)[0]
     return max(0.0, 1.2 * float(rate) / length)

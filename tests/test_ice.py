@@ -22,9 +22,10 @@ from goniometer.dynamics.relax import Tolerances, relax
 from goniometer.dynamics.relaxation import relax_all
 from goniometer.errors import InputError
 from goniometer.experiments.ice import ice as experiment
-from goniometer.experiments.ice import summary
+from goniometer.experiments.ice import relative_energies, summary
 from goniometer.experiments.numbers import ice_numbers
 from goniometer.potentials.loading import load
+from goniometer.report.ice import ice_figure
 from goniometer.symmetrized import symmetrize
 
 pytest.importorskip("genice2")
@@ -134,6 +135,18 @@ def test_the_experiment_tells_models_apart(tmp_path: Path) -> None:
     first = next(iter(start.raw))
     assert start.raw[first].start.get_potential_energy() == broken.raw[first].start.get_potential_energy()
     assert len(summary(start)) == 4
+    cells = relative_energies(broken)
+    assert cells is not None
+    assert cells.names == list(broken.raw)
+    assert sum(cells.raw) == pytest.approx(0.0, abs=1e-9)
+    spread = np.std(cells.averaged, ddof=1)
+    assert spread == pytest.approx(broken.table.values[at["spread of relative energies"]])
+    energies, errors = ice_figure(cells, broken.grids).axes
+    drawn = energies.get_lines()[1].get_xydata()
+    np.testing.assert_allclose(drawn[:, 0] + drawn[:, 1], 1e3 * np.array(cells.raw), atol=1e-9)
+    assert [each.get_text() for each in errors.get_xticklabels()] == ["none", "i"]
+    assert relative_energies(start) is None
+    assert len(ice_figure(None, start.grids).axes) == 1
     alone = experiment(tmp_path / "alone", model="pet-water-unaugmented", grids=("none",), steps=1, molecules=16)
     assert np.isnan(alone.table.values[at["relative energy"]])
     assert ice_numbers(alone)["table"]["relative energy"]["value"] == [None, None]

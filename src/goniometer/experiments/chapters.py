@@ -18,6 +18,7 @@ from goniometer.experiments.gas import SHOWN, Progress
 from goniometer.experiments.numbers import gas_numbers, ice_numbers, liquid_numbers
 from goniometer.report.chapter import Chapter
 from goniometer.report.gas import gas_figure
+from goniometer.report.ice import ice_figure
 from goniometer.report.liquid import convergence_figure, cost_figure, drift_figure, liquid_figure
 from goniometer.report.panel import panel
 from goniometer.report.sheet import write_sheet
@@ -36,6 +37,11 @@ CAPTIONS = {
         "Free energies of the direction of the dipole; pair distribution of the oxygens; correlation of dipoles, "
         "longitudinal and transverse; mean squared displacement of the oxygens; reorientation of the dipoles. Bands "
         "are standard errors, absent where a run is too short for any.",
+    ),
+    "ice": (
+        "proton orders",
+        "Relative energies of relaxed cells of other protons, averaged, and what the raw model adds to them, on a "
+        "scale of its own; what each grid leaves of the errors of starting structures.",
     ),
     "liquid-drift": (
         "heat",
@@ -101,6 +107,7 @@ def experiment(
         given = {_ICE.get(key, key): value for key, value in changes.items()}
         solid = ice.ice(folder, size=size, progress=progress, **given)
         lines, model, values = ice.summary(solid), solid.model, ice_numbers(solid)
+        figures = {"ice": ice_figure(ice.relative_energies(solid), solid.grids)}
     else:
         bulk = liquid.liquid(
             folder,

@@ -17,6 +17,7 @@ from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import identity, load
+from goniometer.report.ice import CellEnergies
 from goniometer.rotations import GRIDS, check_grids, rule
 from goniometer.symmetrize import Averaged
 
@@ -211,6 +212,15 @@ def _compared(raw: Mapping[str, Relaxed], averaged: Mapping[str, Relaxed], quant
         about["converged"] = int(all(each.converged for each in (*raw.values(), *averaged.values())))
     unit = ", ".join(_UNITS[each] for each in wanted)
     return Observable("ice", unit, figures(values), _jackknife(values, figures), axes, about)
+
+
+def relative_energies(study: IceStudy) -> CellEnergies | None:
+    """Of the relaxed cells; None where nothing was relaxed, or a single cell."""
+    if len(study.raw) < 2 or "relative energy" not in study.table.axes["quantity"].values:
+        return None
+    both = [[3e3 * _energy(each.end) / len(each.end) for each in by.values()] for by in (study.raw, study.averaged)]
+    raw, averaged = (np.array(each) - np.mean(each) for each in both)
+    return CellEnergies(list(study.raw), raw.tolist(), averaged.tolist())
 
 
 def _by_grid(

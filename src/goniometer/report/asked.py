@@ -339,4 +339,5 @@ def ice(found: Findings) -> Iterator[Section]:
             ("forces_meV_per_A", "forces, rms", "meV/Å"),
         )
     ]
-    yield Section("ice", "Ice", "Ice", lead, verdicts, [Table("Raw against averaged", columns, rows), *tables])
+    tables = [Table("Raw against averaged", columns, rows), *tables]
+    yield Section("ice", "Ice", "Ice", lead, verdicts, tables, drawings_of(found.ice, "ice"), wide=True)

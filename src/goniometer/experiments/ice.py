@@ -184,8 +184,8 @@ def _compared(raw: Mapping[str, Relaxed], averaged: Mapping[str, Relaxed], quant
             (
                 1e3 * (_energy(one.start) - _energy(other.start)) / atoms,
                 1e3 * (_energy(one.end) - _energy(one.start) - _energy(other.end) + _energy(other.start)) / atoms,
-                3e3 * _energy(one.end) / atoms,
-                3e3 * _energy(other.end) / atoms,
+                _per_molecule(one),
+                _per_molecule(other),
                 1e3 * np.sqrt(np.mean((one.start.get_forces() - other.start.get_forces()) ** 2)),
                 np.sqrt(np.mean(shift**2)),
             )
@@ -218,7 +218,7 @@ def relative_energies(study: IceStudy) -> CellEnergies | None:
     """Of the relaxed cells; None where nothing was relaxed, or a single cell."""
     if len(study.raw) < 2 or "relative energy" not in study.table.axes["quantity"].values:
         return None
-    both = [[3e3 * _energy(each.end) / len(each.end) for each in by.values()] for by in (study.raw, study.averaged)]
+    both = [[_per_molecule(each) for each in by.values()] for by in (study.raw, study.averaged)]
     raw, averaged = (np.array(each) - np.mean(each) for each in both)
     return CellEnergies(list(study.raw), raw.tolist(), averaged.tolist())
 
@@ -250,6 +250,11 @@ def _by_grid(
 
 def _energy(atoms) -> float:  # type: ignore[no-untyped-def]
     return float(atoms.get_potential_energy())
+
+
+def _per_molecule(cell: Relaxed) -> float:
+    """The relaxed energy in meV, of three atoms."""
+    return 3e3 * _energy(cell.end) / len(cell.end)
 
 
 def _rms(values: np.ndarray) -> float:

@@ -199,10 +199,11 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
     correction = np.concatenate([each.correction for each in parts])
     weights = np.exp(-(correction - correction.mean()) / (units.kB * temperature))
     of = parts[0].of
-    other, shape = parts[0].changed or of, np.asarray(of.samples(parts[0].frames[:1])).shape[1:]
+    other, shape = parts[0].changed or of, ()
     blocks, ends = Blocks(), np.cumsum([len(each.correction) for each in parts])[:-1]
     for part, factors in zip(parts, np.split(weights, ends), strict=True):
-        plain = np.asarray(part.of.samples(part.frames)).reshape(len(factors), -1)
+        samples = np.asarray(part.of.samples(part.frames))
+        plain, shape = samples.reshape(len(factors), -1), samples.shape[1:]
         changed = plain
         if part.changed is not None:
             changed = np.asarray(part.changed.samples(part.frames)).reshape(len(factors), -1)

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib.figure
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from goniometer.observables.result import Observable
 from goniometer.report.drawing import BLUE, GREEN, INK, VERMILLION, legend_above, log_axis, log_limits, styled
 
 # Grids in the order of the study; what is left is measured against 3i, which has no place.
@@ -57,6 +59,36 @@ def grid_figure(found: Sequence[GridErrors]) -> matplotlib.figure.Figure:
     handles.append(open_)
     legend_above(figure, handles, len(handles))
     return figure
+
+
+def error_panel(
+    axes: Axes, found: Observable, places: Sequence[int], columns: Sequence[tuple[str, float]], title: str
+) -> None:
+    """Errors by grid of one kind of frames, for some of the grids; what these are measured against has none.
+
+    Parameters
+    ----------
+    found
+        With axes grid and quantity.
+    places
+        Of the grids along the first axis.
+    columns
+        Label and factor of each quantity.
+    title
+        Of the axis.
+    """
+    names = [str(found.axes["grid"].values[place]) for place in places]
+    scales = [scale for _, scale in columns]
+    values, errors = found.values[list(places)] * scales, np.nan_to_num(found.errors[list(places)] * scales)
+    values = np.where([[name == found.about.get("reference")] for name in names], np.nan, values)
+    for column, ((label, _), colour) in enumerate(zip(columns, (BLUE, VERMILLION), strict=True)):
+        known = np.flatnonzero(values[:, column] > 0.0)
+        bars = errors[known, column]
+        axes.errorbar(known, values[known, column], yerr=bars, fmt="o", color=colour, markersize=4.0, label=label)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlabel="averaged over", ylabel=title)
+    log_axis(axes, "y", *log_limits(values.ravel().tolist()))
+    axes.legend(fontsize=7.5)
 
 
 def _draw(axes: Axes, curves: Mapping[str, tuple[Curve, Mapping[str, float]]], colours: Mapping[str, str]) -> None:

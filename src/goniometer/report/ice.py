@@ -9,7 +9,8 @@ import matplotlib.figure
 import numpy as np
 
 from goniometer.observables.result import Observable
-from goniometer.report.drawing import BLUE, GRID, VERMILLION, log_axis, log_limits, styled
+from goniometer.report.drawing import BLUE, GRID, styled
+from goniometer.report.grids import error_panel
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,7 @@ def ice_figure(cells: CellEnergies | None, grids: Observable) -> matplotlib.figu
         across, up = (1.15 * float(np.abs(each).max()) for each in (averaged, change))
         axes.set(xlim=(-across, across), ylim=(-max(up, 0.25 * across), max(up, 0.25 * across)))
         axes.set(xlabel="relative energy, averaged [µeV a molecule]", ylabel="raw less averaged [µeV a molecule]")
-    axes = panels[-1]
-    reference = grids.about.get("reference")
-    names = [str(each) for each in grids.axes["grid"].values]
-    for column, (label, colour) in enumerate((("energy [µeV/atom]", BLUE), ("forces [meV/Å]", VERMILLION))):
-        scale = 1e3 if column == 0 else 1.0
-        values, errors = scale * grids.values[:, column], np.nan_to_num(scale * grids.errors[:, column])
-        shown = [place for place, value in enumerate(values) if value > 0.0 and names[place] != reference]
-        axes.errorbar(shown, values[shown], yerr=errors[shown], fmt="o", color=colour, markersize=4.0, label=label)
-    axes.set_xticks(range(len(names)), names)
-    axes.set(xlabel="averaged over", ylabel="error of starting structures, rms")
-    drawn = [place for place, name in enumerate(names) if name != reference]
-    log_axis(axes, "y", *log_limits((grids.values[drawn] * (1e3, 1.0)).ravel().tolist()))
-    axes.legend(fontsize=7.5)
+    columns = (("energy [µeV/atom]", 1e3), ("forces [meV/Å]", 1.0))
+    every = range(len(grids.axes["grid"].values))
+    error_panel(panels[-1], grids, every, columns, "error of starting structures, rms")
     return figure

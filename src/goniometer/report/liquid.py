@@ -20,7 +20,6 @@ from goniometer.report.drawing import (
     FLOOR,
     GRID,
     INK,
-    VERMILLION,
     front,
     legend_above,
     log_axis,
@@ -28,6 +27,7 @@ from goniometer.report.drawing import (
     styled,
 )
 from goniometer.report.gas import POINTS, orientation_maps
+from goniometer.report.grids import error_panel
 from goniometer.verdict.runs import Report
 
 # Of a run, for what is slow.
@@ -187,15 +187,8 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     """The symmetry error by grid, and what averaging over each grid changes in static observables."""
     assert study.grids is not None
     figure, (axes, *others) = _panels(1 + len(study.differences))
-    names = [str(each) for each in study.grids.axes["grid"].values]
-    shown = [index for index, each in enumerate(study.grids.values[:, 0]) if each > 0.0]
-    for column, (label, colour) in enumerate((("energy [meV]", BLUE), ("forces [meV/Å]", VERMILLION))):
-        values, errors = 1e3 * study.grids.values[shown, column], 1e3 * study.grids.errors[shown, column]
-        axes.errorbar(range(len(shown)), values, yerr=errors, fmt="o", color=colour, markersize=4.0, label=label)
-    axes.set_xticks(range(len(shown)), [names[index] for index in shown])
-    axes.set(xlabel="averaged over", ylabel="symmetry error")
-    log_axis(axes, "y", *log_limits((1e3 * study.grids.values[shown]).ravel().tolist()))
-    axes.legend(fontsize=7.5)
+    shown = [place for place, each in enumerate(study.grids.values[:, 0]) if each > 0.0]
+    error_panel(axes, study.grids, shown, (("energy [meV]", 1e3), ("forces [meV/Å]", 1e3)), "symmetry error")
     for panel, (kind, by_grid) in zip(others, study.differences.items(), strict=True):
         grids, (scale, unit) = list(by_grid), _scale(next(iter(by_grid.values())).unit)
         largest, error, _ = (scale * np.array([each.largest for each in by_grid.values()])).T

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from goniometer.errors import InputError
 from goniometer.probe.result import Figure, Pooled, ProbeResult, StructureResult
@@ -31,9 +31,6 @@ from goniometer.report.wording import (
     rule_label,
     sentences,
 )
-
-if TYPE_CHECKING:
-    pass
 
 #: Pictures, maps and spectra are drawn for at most so many structures, those of the largest force errors.
 MAX_DRAWN = 12

@@ -108,7 +108,7 @@ def test_bounds_by_reweighting_hold(tmp_path: Path) -> None:
         positions[:, 0, 0], positions[:, 1, 0] = x, y
         run = trajectory(tmp_path, structure, positions)
         correction = other * y - force * x
-        found = reweighted([Part(run.frames(), place, correction)], 300.0)
+        found = reweighted([Part(place.on(run.frames()), correction)], 300.0)
         below += bound(found) < exact
         unknown += not np.isfinite(bound(found))
         factors = np.exp(-correction / KT)

@@ -107,7 +107,13 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     saved = xarray.load_dataset(tmp_path / "liquid-smoke-g_OO-raw.nc")
     assert saved.sizes == {"r": len(study.drawn["g_OO"]["raw"].values)}
     assert len(liquid_figure(study).axes) == 3 + 1 + 4
-    assert len(convergence_figure(study).axes) == 9
+    _, left, resolved = convergence_figure(study).axes
+    remains = {line.get_label(): np.asarray(line.get_ydata()) for line in left.get_lines()}
+    assert len(remains) == len(resolved.get_yticks()) == len(study.differences)
+    for kind, by_grid in study.differences.items():
+        start, inverted = remains[kind]
+        gone = np.abs(by_grid["2i"].values - by_grid["i"].values)
+        assert (start, inverted) == (1.0, pytest.approx(np.nanmax(gone) / np.nanmax(np.abs(by_grid["2i"].values))))
     (heat,) = drift_figure(study).axes
     drawn = {name: line.get_xydata() for name, line in zip(study.conserved, heat.get_lines(), strict=False)}
     for name, points in drawn.items():

@@ -39,7 +39,7 @@ def test_a_harmonic_oscillator_is_exact(tmp_path: Path) -> None:
     positions[:, 0, 0] = x
     run = trajectory(tmp_path, Atoms("H", [[0, 0, 0]], cell=9.0 * np.eye(3), pbc=True), positions)
     correction = 0.5 * more * x**2 - force * x
-    found = reweighted([Part(run.frames(), squared(), correction)], 300.0)
+    found = reweighted([Part(squared().on(run.frames()), correction)], 300.0)
     variance = KT / (stiffness + more)
     expected = np.array([variance + (force / (stiffness + more)) ** 2, variance]) - KT / stiffness
     assert (np.abs(found.values - expected) < 4.0 * found.errors).all()
@@ -48,9 +48,9 @@ def test_a_harmonic_oscillator_is_exact(tmp_path: Path) -> None:
     assert (found.errors < 0.4 * apart).all()
     assert 0.9 < found.about["effective_share"] < 1.0
     # Controls: the wrong sign is found out, and a large correction says so itself.
-    wrong = reweighted([Part(run.frames(), squared(), -correction)], 300.0)
+    wrong = reweighted([Part(squared().on(run.frames()), -correction)], 300.0)
     assert abs(wrong.values[1] - expected[1]) > 10.0 * wrong.errors[1]
-    assert reweighted([Part(run.frames(), squared(), 20.0 * correction)], 300.0).about["effective_share"] < 0.5
+    assert reweighted([Part(squared().on(run.frames()), 20.0 * correction)], 300.0).about["effective_share"] < 0.5
 
 
 def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_runs_that_know_nothing_of_each_other_have_the_error_of_their_scatter(tm
     found, joined = [], []
     for _ in range(200):
         x = width * np.stack([remembering(rng, count, memory) for _ in range(runs)])
-        parts = [Part(some(each), place, -force * each) for each in x]
+        parts = [Part(place.on(some(each)), -force * each) for each in x]
         found.append(reweighted(parts, 300.0))
-        joined.append(reweighted([Part(some(x.ravel()), place, -force * x.ravel())], 300.0))
+        joined.append(reweighted([Part(place.on(some(x.ravel())), -force * x.ravel())], 300.0))
     values = np.array([float(each.values) for each in found])
     errors, wrong = (np.sqrt(np.mean([float(each.errors) ** 2 for each in kind])) for kind in (found, joined))
     assert found[0].about["frames"] == runs * count
@@ -128,10 +128,10 @@ def some(x: np.ndarray) -> Frames:
 
 
 def test_parts_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
-    frames = some(np.zeros(5))
+    five = squared().on(some(np.zeros(5)))
     with pytest.raises(InputError, match="there are 5 frames and 4 corrections of their energy"):
-        reweighted([Part(frames, squared(), np.zeros(4))], 300.0)
-    parts = [Part(frames, squared(), np.zeros(5), other) for other in (None, squared())]
+        reweighted([Part(five, np.zeros(4))], 300.0)
+    parts = [Part(five, np.zeros(5), other) for other in (None, five)]
     with pytest.raises(InputError, match="either of all parts what has changed or of none"):
         reweighted(parts, 300.0)
     with pytest.raises(InputError, match="reweighting takes frames"):

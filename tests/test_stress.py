@@ -308,7 +308,7 @@ def test_what_averaging_changes_in_the_stress(tmp_path: Path) -> None:
     taken = made.taken(table.frames)
     for kind in ("pressure", "stress", "potential-energy"):
         raw, averaged = (table.static(made, kind, grid) for grid in ("none", "I"))
-        found = reweighted([Part(taken, raw, table.correction("I"), averaged)], 300.0)
+        found = reweighted([Part(raw.on(taken), table.correction("I"), averaged.on(taken))], 300.0)
         weights = np.exp(-(table.correction("I") - table.correction("I").mean()) / KT)
         weights /= weights.sum()
         said = [], []
@@ -321,10 +321,10 @@ def test_what_averaging_changes_in_the_stress(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.values, exact, rtol=1e-9, atol=1e-15)
         # Inversion changes nothing of an even ℓ, the icosahedral group all of ℓ = 4.
         nothing = table.static(made, kind, "i")
-        same = reweighted([Part(taken, raw, table.correction("i"), nothing)], 300.0)
+        same = reweighted([Part(raw.on(taken), table.correction("i"), nothing.on(taken))], 300.0)
         assert np.abs(same.values).max() < 1e-9 * np.abs(found.values).max()
     plain, averaged = (table.static(made, "stress", grid) for grid in ("none", "I"))
-    change = reweighted([Part(taken, plain, table.correction("I"), averaged)], 300.0)
+    change = reweighted([Part(plain.on(taken), table.correction("I"), averaged.on(taken))], 300.0)
     assert resolved(change, "antisymmetric") > 5.0
     with pytest.raises(InputError, match="grid '3' was not evaluated; there are none, i, I"):
         table.static(made, "stress", "3")

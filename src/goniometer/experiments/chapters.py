@@ -51,8 +51,9 @@ CAPTIONS = {
     ),
     "liquid-convergence": (
         "what is left by grid",
-        "Symmetry error on frames of the raw runs; the largest change of static observables that averaging would make, "
-        "by reweighting the same frames, and the largest error of that.",
+        "Symmetry error on frames of the raw runs; of the change that averaging would make in static observables, by "
+        "reweighting the same frames, the share that each grid leaves; and how many errors that change is, with a mark "
+        "where the band of 90 % for the whole of an observable ends, from fifty independent frames on.",
     ),
     "liquid-cost": (
         "what strategies cost",

@@ -19,7 +19,7 @@ from goniometer.observables.result import Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import load
 from goniometer.report.gas import GasStudy
-from goniometer.rotations import GRIDS, rule
+from goniometer.rotations import grid_rule, rule
 from goniometer.symmetrize import Averaged
 
 #: Replicas whose correction V_2i − V_raw is evaluated anew on every frame, for its spectrum.
@@ -85,7 +85,7 @@ def _with_agreement(found: Response, raw: Trajectory) -> Observable:
 
 def corrections(trajectory: Trajectory, model: Potential, replicas: int = _CORRECTED) -> np.ndarray:
     """V_2i − V_raw on every frame of some replicas, (T, R), in eV."""
-    averaged = Averaged(model, rule(*GRIDS["2i"]))
+    averaged = Averaged(model, grid_rule("2i"))
     found = []
     for frames in trajectory.chunks():
         positions = frames.positions[:, :replicas]

@@ -18,7 +18,7 @@ from goniometer.observables.result import Axis, Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import identity, load
 from goniometer.report.ice import CellEnergies
-from goniometer.rotations import GRIDS, check_grids, rule
+from goniometer.rotations import check_grids, grid_rule
 from goniometer.symmetrize import Averaged
 
 #: Cells by size: numbers of molecules, one cell each.
@@ -123,7 +123,7 @@ def ice(
         structures = _made(_cells(size, molecules), seed)
     named = list(structures)
     potential = load(model, dtype=dtype)
-    averaged = Averaged(potential, rule(*GRIDS[reference]))
+    averaged = Averaged(potential, grid_rule(reference))
     known = identity(model)
     raw = relax_all(named, potential, folder / "raw", identity=known, steps=steps, progress=progress)
     mean = relax_all(named, averaged, folder / reference, identity=known, steps=steps, progress=progress)
@@ -144,7 +144,7 @@ def _cells(size: str, molecules: Sequence[int] | int | None) -> tuple[int, ...]:
 
 def effort(size: str, molecules: Sequence[int] | int | None = None, steps: int = 1000) -> float:
     """How many evaluations of the raw model :func:`ice` takes, times the molecules of each, by typical relaxations."""
-    rotations = {grid: len(rule(*GRIDS[grid])) for grid in (REFERENCE, *BY_GRID)}
+    rotations = {grid: len(grid_rule(grid)) for grid in (REFERENCE, *BY_GRID)}
     each = (1 + min(steps, _TYPICAL)) * (1 + rotations[REFERENCE]) + sum(rotations[grid] for grid in BY_GRID)
     return float(each * sum(_cells(size, molecules)))
 
@@ -234,7 +234,7 @@ def _by_grid(
     """Symmetry errors of the starting structures by grid: energies in meV/atom and forces in meV/Å."""
     values, errors = [], []
     for number, grid in enumerate(grids):
-        averaged, rows = Averaged(potential, rule(*GRIDS[grid])), []
+        averaged, rows = Averaged(potential, grid_rule(grid)), []
         for label, atoms in named:
             if progress is not None:
                 progress(number, len(grids), f"{grid} on {label}")

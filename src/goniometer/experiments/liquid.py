@@ -22,7 +22,7 @@ from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import LiquidStudy
-from goniometer.rotations import GRIDS, rule
+from goniometer.rotations import GRIDS, grid_rule
 from goniometer.verdict.runs import Report, compare_runs
 
 #: What is drawn of every run: name to observable and options.
@@ -106,7 +106,7 @@ def liquid(
     if frames := frames_of(size, frames):
         wanted = tuple(dict.fromkeys(("none", *grids)))
         tables = _evaluated(folder / f"liquid-{size}-frames.npz", found["raw"], wanted, frames, progress)
-        reference = REFERENCE if REFERENCE in grids else max(wanted, key=lambda grid: len(rule(*GRIDS[grid])))
+        reference = REFERENCE if REFERENCE in grids else max(wanted, key=lambda grid: len(grid_rule(grid)))
         study = replace(
             study,
             grids=symmetry_errors([each for _, each in tables], reference),
@@ -159,23 +159,26 @@ def differences(
     tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float
 ) -> dict[str, dict[str, Observable]]:
     """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting."""
-    found: dict[str, dict[str, Observable]] = {kind: {} for kind in (*REWEIGHTED, *SAID)}
+    grids = [grid for grid in tables[0][1].grids if grid != "none"]
+    taken = [(raw.taken(table.frames), raw, table) for raw, table in tables]
+
+    def change(grid: str, plain: Sequence[statics.Sampled], said: Sequence[statics.Sampled | None]) -> Observable:
+        corrections = [table.correction(grid) for _, table in tables]
+        parts = [Part(*each) for each in zip(plain, corrections, said, strict=True)]
+        return reweighted(parts, temperature)
+
+    found = {}
+    for kind, of in REWEIGHTED.items():
+        plain = [of(raw).on(frames) for frames, raw, _ in taken]
+        found[kind] = {grid: change(grid, plain, [None] * len(plain)) for grid in grids}
     strained = all(each.virials is not None for _, each in tables)
-    taken = [raw.taken(each.frames) for raw, each in tables]
-    for grid in tables[0][1].grids:
-        if grid == "none":
-            continue
-        corrections = [each.correction(grid) for _, each in tables]
-        for kind, of in REWEIGHTED.items():
-            parts = [Part(frames, of(raw), by) for frames, (raw, _), by in zip(taken, tables, corrections, strict=True)]
-            found[kind][grid] = reweighted(parts, temperature)
-        for kind, name in SAID.items():
-            if name == "potential-energy" or strained:
-                parts = [
-                    Part(frames, each.static(raw, name, "none"), by, each.static(raw, name, grid))
-                    for frames, (raw, each), by in zip(taken, tables, corrections, strict=True)
-                ]
-                found[kind][grid] = reweighted(parts, temperature)
+    for kind, name in SAID.items():
+        if name == "potential-energy" or strained:
+            said = {
+                grid: [table.static(raw, name, grid).on(frames) for frames, raw, table in taken]
+                for grid in ("none", *grids)
+            }
+            found[kind] = {grid: change(grid, said["none"], said[grid]) for grid in grids}
     return {kind: by_grid for kind, by_grid in found.items() if by_grid}
 
 

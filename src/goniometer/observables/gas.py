@@ -14,8 +14,7 @@ from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statistics import REPLICAS, autocorrelation_time, slope
 from goniometer.potentials.base import Potential, Prediction
-from goniometer.rotations import GRIDS, check_grids
-from goniometer.rotations import rule as named_rule
+from goniometer.rotations import GRIDS, check_grids, grid_rule
 from goniometer.symmetrize.average import Averaged
 
 #: eV fs in u Å²/fs.
@@ -202,7 +201,7 @@ def by_grid(
 
 
 def _averaged(potential: Potential, trajectory: Trajectory, positions: np.ndarray, grid: str) -> Prediction:
-    averaged = Averaged(potential, named_rule(*GRIDS[grid]))
+    averaged = Averaged(potential, grid_rule(grid))
     unturned = np.broadcast_to(np.eye(3), (len(positions), 3, 3))
     return Prediction.joined(averaged.turned_each(trajectory.replica, positions, unturned))
 

@@ -13,11 +13,10 @@ from goniometer.data.trajectory import DISCARD, Frames, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.result import Axis, Observable
-from goniometer.observables.statics import Static
+from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
 from goniometer.potentials.base import Potential, Prediction
-from goniometer.rotations import GRIDS, check_grids
-from goniometer.rotations import rule as named_rule
+from goniometer.rotations import check_grids, grid_rule
 from goniometer.symmetrize.average import Averaged
 
 # Frames that are evaluated anew by default.
@@ -91,20 +90,17 @@ class Part:
 
     Attributes
     ----------
-    frames
-        See :meth:`goniometer.data.trajectory.Trajectory.taken`.
-    of
-        Of their trajectory, the same for all parts.
+    plain
+        A of the frames, the same observable for all parts; see :meth:`goniometer.observables.statics.Static.on`.
     correction : (F,)
         ΔV in eV; see :meth:`Reevaluated.correction`.
     changed
         A′ where V + ΔV does not say the same of a frame as V, see :meth:`Reevaluated.static`.
     """
 
-    frames: Frames
-    of: Static
+    plain: Sampled
     correction: Float64[np.ndarray, "F"]
-    changed: Static | None = None
+    changed: Sampled | None = None
 
 
 def symmetry_errors(tables: Sequence[Reevaluated], reference: str = "3i") -> Observable:
@@ -143,7 +139,7 @@ def reevaluate(
         raise InputError(f"'{trajectory.name}' is of {trajectory.replicas} replicas, and this is for a liquid")
     check_grids(grids)
     chosen = spread(trajectory, frames, discard)
-    averages = [Averaged(potential, named_rule(*GRIDS[name])) for name in grids]
+    averages = [Averaged(potential, grid_rule(name)) for name in grids]
     taken = trajectory.taken(chosen)
     energies, forces, virials = [], [], []
     for done in range(len(taken)):
@@ -192,21 +188,16 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
     if not parts or len({each.changed is None for each in parts}) > 1:
         raise InputError("reweighting takes frames, and either of all parts what has changed or of none")
     for part in parts:
-        if len(part.frames) != len(part.correction):
-            raise InputError(
-                f"there are {len(part.frames)} frames and {len(part.correction)} corrections of their energy"
-            )
+        frames = len(part.plain.samples)
+        if frames != len(part.correction):
+            raise InputError(f"there are {frames} frames and {len(part.correction)} corrections of their energy")
     correction = np.concatenate([each.correction for each in parts])
     weights = np.exp(-(correction - correction.mean()) / (units.kB * temperature))
-    of = parts[0].of
-    other, shape = parts[0].changed or of, ()
+    of, other = parts[0].plain.of, (parts[0].changed or parts[0].plain).of
+    shape = parts[0].plain.samples.shape[1:]
     blocks, ends = Blocks(), np.cumsum([len(each.correction) for each in parts])[:-1]
     for part, factors in zip(parts, np.split(weights, ends), strict=True):
-        samples = np.asarray(part.of.samples(part.frames))
-        plain, shape = samples.reshape(len(factors), -1), samples.shape[1:]
-        changed = plain
-        if part.changed is not None:
-            changed = np.asarray(part.changed.samples(part.frames)).reshape(len(factors), -1)
+        plain, changed = (each.samples.reshape(len(factors), -1) for each in (part.plain, part.changed or part.plain))
         blocks.begin()
         blocks.add(np.concatenate([factors[:, None], factors[:, None] * changed, plain], axis=1))
 

@@ -49,6 +49,26 @@ class Static:
     finish: Callable[[np.ndarray], np.ndarray]
     about: Mapping[str, object] = field(default_factory=dict)
 
+    def on(self, frames: Frames) -> Sampled:
+        """What these frames hold."""
+        return Sampled(self, np.asarray(self.samples(frames)))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A static observable and what some frames hold of it.
+
+    Attributes
+    ----------
+    of
+        The observable.
+    samples : (F, ...)
+        a of each frame.
+    """
+
+    of: Static
+    samples: np.ndarray
+
 
 def average(trajectory: Trajectory, of: Static, discard: float = DISCARD) -> Observable:
     """A static observable of a trajectory, with the error of :meth:`goniometer.observables.blocks.Blocks.estimate`.

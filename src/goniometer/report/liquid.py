@@ -13,9 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from goniometer.observables.result import Observable
-from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.drawing import (
-    BLUE,
     COLOURS,
     FLOOR,
     GRID,
@@ -184,22 +182,53 @@ def _stretches(found: Observable) -> Observable:
 
 @styled
 def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
-    """The symmetry error by grid, and what averaging over each grid changes in static observables."""
+    """The symmetry error by grid; what each grid leaves of the change of observables; and whether that is resolved.
+
+    With Δ_grid of :attr:`LiquidStudy.differences` the second panel has max |Δ_ref − Δ_grid| / max |Δ_ref| of the
+    reference, which is one without an average. The third has the largest Δ_ref / error, and where the band of 90 %
+    ends that holds for the whole of an observable.
+    """
     assert study.grids is not None
-    figure, (axes, *others) = _panels(1 + len(study.differences))
+    figure = matplotlib.figure.Figure(figsize=(11.0, 3.4))
+    axes, left, resolved = figure.subplots(1, 3)
     shown = [place for place, each in enumerate(study.grids.values[:, 0]) if each > 0.0]
     error_panel(axes, study.grids, shown, (("energy [meV]", 1e3), ("forces [meV/Å]", 1e3)), "symmetry error")
-    for panel, (kind, by_grid) in zip(others, study.differences.items(), strict=True):
-        grids, (scale, unit) = list(by_grid), _scale(next(iter(by_grid.values())).unit)
-        largest, error, _ = (scale * np.array([each.largest for each in by_grid.values()])).T
-        panel.plot(range(len(grids)), largest, "o", color=BLUE, markersize=4.0, label="largest change")
-        panel.plot(range(len(grids)), error, "_", color=INK, markersize=9.0, label="largest error")
-        panel.set_xticks(range(len(grids)), grids)
-        panel.set(
-            xlabel="averaged over", ylabel=f"change of {kind}{unit}", ylim=(0.0, 1.3 * np.nanmax([largest, error]))
+    reference = str(study.grids.about["reference"])
+    moving = {kind: each for kind, each in study.differences.items() if each[reference].largest[0] > 0.0}
+    styles = {
+        kind: (COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS)]) for place, kind in enumerate(moving)
+    }
+    seen: list[float] = []
+    for kind, by_grid in moving.items():
+        remains = _remains(by_grid, reference)
+        colour, marker = styles[kind]
+        left.plot(
+            *zip(*remains.items(), strict=True), f"{marker}-", color=colour, markersize=4.0, linewidth=1.0, label=kind
         )
-        panel.legend(fontsize=7.5)
+        seen += remains.values()
+    left.set(xlabel="averaged over", ylabel=f"left of the change by {reference}")
+    log_axis(left, "y", *log_limits(seen))
+    for place, (kind, by_grid) in enumerate(moving.items()):
+        colour, marker = styles[kind]
+        resolved.plot(by_grid[reference].largest[2], place, marker, color=colour, markersize=5.0)
+        if np.isfinite(band := by_grid[reference].about["simultaneous_90"]):
+            resolved.plot(band, place, "|", color=INK, markersize=11.0)
+    resolved.set_yticks(range(len(moving)), list(moving))
+    resolved.set(ylim=(len(moving) - 0.5, -0.5), xlabel=f"change by {reference} / its error, at most")
+    resolved.set_xlim(0.0, None)
     return figure
+
+
+def _remains(by_grid: Mapping[str, Observable], reference: str) -> dict[str, float]:
+    """Of the change by the reference what each other grid leaves, as a share of its largest."""
+    best = by_grid[reference]
+    changed = {"none": np.zeros_like(best.values), **{grid: each.values for grid, each in by_grid.items()}}
+    largest = best.largest[0]
+    return {
+        grid: float(np.nanmax(np.abs(best.values - each))) / largest
+        for grid, each in changed.items()
+        if grid != reference
+    }
 
 
 @styled
@@ -298,11 +327,6 @@ def _panels(count: int) -> tuple[matplotlib.figure.Figure, list[Axes]]:
     columns = -(-count // rows)
     figure = matplotlib.figure.Figure(figsize=(3.3 * columns, 2.9 * rows))
     return figure, [figure.add_subplot(rows, columns, 1 + place) for place in range(count)]
-
-
-def _scale(unit: str) -> tuple[float, str]:
-    """Stresses in MPa."""
-    return (MEGAPASCAL, " [MPa]") if unit == UNIT else (1.0, unit and f" [{unit}]")
 
 
 def _lines(

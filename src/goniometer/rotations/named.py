@@ -39,6 +39,12 @@ def check_grids(names: Iterable[str]) -> None:
             raise InputError(f"there is no grid '{name}'; there are {', '.join(GRIDS)}")
 
 
+def grid_rule(name: str) -> Rule:
+    """The rule of one of :data:`GRIDS`."""
+    check_grids([name])
+    return rule(*GRIDS[name])
+
+
 _MAX_LEBEDEV = max(families.LEBEDEV_POINTS)
 _KNOWN = (
     f"{', '.join(families.GROUPS)}, legendre:L, lebedev:DEGREE, gauss:DEGREE, random:N or random:N:SEED, and degree:N "

@@ -23,7 +23,7 @@ from goniometer.experiments.liquid import frames_of, seeds
 from goniometer.observables.molecules import find_molecules
 from goniometer.potentials.loading import identity
 from goniometer.report.chapter import SCHEMA
-from goniometer.rotations import GRIDS, rule
+from goniometer.rotations import GRIDS, grid_rule
 from goniometer.studies.description import Experiment, Study, label
 
 
@@ -152,7 +152,7 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
     if experiment.experiment == "liquid" and runs:
         grids = experiment.grids or tuple(GRIDS)
         sample = runs[0].run
-        effort = 1.0 * frames_of(size, experiment.frames) * sum(len(rule(*GRIDS[each])) for each in grids)
+        effort = 1.0 * frames_of(size, experiment.frames) * sum(len(grid_rule(each)) for each in grids)
     if experiment.experiment == "ice":
         known = {**changes, "structure": "ice"}
         for setting in experiment.set:

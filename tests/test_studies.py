@@ -187,6 +187,14 @@ def test_the_smallest_study_has_all_phases_and_strategies(smoke: Path) -> None:
         assert f"liquid-nvt {strategy}" in page
 
 
+def test_what_takes_longest_is_begun_first(smoke: Path) -> None:
+    begun = re.findall(r"^    log: log/(.*)\.log$", (smoke / "engine.log").read_text("utf-8"), re.MULTILINE)
+    ready = [each for each in json.loads((smoke / "graph.json").read_text("utf-8")) if not each["needs"]]
+    longest = sorted(ready, key=lambda task: -task["priority"])[:2]  # what two cores begin with
+    assert set(begun[:2]) == {task["name"] for task in longest}
+    assert f"{MODEL}/liquid/nvt-2i-0" in begun[:2]
+
+
 def test_the_same_command_again_does_nothing(smoke: Path) -> None:
     before = records(smoke)
     assert "18 tasks" in finished("water-smoke", smoke, "--no-estimate").splitlines()[0]

@@ -65,6 +65,11 @@ class Task:
         frames = self.run.steps // self.run.stride + 1
         return 48.0 * frames * self.run.replicas * len(structure_of(self.run))
 
+    @property
+    def work(self) -> float:
+        """Evaluations times atoms, which is about what it takes of its model."""
+        return self.evaluations * len(structure_of(self.sample)) if self.sample is not None else 0.0
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -96,7 +101,12 @@ class Graph:
                 place.mkdir(parents=True, exist_ok=True)
             line = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join((*program, *each.command))}\n"
             replace_text(path, line)
-        tasks = [{"name": each.name, "needs": each.needs, "key": each.key} for each in self.tasks]
+        # Those that take longest come first, lest one of them be left when there is nothing else to do.
+        order = {each.name: rank for rank, each in enumerate(sorted(self.tasks, key=lambda task: task.work))}
+        tasks = [
+            {"name": each.name, "needs": each.needs, "key": each.key, "priority": order[each.name]}
+            for each in self.tasks
+        ]
         replace_text(self.folder / "study.yaml", description)
         replace_text(self.folder / "graph.json", json.dumps(tasks, indent=1))
 

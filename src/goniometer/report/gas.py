@@ -118,6 +118,7 @@ def orientation_maps(figure: matplotlib.figure.SubFigure, found: Mapping[str, Ob
     panels = list(np.atleast_1d(figure.subplots(1, len(found), sharey=True)))
     for axes, (title, each) in zip(panels, found.items(), strict=True):
         _orientation_map(axes, each, title, limit)
+        axes.xaxis.set_major_locator(ticker.MultipleLocator(0.5 if len(panels) < 4 else 1.0))
     bar = figure.colorbar(panels[0].collections[0], ax=panels, shrink=0.85, aspect=30, extend="both")
     bar.set_label("−ln P [kT]")
     bar.outline.set_visible(False)
@@ -134,7 +135,6 @@ def _orientation_map(axes: Axes, found: Observable, name: str, limit: float) -> 
     axes.set_title(title, fontsize=9.0, loc="left")
     axes.set(xlabel="φ [π]", ylabel="cos θ")
     axes.label_outer()
-    axes.xaxis.set_major_locator(ticker.MultipleLocator(0.5))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: plain(value)))
 
 

@@ -53,34 +53,6 @@ def test_a_harmonic_oscillator_is_exact(tmp_path: Path) -> None:
     assert reweighted([Part(squared().on(run.frames()), 20.0 * correction)], 300.0).about["effective_share"] < 0.5
 
 
-def test_a_frame_that_turns_slowly_mixes_what_it_stands_for() -> None:
-    """V = ½ k x² − f·x in a frame that may point anywhere: ⟨x²⟩ = 3 kT/k + (f/k)², and 3 kT/k of the average."""
-    rng = np.random.default_rng(8)
-    stiffness, force, count = 0.5, 0.06, 20000
-    over = rule("legendre:3", True)
-    x = rng.normal(scale=np.sqrt(KT / stiffness), size=(count, 3)) + np.array([force / stiffness, 0.0, 0.0])
-    turned = -force * (x @ over.matrices[:, 0].T)
-    energies = np.stack([-force * x[:, 0], turned @ over.weights], axis=1)
-    forces = np.zeros((count, 2, 1, 3))
-    table = Reevaluated(np.arange(count), ("none", "3i"), energies, forces, response=turned)
-    assert table.largest == "3i"
-    squares = Static("x", "Angstrom^2", {}, lambda frames: (frames.positions[:, 0, 0] ** 2).sum(axis=1), np.asarray)
-    frames = some(np.zeros(count))
-    frames.positions[:, 0, 0] = x
-    raw = 3.0 * KT / stiffness + (force / stiffness) ** 2
-    for correction, exact in (
-        (table.tumbled(300.0), raw),
-        (table.correction("3i"), 3.0 * KT / stiffness),
-        (table.tumbled(300.0, "3i") + table.correction("3i"), raw),
-    ):
-        found = reweighted([Part(squares.on(frames), correction)], 300.0)
-        assert abs(float(found.values) - (exact - raw)) < 4.0 * float(found.errors)
-        assert float(found.errors) < 0.1 * (force / stiffness) ** 2
-    assert (table.tumbled(300.0, "3i") < 0.0).all()
-    with pytest.raises(InputError, match="without the energies of each rotation"):
-        Reevaluated(np.arange(count), ("none", "3i"), energies, forces).tumbled(300.0)
-
-
 def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     structure = Atoms("Ar8", rng.random((8, 3)) * 9.0, cell=9.0 * np.eye(3), pbc=True)
@@ -97,9 +69,6 @@ def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
             said = (model if over is None else Averaged(model, over)).predict(atoms)
             assert found.energies[place, column] == pytest.approx(said.energies[0], abs=1e-10)
             np.testing.assert_allclose(found.forces[place, column], said.forces[0], atol=1e-10)
-    assert found.largest == "2i"
-    assert found.response is not None
-    np.testing.assert_allclose(found.response @ rule("legendre:2", True).weights, found.energies[:, 2], atol=1e-9)
     table = symmetry_errors([found], "2i")
     assert table.values[0, 0] == pytest.approx(np.abs(found.correction("2i")).mean())
     assert table.values[0, 1] > 1e-3

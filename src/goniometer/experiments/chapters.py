@@ -52,9 +52,8 @@ CAPTIONS = {
     "liquid-convergence": (
         "what is left by grid",
         "Symmetry error on frames of the raw runs; of the change that averaging would make in static observables, by "
-        "reweighting the same frames, the share that each grid leaves, and at most a frame that tumbles; and how many "
-        "errors that change is, with a mark where the band of 90 % for the whole of an observable ends, from fifty "
-        "independent frames on.",
+        "reweighting the same frames, the share that each grid leaves; and how many errors that change is, with a mark "
+        "where the band of 90 % for the whole of an observable ends, from fifty independent frames on.",
     ),
     "liquid-cost": (
         "what strategies cost",

@@ -43,8 +43,6 @@ REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
 }
 #: The same of what the potential itself says of a frame.
 SAID = {"potential energy": "potential-energy", "pressure": "pressure", "stress": "stress"}
-#: What stands beside the grids for a frame that turns slowly.
-TUMBLE = "tumble"
 # Independent runs by size, where it is not one; and frames that are evaluated over all grids. Of 20 ps of water no more
 # than eight know nothing of each other, and bounds take fifty.
 _WALKERS = {"laptop": 8}
@@ -160,25 +158,19 @@ def pooled(found: Sequence[Observable]) -> Observable:
 def differences(
     tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float
 ) -> dict[str, dict[str, Observable]]:
-    """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting.
-
-    And, as :data:`TUMBLE`, what a frame that turns slowly changes, see
-    :meth:`goniometer.observables.reweighting.Reevaluated.tumbled`; of what the potential itself says that is not known.
-    """
+    """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting."""
     grids = [grid for grid in tables[0][1].grids if grid != "none"]
     taken = [(raw.taken(table.frames), raw, table) for raw, table in tables]
 
-    corrections = {grid: [table.correction(grid) for _, table in tables] for grid in grids}
-    corrections[TUMBLE] = [table.tumbled(temperature) for _, table in tables]
-
-    def change(way: str, plain: Sequence[statics.Sampled], said: Sequence[statics.Sampled | None]) -> Observable:
-        parts = [Part(*each) for each in zip(plain, corrections[way], said, strict=True)]
+    def change(grid: str, plain: Sequence[statics.Sampled], said: Sequence[statics.Sampled | None]) -> Observable:
+        corrections = [table.correction(grid) for _, table in tables]
+        parts = [Part(*each) for each in zip(plain, corrections, said, strict=True)]
         return reweighted(parts, temperature)
 
     found = {}
     for kind, of in REWEIGHTED.items():
         plain = [of(raw).on(frames) for frames, raw, _ in taken]
-        found[kind] = {way: change(way, plain, [None] * len(plain)) for way in corrections}
+        found[kind] = {grid: change(grid, plain, [None] * len(plain)) for grid in grids}
     strained = all(each.virials is not None for _, each in tables)
     for kind, name in SAID.items():
         if name == "potential-energy" or strained:
@@ -244,18 +236,16 @@ def _evaluated_run(
     told: Callable[[int, int], None],
 ) -> Reevaluated:
     """What was evaluated before, or evaluated now and kept."""
-    key = sha256(f"{raw.name} {len(raw)} {frames} {grids} with responses".encode()).hexdigest()
+    key = sha256(f"{raw.name} {len(raw)} {frames} {grids}".encode()).hexdigest()
     if path.exists():
         with np.load(path) as kept:
             if str(kept["key"]) == key:
                 virials = kept.get("virials")
                 known = kept["frames"], grids, kept["energies"], kept["forces"], virials
-                return Reevaluated(*known, bool(kept["full"]), kept["steps"], kept["response"])
+                return Reevaluated(*known, bool(kept["full"]), kept["steps"])
     found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
     partial = path.with_name(f"part-{path.name}")
-    parts = {
-        name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps", "response")
-    }
+    parts = {name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps")}
     np.savez_compressed(partial, key=key, **{name: each for name, each in parts.items() if each is not None})
     partial.replace(path)
     return found

@@ -15,9 +15,9 @@ from goniometer.observables.blocks import Blocks
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
-from goniometer.potentials.base import Potential
-from goniometer.rotations import Rule, check_grids, grid_rule
-from goniometer.symmetrize.response import response
+from goniometer.potentials.base import Potential, Prediction
+from goniometer.rotations import check_grids, grid_rule
+from goniometer.symmetrize.average import Averaged
 
 # Frames that are evaluated anew by default.
 _FRAMES = 100
@@ -43,8 +43,6 @@ class Reevaluated:
         Whether these have all nine components.
     steps : (F,) or None
         Of the frames, where virials are known.
-    response : (F, K) or None
-        Energies of each element of the largest grid, in eV.
     """
 
     frames: Int64[np.ndarray, "F"]
@@ -54,7 +52,6 @@ class Reevaluated:
     virials: Float64[np.ndarray, "F G 3 3"] | None = None
     full: bool = True
     steps: Int64[np.ndarray, "F"] | None = None
-    response: Float64[np.ndarray, "F K"] | None = None
 
     def static(self, trajectory: Trajectory, kind: str, grid: str) -> Static:
         """``pressure``, ``stress`` or ``potential-energy`` of the frames, as the average over a grid says it.
@@ -85,34 +82,6 @@ class Reevaluated:
     def correction(self, grid: str, base: str = "none") -> Float64[np.ndarray, "F"]:
         """ΔV = V_grid − V_base in eV."""
         return np.asarray(self.energies[:, self.place(grid)] - self.energies[:, self.place(base)])
-
-    @property
-    def largest(self) -> str:
-        """The grid of most elements."""
-        return max(self.grids, key=lambda grid: len(grid_rule(grid)))
-
-    def tumbled(self, temperature: float, base: str = "none") -> Float64[np.ndarray, "F"]:
-        """ΔV in eV of dynamics in a frame that turns slowly, against the average over a grid.
-
-            ΔV = −kT ln Σ_k w_k exp(−V(g_k·x)/kT) − V_base(x)
-
-        with the elements of :attr:`largest`. While a frame stands still its dynamics sample exp(−V(g·x)/kT). One that
-        turns much more slowly than all that moves samples every orientation in turn for equally long, which is this
-        if the free energy is the same in each, as in a liquid; one that turns much faster samples V_avg. To second
-        order the former is V_avg − σ²/2kT, with the variance of the response.
-
-        Parameters
-        ----------
-        temperature
-            In K.
-        """
-        if self.response is None:
-            raise InputError("the frames were evaluated without the energies of each rotation")
-        weights, place = grid_rule(self.largest).weights, self.place(self.largest)
-        mean = self.energies[:, place]
-        factors = np.exp(-(self.response - mean[:, None]) / (units.kB * temperature))
-        mixed = mean - units.kB * temperature * np.log(factors @ weights)
-        return np.asarray(mixed - self.energies[:, self.place(base)])
 
 
 @dataclass(frozen=True)
@@ -170,27 +139,20 @@ def reevaluate(
         raise InputError(f"'{trajectory.name}' is of {trajectory.replicas} replicas, and this is for a liquid")
     check_grids(grids)
     chosen = spread(trajectory, frames, discard)
-    rules = [grid_rule(name) for name in grids]
+    averages = [Averaged(potential, grid_rule(name)) for name in grids]
     taken = trajectory.taken(chosen)
-    energies, forces, virials, elements = [], [], [], []
+    energies, forces, virials = [], [], []
     for done in range(len(taken)):
         atoms = structure_at(trajectory, taken, done)
-        said = [response(potential, atoms, over.matrices) for over in rules]
-        pairs = list(zip(rules, said, strict=True))
-        energies.append([_mean(over, each.energies) for over, each in pairs])
-        forces.append([_mean(over, each.forces) for over, each in pairs])
-        virials.append([_mean(over, each.virials) for over, each in pairs if each.virials is not None])
-        elements.append(max(said, key=len).energies)
+        said = Prediction.joined([each.predict(atoms) for each in averages])
+        energies.append(said.energies)
+        forces.append(said.forces)
+        virials.append(said.virials)
         if progress is not None:
             progress(done + 1, len(chosen))
-    strained = np.array(virials) if all(len(each) == len(rules) for each in virials) else None
+    strained = None if any(each is None for each in virials) else np.array(virials, dtype=float)
     found = np.array(energies), np.array(forces), strained
-    return Reevaluated(chosen, tuple(grids), *found, potential.virial == "full", taken.steps, np.array(elements))
-
-
-def _mean(over: Rule, values: Float64[np.ndarray, "K ..."]) -> np.ndarray:
-    """Over the elements of a rule, relative to the first: energies are large and alike."""
-    return np.asarray(values[0] + np.tensordot(over.weights, values - values[0], 1))
+    return Reevaluated(chosen, tuple(grids), *found, potential.virial == "full", taken.steps)
 
 
 def spread(trajectory: Trajectory, frames: int, discard: float = DISCARD) -> Int64[np.ndarray, "F"]:

@@ -2,9 +2,9 @@
 
     python benchmarks/strategies.py [--rounds N] [--steps N] [--json FILE]
 
-Every round runs each of them for a while, one after another in one process, so that what the machine does meanwhile
-meets all alike; nothing else should run. The first fifth of the steps is not counted. Ratios are of rounds, with the
-error of their mean.
+Every round runs each of them for a while, one after another in one process and each round in another order, so that
+what the machine does meanwhile meets all alike; nothing else should run. The first outer step of a run is not counted.
+Ratios are of rounds, with the error of their mean.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def seconds(of: Run) -> float:
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         run(of, folder, progress=lambda *_: times.append(time.perf_counter()))
-    kept = times[len(times) // 5 :]
-    return (kept[-1] - kept[0]) / (len(kept) - 1) / (1e-3 * of.step)
+    return (times[-1] - times[0]) / (len(times) - 1) / (1e-3 * of.step)
 
 
 def main() -> None:
@@ -64,9 +63,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/strategies.json"))
     given = parser.parse_args()
+    if given.rounds < 2 or given.steps < 80 or given.steps % 40:
+        parser.error("give two rounds or more, and steps by the forty, 80 or more: there is a ratio of 40")
     torch.set_num_threads(1)
     runs = {name: description(name, given.steps) for name in CONTENDERS}
-    took = np.array([[seconds(each) for each in runs.values()] for _ in range(given.rounds)])
+    took, rng = np.empty((given.rounds, len(runs))), np.random.default_rng(0)
+    for row in took:
+        for place in rng.permutation(len(runs)):
+            row[place] = seconds(list(runs.values())[place])
     ratios = took / took[:, :1]
     table = Table("", "evaluations a step", "time of raw", title=f"64 H2O; raw takes {took[:, 0].mean():.0f} s a ps")
     found = {}

@@ -170,7 +170,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     with folder.with_suffix(".lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         if not (folder / "report.html").exists():
-            out = finished("water-smoke", folder, "--no-estimate")
+            out = finished("water-smoke", folder, "--no-estimate", "--cores", "2")
             assert out.splitlines()[-1] == f"report: {folder / 'report.html'}"
     return folder
 
@@ -193,6 +193,19 @@ def test_what_takes_longest_is_begun_first(smoke: Path) -> None:
     longest = sorted(ready, key=lambda task: -task["priority"])[:2]  # what two cores begin with
     assert set(begun[:2]) == {task["name"] for task in longest}
     assert f"{MODEL}/liquid/nvt-2i-0" in begun[:2]
+
+
+def test_what_much_waits_for_comes_before_what_takes_long_itself(tmp_path: Path) -> None:
+    """Frames of the raw runs over all grids take longer than the runs."""
+    liquid = {"experiment": "liquid", "only": ["tumble"], "walkers": 2, "frames": 100, "set": {"length": 0.02}}
+    graph = study_graph(read_study(written(tmp_path, experiments=[liquid], probe=["box"])), tmp_path)
+    work = {task.name: task.work for task in graph.tasks}
+    runs, analysis = [task for task in graph.tasks if task.run is not None], f"{MODEL}/liquid/analysis"
+    assert work[analysis] == 100 * (1 + 2 + 18 + 36 + 75 + 150 + 12 + 24 + 60) * 192
+    for run in runs:
+        assert work[run.name] == 40 * 192
+        assert graph.ahead[run.name] == work[run.name] + work[analysis]
+    assert graph.ahead["report"] == work["report"] == 0.0
 
 
 def test_the_same_command_again_does_nothing(smoke: Path) -> None:

@@ -45,7 +45,7 @@ class StructureFile(Trajectory):
         return [sum(1 for _ in self._read())]
 
     @cached_property
-    def times(self) -> Float64[np.ndarray, "T"]:
+    def times(self) -> Float64[np.ndarray, " T"]:
         """Of all frames, in fs."""
         return np.array([self._time(number, atoms) for number, atoms in enumerate(self._read())])
 

@@ -256,7 +256,7 @@ def _check_distances(atoms: Atoms, name: str) -> None:
 
 def _with_images(
     positions: Float64[np.ndarray, "N 3"], cell: Float64[np.ndarray, "3 3"], pbc: Bool[np.ndarray, "3"]
-) -> tuple[Float64[np.ndarray, "M 3"], Int64[np.ndarray, "M"]]:
+) -> tuple[Float64[np.ndarray, "M 3"], Int64[np.ndarray, " M"]]:
     """Positions wrapped into the cell, with the images just outside its faces, and the atom that each belongs to."""
     scaled = positions @ np.linalg.inv(cell)
     scaled[:, pbc] %= 1.0

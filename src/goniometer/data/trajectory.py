@@ -48,8 +48,8 @@ class Frames:
         Of periodic structures, in Å; rows are the vectors.
     """
 
-    steps: Int64[np.ndarray, "T"]
-    times: Float64[np.ndarray, "T"]
+    steps: Int64[np.ndarray, " T"]
+    times: Float64[np.ndarray, " T"]
     positions: Float64[np.ndarray, "T R N 3"]
     velocities: Float64[np.ndarray, "T R N 3"]
     observables: Mapping[str, np.ndarray]
@@ -187,7 +187,7 @@ class Trajectory:
             raise InputError(f"{frame} has other elements than the first one, or another order")
 
     @cached_property
-    def times(self) -> Float64[np.ndarray, "T"]:
+    def times(self) -> Float64[np.ndarray, " T"]:
         """Of all frames, in fs."""
         found = []
         for path, length in zip(self.paths, self._lengths, strict=True):
@@ -217,7 +217,7 @@ class Trajectory:
         """All frames at once."""
         return _joined(list(self.chunks(2**62)))
 
-    def taken(self, numbers: Int64[np.ndarray, "F"]) -> Frames:
+    def taken(self, numbers: Int64[np.ndarray, " F"]) -> Frames:
         """Some frames, by numbers that increase. Raises :class:`InputError` for one that is not there."""
         if not len(numbers) or numbers[0] < 0 or numbers[-1] >= len(self) or (np.diff(numbers) <= 0).any():
             raise InputError(f"frames of '{self.name}' are taken by numbers that increase, from 0 to {len(self) - 1}")
@@ -286,7 +286,7 @@ class Excerpt(Trajectory):
         return max(0, self.last - self.first)
 
     @cached_property
-    def times(self) -> Float64[np.ndarray, "T"]:
+    def times(self) -> Float64[np.ndarray, " T"]:
         """Of all frames, in fs."""
         return self.of.times[self.first : self.last]
 
@@ -314,7 +314,7 @@ class Thinned(Trajectory):
         return -(-len(self.of) // self.every)
 
     @cached_property
-    def times(self) -> Float64[np.ndarray, "T"]:
+    def times(self) -> Float64[np.ndarray, " T"]:
         """Of all frames, in fs."""
         return self.of.times[:: self.every]
 

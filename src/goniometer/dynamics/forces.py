@@ -78,7 +78,7 @@ class Forces:
         works = [frame.work for frame in self._frames if frame.work is not None]
         return sum(works) if works and len(works) == len(self._frames) else None
 
-    def energies(self) -> list[Float64[np.ndarray, "R"]] | None:
+    def energies(self) -> list[Float64[np.ndarray, " R"]] | None:
         """Of the replicas in eV, at the last evaluation, for each of the potentials; None for a periodic structure."""
         found = [each.last.energies for each in self.potentials if isinstance(each, Replicas) and each.last is not None]
         return found or None

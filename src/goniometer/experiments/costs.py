@@ -20,6 +20,7 @@ from goniometer.experiments.numbers import finite, with_error
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import bound as reweighted_bound
 from goniometer.observables.reweighting import margin
+from goniometer.observables.statics import CLOSEST
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import Bound, Cost, LiquidStudy
 from goniometer.verdict.runs import Report, compare_runs
@@ -38,8 +39,6 @@ NAMES = {
     "pressure": "pressure",
     "stress": "stress",
 }
-#: Å from which a curve is looked at: closer, c_uu(r)/g(r) is the ratio of two numbers that are next to nothing.
-FROM = {"dipole-correlation": 2.5}
 _LEVEL = 0.95
 
 
@@ -174,9 +173,9 @@ def _by_runs(
 
 def _where(name: str, observable: Observable, shape: tuple[int, ...]) -> np.ndarray:
     """The points of a curve that are looked at."""
-    if name not in FROM:
+    if name != "dipole-correlation":
         return np.ones(shape, dtype=bool)
-    return np.broadcast_to(observable.axes["r"].values[: shape[-1]] >= FROM[name], shape)
+    return np.broadcast_to(observable.axes["r"].values[: shape[-1]] >= CLOSEST, shape)
 
 
 def _scaled(found: Bound) -> Bound:

@@ -16,13 +16,13 @@ from goniometer.errors import InputError
 from goniometer.experiments import costs
 from goniometer.experiments.gas import Progress, Trajectories, loaded, trajectories
 from goniometer.observables import observe, statics
-from goniometer.observables.gas import REFERENCE, conserved, drift
+from goniometer.observables.gas import conserved, drift
 from goniometer.observables.molecules import find_molecules
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import LiquidStudy
-from goniometer.rotations import GRIDS, grid_rule
+from goniometer.rotations import GRIDS, check_grids, grid_rule
 from goniometer.verdict.runs import Report, compare_runs
 
 #: What is drawn of every run: name to observable and options.
@@ -78,6 +78,7 @@ def liquid(
     Raises :class:`goniometer.experiments.gas.Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what
     cannot be run.
     """
+    wanted = averages(grids) if frames_of(size, frames) else ()
     found: dict[str, list[tuple[Run, Trajectory]]] = {}
     for seed in seeds(size, walkers, changes or {}):
         runs: Trajectories = trajectories(
@@ -103,10 +104,10 @@ def liquid(
         costs={},
         verdicts=_verdicts(by_run),
     )
-    if frames := frames_of(size, frames):
-        wanted = tuple(dict.fromkeys(("none", *grids)))
-        tables = _evaluated(folder / f"liquid-{size}-frames.npz", found["raw"], wanted, frames, progress)
-        reference = REFERENCE if REFERENCE in grids else max(wanted, key=lambda grid: len(grid_rule(grid)))
+    if wanted:
+        kept, count = folder / f"liquid-{size}-frames.npz", frames_of(size, frames)
+        tables = _evaluated(kept, found["raw"], wanted, count, progress)
+        reference = max(wanted, key=lambda grid: len(grid_rule(grid)))
         study = replace(
             study,
             grids=symmetry_errors([each for _, each in tables], reference),
@@ -126,6 +127,15 @@ def seeds(size: str, walkers: int | None, changes: dict[str, Any]) -> range:
 def frames_of(size: str, frames: int | None) -> int:
     """How many are evaluated anew."""
     return _FRAMES.get(size, 0) if frames is None else frames
+
+
+def averages(grids: Sequence[str]) -> tuple[str, ...]:
+    """What frames are evaluated over, none among them. Raises :class:`InputError` for grids that are no average."""
+    check_grids(grids)
+    wanted = tuple(dict.fromkeys(("none", *grids)))
+    if len(wanted) < 2:
+        raise InputError("frames are evaluated over grids besides none: name one, for instance 2i, or take no frames")
+    return wanted
 
 
 def chosen(only: Sequence[str]) -> tuple[str, ...]:

@@ -251,7 +251,7 @@ def _padded(values: np.ndarray, length: int) -> np.ndarray:
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, max(0, missing))])[..., :length]
 
 
-def _counts(frames: int, origins: int) -> Float64[np.ndarray, "L"]:
+def _counts(frames: int, origins: int) -> Float64[np.ndarray, " L"]:
     """How many of the first frames are the origin of a pair so many frames apart."""
     return np.clip(frames - np.arange(origins + 1), 0, origins).astype(float)
 

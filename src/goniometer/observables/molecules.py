@@ -34,7 +34,7 @@ class Molecules:
     """
 
     atoms: Int64[np.ndarray, "M n"]
-    weights: Float64[np.ndarray, "n"]
+    weights: Float64[np.ndarray, " n"]
     pbc: tuple[bool, bool, bool]
 
     def __len__(self) -> int:

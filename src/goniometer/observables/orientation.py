@@ -103,7 +103,7 @@ def free_energy(
 def reweighted_free_energy(
     vectors: Float64[np.ndarray, "G K 3"],
     corrections: Float64[np.ndarray, "G K"],
-    weights: Float64[np.ndarray, "K"],
+    weights: Float64[np.ndarray, " K"],
     *,
     kernel: float = KERNEL,
     grid: tuple[int, int] = GRID,
@@ -145,7 +145,7 @@ class Response:
 
     vectors: Float64[np.ndarray, "G K 3"]
     corrections: Float64[np.ndarray, "G K"]
-    weights: Float64[np.ndarray, "K"]
+    weights: Float64[np.ndarray, " K"]
 
     def free_energy(self) -> Observable:
         """See :func:`reweighted_free_energy`."""

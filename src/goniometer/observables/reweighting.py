@@ -45,13 +45,13 @@ class Reevaluated:
         Of the frames, where virials are known.
     """
 
-    frames: Int64[np.ndarray, "F"]
+    frames: Int64[np.ndarray, " F"]
     grids: tuple[str, ...]
     energies: Float64[np.ndarray, "F G"]
     forces: Float64[np.ndarray, "F G N 3"]
     virials: Float64[np.ndarray, "F G 3 3"] | None = None
     full: bool = True
-    steps: Int64[np.ndarray, "F"] | None = None
+    steps: Int64[np.ndarray, " F"] | None = None
 
     def static(self, trajectory: Trajectory, kind: str, grid: str) -> Static:
         """``pressure``, ``stress`` or ``potential-energy`` of the frames, as the average over a grid says it.
@@ -79,7 +79,7 @@ class Reevaluated:
             raise InputError(f"grid '{grid}' was not evaluated; there are {', '.join(self.grids)}")
         return self.grids.index(grid)
 
-    def correction(self, grid: str, base: str = "none") -> Float64[np.ndarray, "F"]:
+    def correction(self, grid: str, base: str = "none") -> Float64[np.ndarray, " F"]:
         """ΔV = V_grid − V_base in eV."""
         return np.asarray(self.energies[:, self.place(grid)] - self.energies[:, self.place(base)])
 
@@ -99,7 +99,7 @@ class Part:
     """
 
     plain: Sampled
-    correction: Float64[np.ndarray, "F"]
+    correction: Float64[np.ndarray, " F"]
     changed: Sampled | None = None
 
 
@@ -155,7 +155,7 @@ def reevaluate(
     return Reevaluated(chosen, tuple(grids), *found, potential.virial == "full", taken.steps)
 
 
-def spread(trajectory: Trajectory, frames: int, discard: float = DISCARD) -> Int64[np.ndarray, "F"]:
+def spread(trajectory: Trajectory, frames: int, discard: float = DISCARD) -> Int64[np.ndarray, " F"]:
     """The numbers of so many frames, or of all that there are: the middles of equally long stretches."""
     first = int(discard * len(trajectory))
     count = min(frames, len(trajectory) - first)

@@ -20,6 +20,8 @@ from goniometer.observables.result import Axis, Observable
 
 #: Distance in Å to which the study goes, the width of its Gaussian kernel, and the spacing of points.
 FARTHEST, KERNEL, SPACING = 8.0, 0.1, 0.02
+#: Distance in Å from which c_uu(r)/g(r) is looked at: closer it is the ratio of two numbers that are next to nothing.
+CLOSEST = 2.5
 # Frames whose samples are held at a time: they may be larger than the frames.
 _AT_ONCE = 64
 # Bins of distance in a width of the kernel, and widths at which it ends.

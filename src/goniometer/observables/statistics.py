@@ -52,7 +52,7 @@ def autocorrelation_time(series: Float64[np.ndarray, "T ..."]) -> float:
 
 def autocorrelation_times(
     series: Float64[np.ndarray, "T P"], lengths: Sequence[int] | None = None
-) -> Float64[np.ndarray, "P"]:
+) -> Float64[np.ndarray, " P"]:
     """:func:`autocorrelation_time` of each of several series.
 
     With ``lengths``, each is made of stretches of so many samples that know nothing of each other, but have one mean:
@@ -119,7 +119,7 @@ def mean(values: Float64[np.ndarray, "T R ..."]) -> Estimate:
     return Estimate(np.asarray(whole), np.asarray(error), time, length * replicas / (2.0 * time))
 
 
-def slope(times: Float64[np.ndarray, "T"], values: Float64[np.ndarray, "T"]) -> tuple[float, float]:
+def slope(times: Float64[np.ndarray, " T"], values: Float64[np.ndarray, " T"]) -> tuple[float, float]:
     """The slope of a straight line through a series, by least squares, and its standard error.
 
     The error is the larger of two: that of independent deviations, times √(2 τ), with τ the autocorrelation time of

@@ -55,7 +55,7 @@ class Virials:
         What it is called.
     """
 
-    steps: Int64[np.ndarray, "F"]
+    steps: Int64[np.ndarray, " F"]
     values: Float64[np.ndarray, "F 3 3"]
     full: bool
     potential: str
@@ -154,7 +154,7 @@ def stress_static(trajectory: Trajectory, virials: Virials) -> Static:
 
 
 def total(
-    frames: Frames, virials: Float64[np.ndarray, "T 3 3"], masses: Float64[np.ndarray, "N"]
+    frames: Frames, virials: Float64[np.ndarray, "T 3 3"], masses: Float64[np.ndarray, " N"]
 ) -> Float64[np.ndarray, "T 3 3"]:
     """(W − Σ m v v)/V of each frame. Raises :class:`InputError` for one without velocities."""
     assert frames.cells is not None  # those of periodic structures have them

@@ -34,9 +34,9 @@ class Spread:
         Root mean square per component, in eV.
     """
 
-    energies: Float64[np.ndarray, "K"]
+    energies: Float64[np.ndarray, " K"]
     forces: Float64[np.ndarray, "K N"]
-    virials: Float64[np.ndarray, "K"] | None = None
+    virials: Float64[np.ndarray, " K"] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Prediction:
         Of an average over rotations: how much the terms differ.
     """
 
-    energies: Float64[np.ndarray, "K"]
+    energies: Float64[np.ndarray, " K"]
     forces: Float64[np.ndarray, "K N 3"]
     virials: Float64[np.ndarray, "K 3 3"] | None = None
     atomic: Float64[np.ndarray, "K N"] | None = None

@@ -433,7 +433,7 @@ class MetatomicPotential(Potential):
             self._agreeing[kind] = self._agree(together, Prediction.joined(alone), structure)
         return self._agreeing[kind]
 
-    def _baseline_of(self, structure: Atoms) -> Float64[np.ndarray, "N"]:
+    def _baseline_of(self, structure: Atoms) -> Float64[np.ndarray, " N"]:
         return np.array([self._baseline.get(int(number), 0.0) for number in structure.numbers])
 
     def _batch(

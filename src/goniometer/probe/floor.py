@@ -36,7 +36,7 @@ Progress = Callable[[int], None]
 
 def changed(
     source: str, structure: Atoms, dtype: str, rng: np.random.Generator
-) -> tuple[Atoms, Int64[np.ndarray, "N"]]:
+) -> tuple[Atoms, Int64[np.ndarray, " N"]]:
     """The structure under one random change of this source, and the order of atoms that undoes a permutation."""
     order = np.arange(len(structure))
     if source == "permutation":

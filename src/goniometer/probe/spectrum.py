@@ -31,7 +31,7 @@ def gram(deviations: np.ndarray) -> Gram:
 
 def variance_by_ell(
     rule: Rule, products: Gram, lmax: int
-) -> tuple[Float64[np.ndarray, "L"], Float64[np.ndarray, "L"] | None]:
+) -> tuple[Float64[np.ndarray, " L"], Float64[np.ndarray, " L"] | None]:
     """P_0 … P_lmax even and odd under inversion, in the unit of the Gram matrix.
 
     Without inversion in the rule the parities cannot be told apart: the first array is then their sum as the rotation
@@ -62,12 +62,12 @@ def _by_parity(rule: Rule, products: Gram) -> tuple[np.ndarray, np.ndarray, np.n
     )
 
 
-def noise_by_ell(rule: Rule, variance: float, lmax: int) -> Float64[np.ndarray, "L"]:
+def noise_by_ell(rule: Rule, variance: float, lmax: int) -> Float64[np.ndarray, " L"]:
     """What white noise of a given variance puts into each P_ℓ^±, in the mean: (2ℓ+1)² σ² Σ_k w_k²."""
     return (2.0 * np.arange(lmax + 1) + 1.0) ** 2 * variance * float(np.sum(rule.weights**2))
 
 
-def rounding_by_ell(variance: float, lmax: int) -> Float64[np.ndarray, "L"]:
+def rounding_by_ell(variance: float, lmax: int) -> Float64[np.ndarray, " L"]:
     """What rounding of the sum over pairs may put into each P_ℓ^±: (2ℓ+1)² ε times the variance that is resolved."""
     return (2.0 * np.arange(lmax + 1) + 1.0) ** 2 * np.finfo(np.float64).eps * max(variance, 0.0)
 
@@ -98,7 +98,7 @@ def tail_factor(rule: Rule, lmax: int, ltail: int) -> float:
     return 1.0 / float(left.min()) if left.min() > 0 else float("inf")
 
 
-def averaging_coefficients(averaged: Rule, nodes: Rule, lmax: int) -> Float64[np.ndarray, "K"] | None:
+def averaging_coefficients(averaged: Rule, nodes: Rule, lmax: int) -> Float64[np.ndarray, " K"] | None:
     """a_k such that Σ_k a_k r_k is what the rule ``averaged`` leaves of the response, as reconstructed from the nodes.
 
     The kernel Σ_ℓ (2ℓ+1) χ_ℓ^±(q⁻¹ g_k) w_k reconstructs the response at q from its values at the nodes; its mean over
@@ -122,13 +122,13 @@ class Sphere:
     """A scalar on the sphere: values (latitudes, longitudes) in the unit of the response, angles in degrees."""
 
     axis: str
-    latitude: Float64[np.ndarray, "I"]
-    longitude: Float64[np.ndarray, "J"]
+    latitude: Float64[np.ndarray, " I"]
+    longitude: Float64[np.ndarray, " J"]
     values: Float64[np.ndarray, "I J"]
     share: float
 
 
-def sphere(nodes: Rule, deviations: Float64[np.ndarray, "K"], lmax: int, points: int = 37) -> Sphere:
+def sphere(nodes: Rule, deviations: Float64[np.ndarray, " K"], lmax: int, points: int = 37) -> Sphere:
     """The response against the direction n in the structure's frame that a laboratory axis e points to, Rᵀ e = n.
 
         f(n) = Σ_k w_k r_k Σ_ℓ (2ℓ+1) P_ℓ(n · R_kᵀ e)          (sum over proper rotations, weights made to sum to 1)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from goniometer.observables.result import Observable
+from goniometer.observables.statics import CLOSEST
 from goniometer.report.drawing import (
     COLOURS,
     FLOOR,
@@ -186,37 +187,50 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
 
     With Δ_grid of :attr:`LiquidStudy.differences` the second panel has max |Δ_ref − Δ_grid| / max |Δ_ref| of the
     reference, which is one without an average. The third has the largest Δ_ref / error, and where the band of 90 %
-    ends that holds for the whole of an observable.
+    ends that holds for the whole of an observable. Markers are open where the change does not reach beyond that: what
+    falls then is the noise of the change.
     """
     assert study.grids is not None
     figure = matplotlib.figure.Figure(figsize=(11.0, 3.4))
     axes, left, resolved = figure.subplots(1, 3)
     shown = [place for place, each in enumerate(study.grids.values[:, 0]) if each > 0.0]
-    error_panel(axes, study.grids, shown, (("energy [meV]", 1e3), ("forces [meV/Å]", 1e3)), "symmetry error")
     reference = str(study.grids.about["reference"])
-    moving = {kind: each for kind, each in study.differences.items() if each[reference].largest[0] > 0.0}
-    styles = {
-        kind: (COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS)]) for place, kind in enumerate(moving)
-    }
+    looked = {kind: _looked_at(kind, each) for kind, each in study.differences.items()}
+    moving = {kind: each for kind, each in looked.items() if each[reference].largest[0] > 0.0}
+    if not shown or not moving:
+        axes.text(0.5, 0.5, "averaging changes nothing", ha="center", va="center", transform=axes.transAxes)
+        for panel in (axes, left, resolved):
+            panel.set_axis_off()
+        return figure
+    error_panel(axes, study.grids, shown, (("energy [meV]", 1e3), ("forces [meV/Å]", 1e3)), "symmetry error")
     seen: list[float] = []
-    for kind, by_grid in moving.items():
+    for place, (kind, by_grid) in enumerate(moving.items()):
+        largest, band = by_grid[reference].largest[2], by_grid[reference].about["simultaneous_90"]
+        colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS)]
+        face = colour if largest > band else "none"
         remains = _remains(by_grid, reference)
-        colour, marker = styles[kind]
-        left.plot(
-            *zip(*remains.items(), strict=True), f"{marker}-", color=colour, markersize=4.0, linewidth=1.0, label=kind
-        )
+        points = zip(*remains.items(), strict=True)
+        left.plot(*points, f"{marker}-", color=colour, markerfacecolor=face, markersize=4.0, linewidth=1.0, label=kind)
+        resolved.plot(largest, place, marker, color=colour, markerfacecolor=face, markersize=5.0)
+        if np.isfinite(band):
+            resolved.plot(band, place, "|", color=INK, markersize=11.0)
         seen += remains.values()
     left.set(xlabel="averaged over", ylabel=f"left of the change by {reference}")
     log_axis(left, "y", *log_limits(seen))
-    for place, (kind, by_grid) in enumerate(moving.items()):
-        colour, marker = styles[kind]
-        resolved.plot(by_grid[reference].largest[2], place, marker, color=colour, markersize=5.0)
-        if np.isfinite(band := by_grid[reference].about["simultaneous_90"]):
-            resolved.plot(band, place, "|", color=INK, markersize=11.0)
     resolved.set_yticks(range(len(moving)), list(moving))
     resolved.set(ylim=(len(moving) - 0.5, -0.5), xlabel=f"change by {reference} / its error, at most")
     resolved.set_xlim(0.0, None)
     return figure
+
+
+def _looked_at(kind: str, by_grid: Mapping[str, Observable]) -> dict[str, Observable]:
+    """The same, unknown where c_uu(r)/g(r) is the ratio of two numbers that are next to nothing."""
+    if kind != "c_uu(r)":
+        return dict(by_grid)
+    return {
+        grid: replace(each, values=np.where(each.axes["r"].values >= CLOSEST, each.values, np.nan))
+        for grid, each in by_grid.items()
+    }
 
 
 def _remains(by_grid: Mapping[str, Observable], reference: str) -> dict[str, float]:

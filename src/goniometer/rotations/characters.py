@@ -17,7 +17,7 @@ from jaxtyping import Float64
 Matrices = Float64[np.ndarray, "K 3 3"]
 
 
-def proper(matrices: Matrices) -> tuple[Matrices, Float64[np.ndarray, "K"]]:
+def proper(matrices: Matrices) -> tuple[Matrices, Float64[np.ndarray, " K"]]:
     """Split elements of O(3) into proper rotations (K, 3, 3) and signs ±1 (K,)."""
     signs = np.sign(np.linalg.det(matrices))
     return matrices * signs[:, None, None], signs
@@ -47,7 +47,7 @@ def pair_cosines(left: Float64[np.ndarray, "J 3 3"], right: Matrices) -> Float64
     return np.clip((trace - 1.0) / 2.0, -1.0, 1.0)
 
 
-def holds_inversion(matrices: Matrices, weights: Float64[np.ndarray, "K"]) -> bool:
+def holds_inversion(matrices: Matrices, weights: Float64[np.ndarray, " K"]) -> bool:
     """Whether the second half of the elements are the negatives of the first, in order and with the same weights."""
     half = len(weights) // 2
     return (
@@ -58,8 +58,8 @@ def holds_inversion(matrices: Matrices, weights: Float64[np.ndarray, "K"]) -> bo
 
 
 def quadratic_forms(
-    matrices: Matrices, weights: Float64[np.ndarray, "K"], lmax: int, tile: int = 256
-) -> tuple[Float64[np.ndarray, "L"], Float64[np.ndarray, "L"]]:
+    matrices: Matrices, weights: Float64[np.ndarray, " K"], lmax: int, tile: int = 256
+) -> tuple[Float64[np.ndarray, " L"], Float64[np.ndarray, " L"]]:
     """Σ_kk' w_k w_k' χ_ℓ^±(g_k⁻¹ g_k') for ℓ = 0 … lmax: the even and the odd sums, each (lmax+1,).
 
     Time grows with K² lmax. Pairs are taken in tiles that stay in the cache, and each once.

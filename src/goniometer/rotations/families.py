@@ -15,7 +15,7 @@ from jaxtyping import Float64
 from scipy.integrate import lebedev_rule
 from scipy.spatial.transform import Rotation
 
-Nodes = tuple[Float64[np.ndarray, "K 3 3"], Float64[np.ndarray, "K"]]
+Nodes = tuple[Float64[np.ndarray, "K 3 3"], Float64[np.ndarray, " K"]]
 
 
 class Group(NamedTuple):
@@ -99,7 +99,7 @@ class DoubleCosets(NamedTuple):
     left: str
     right: str
     quaternions: Float64[np.ndarray, "J 4"]
-    weights: Float64[np.ndarray, "J"]
+    weights: Float64[np.ndarray, " J"]
 
 
 @cache

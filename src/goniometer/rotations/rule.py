@@ -47,7 +47,7 @@ class Rule:
 
     name: str
     matrices: Float64[np.ndarray, "K 3 3"]
-    weights: Float64[np.ndarray, "K"]
+    weights: Float64[np.ndarray, " K"]
     degree: int
     inversion: bool = False
     seed: int | None = None
@@ -74,7 +74,7 @@ class Rule:
     def __len__(self) -> int:
         return len(self.weights)
 
-    def residuals(self, lmax: int) -> tuple[Float64[np.ndarray, "L"], Float64[np.ndarray, "L"]]:
+    def residuals(self, lmax: int) -> tuple[Float64[np.ndarray, " L"], Float64[np.ndarray, " L"]]:
         """ρ_ℓ^±(Q) = Σ_kk' w_k w_k' χ_ℓ^±(g_k⁻¹ g_k') / (2ℓ+1) for ℓ = 0 … lmax, even and odd, each (lmax+1,).
 
         The share of the variance P_ℓ^± that stays in the mean over the rule, itself turned at random from both sides.

@@ -18,8 +18,8 @@ from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.run import digest, structure_of
 from goniometer.experiments.gas import SHOWN
 from goniometer.experiments.ice import effort as ice_effort
+from goniometer.experiments.liquid import averages, frames_of, seeds
 from goniometer.experiments.liquid import chosen as strategies
-from goniometer.experiments.liquid import frames_of, seeds
 from goniometer.observables.molecules import find_molecules
 from goniometer.potentials.loading import identity
 from goniometer.report.chapter import SCHEMA
@@ -89,6 +89,16 @@ class Graph:
     study: Study
     tasks: tuple[Task, ...]
 
+    @property
+    def ahead(self) -> dict[str, float]:
+        """The work of every task and of the longest row of those that need it: what has most should begin first."""
+        found: dict[str, float] = {}
+        for each in reversed(self.tasks):  # those that need it come first
+            found[each.name] = each.work + found.get(each.name, 0.0)
+            for needed in each.needs:
+                found[needed] = max(found.get(needed, 0.0), found[each.name])
+        return found
+
     def write(self) -> None:
         """Write what the engine and the report need: the description, the graph, and a script for every task."""
         import yaml
@@ -101,10 +111,10 @@ class Graph:
                 place.mkdir(parents=True, exist_ok=True)
             line = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join((*program, *each.command))}\n"
             replace_text(path, line)
-        # Those that take longest come first, lest one of them be left when there is nothing else to do.
-        order = {each.name: rank for rank, each in enumerate(sorted(self.tasks, key=lambda task: task.work))}
+        ahead = self.ahead
+        order = sorted(ahead, key=lambda name: ahead[name])
         tasks = [
-            {"name": each.name, "needs": each.needs, "key": each.key, "priority": order[each.name]}
+            {"name": each.name, "needs": each.needs, "key": each.key, "priority": order.index(each.name)}
             for each in self.tasks
         ]
         replace_text(self.folder / "study.yaml", description)
@@ -160,9 +170,10 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
             command += ["--grids", ",".join(experiment.grids)]
     sample, effort = None, 0.0
     if experiment.experiment == "liquid" and runs:
-        grids = experiment.grids or tuple(GRIDS)
-        sample = runs[0].run
-        effort = 1.0 * frames_of(size, experiment.frames) * sum(len(grid_rule(each)) for each in grids)
+        sample, frames = runs[0].run, frames_of(size, experiment.frames)
+        if frames:
+            grids = averages(experiment.grids or tuple(GRIDS))
+            effort = float(frames * sum(len(grid_rule(each)) for each in grids))
     if experiment.experiment == "ice":
         known = {**changes, "structure": "ice"}
         for setting in experiment.set:

@@ -33,7 +33,7 @@ class Operation:
     """
 
     matrix: Float64[np.ndarray, "3 3"]
-    sites: Int64[np.ndarray, "N"]
+    sites: Int64[np.ndarray, " N"]
 
 
 class CrystalAveraged(Potential):

@@ -37,7 +37,7 @@ class Response:
     """
 
     matrices: Float64[np.ndarray, "K 3 3"]
-    energies: Float64[np.ndarray, "K"]
+    energies: Float64[np.ndarray, " K"]
     forces: Float64[np.ndarray, "K N 3"]
     virials: Float64[np.ndarray, "K 3 3"] | None
 

@@ -51,7 +51,7 @@ class Vectors:
 
     values: Float64[np.ndarray, "P 3"]
     combination: csr_array
-    contact: Float64[np.ndarray, "P"]
+    contact: Float64[np.ndarray, " P"]
 
 
 def pairs(structure: Atoms, cutoff: float, like: bool = True) -> Vectors:

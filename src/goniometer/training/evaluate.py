@@ -169,7 +169,7 @@ def _averages(potential: Potential, sample: Labelled, grids: Sequence[str]) -> d
     return found
 
 
-def _proper(whole: Rule) -> Float64[np.ndarray, "K"]:
+def _proper(whole: Rule) -> Float64[np.ndarray, " K"]:
     weights = np.where(np.linalg.det(whole.matrices) > 0.0, whole.weights, 0.0)
     return weights / weights.sum()
 

@@ -55,11 +55,11 @@ class Comparison:
         How many there are on each side.
     """
 
-    difference: Float64[np.ndarray, "P"]
-    errors: Float64[np.ndarray, "P"]
+    difference: Float64[np.ndarray, " P"]
+    errors: Float64[np.ndarray, " P"]
     largest: float
-    maxima: Float64[np.ndarray, "X"]
-    around: Float64[np.ndarray, "Y"]
+    maxima: Float64[np.ndarray, " X"]
+    around: Float64[np.ndarray, " Y"]
     units: tuple[int, int]
 
     @property
@@ -72,7 +72,7 @@ class Comparison:
         """The point with the largest |t|."""
         return int(np.nanargmax(np.abs(self.difference) / self.errors))
 
-    def band(self, level: float = 0.95) -> Float64[np.ndarray, "P"]:
+    def band(self, level: float = 0.95) -> Float64[np.ndarray, " P"]:
         """Half the width at each point of the band that holds everywhere at once."""
         return np.asarray(self.quantile(level) * self.errors)
 
@@ -85,9 +85,9 @@ class Comparison:
     def bound(
         self,
         level: float = 0.95,
-        shift: Float64[np.ndarray, "P"] | None = None,
-        margin: Float64[np.ndarray, "P"] | None = None,
-        where: Bool[np.ndarray, "P"] | None = None,
+        shift: Float64[np.ndarray, " P"] | None = None,
+        margin: Float64[np.ndarray, " P"] | None = None,
+        where: Bool[np.ndarray, " P"] | None = None,
     ) -> float:
         """How large max_r |mean_A − mean_B − shift| of the ensembles can be, with that confidence, one-sided.
 

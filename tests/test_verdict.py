@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import ase.io
@@ -10,12 +11,19 @@ import numpy as np
 import pytest
 from ase import Atoms
 from scipy.stats import norm
+from typer.testing import CliRunner
 
-from goniometer.data.trajectory import Trajectory, read_trajectory
+from goniometer.cli.app import app
+from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
+from goniometer.dynamics.description import read_runs
+from goniometer.dynamics.run import run
 from goniometer.errors import InputError
+from goniometer.observables import observe
+from goniometer.observables.orientation import directions, moments
+from goniometer.observables.result import Axis, Observable
 from goniometer.report.compare import compare_figure, in_words
 from goniometer.verdict import compare_curves, decide
-from goniometer.verdict.runs import compare_runs, ensembles
+from goniometer.verdict.runs import Compared, Report, Side, compare_runs, ensembles
 from test_liquid import trajectory
 
 POINTS = 40
@@ -117,6 +125,34 @@ def test_looks_spend_what_there_is_and_no_more() -> None:
         decide(found, look=(5, 4))
 
 
+def test_looks_at_runs_that_grow_are_not_as_many_chances() -> None:
+    """Sixteen units that come four at a time: whoever asks each time as if it were the only one is wrong too often."""
+    rng, wrong, naive, repeats = np.random.default_rng(14), 0, 0, 300
+    for _ in range(repeats):
+        one, other = rng.standard_normal((2, 16, 1))
+        found = {look: {"a": compare_curves(one[: 4 * look], other[: 4 * look])} for look in (1, 2, 3, 4)}
+        wrong += any(decide(each, look=(look, 4))[0].answer == "differ" for look, each in found.items())
+        naive += any(decide(each)[0].answer == "differ" for each in found.values())
+    assert wrong / repeats < 0.05 + 3.0 * 0.0126
+    assert naive / repeats > 0.09, "control: each look at the whole level"
+
+
+def test_a_difference_that_was_seen_takes_the_length_that_is_given() -> None:
+    """Of curves with a planted difference that eight units leave undecided, so many more decide four times in five."""
+    rng, decided, asked = np.random.default_rng(15), 0, 0
+    while asked < 60:
+        first = compare_curves(curves(rng, 8, planted=1.0), curves(rng, 8), exchanges=400)
+        (verdict,) = decide({"a": first})
+        if not 1.0 < verdict.longer < 6.0:
+            continue
+        asked += 1
+        # What was seen is taken for what there is: the difference is that of the mean of these repeats.
+        count = math.ceil(8 * verdict.longer)
+        (later,) = decide({"a": compare_curves(curves(rng, count, planted=1.0), curves(rng, count), exchanges=400)})
+        decided += later.answer == "differ"
+    assert decided / 60 > 0.6
+
+
 def test_points_without_values_or_noise_do_not_decide() -> None:
     rng = np.random.default_rng(6)
     one, other = curves(rng, 6), curves(rng, 6)
@@ -144,9 +180,10 @@ def recorded(folder: Path, energies: np.ndarray) -> Trajectory:
     return trajectory(folder, structure, np.zeros((len(energies), 1, 3)), potential_energy=energies)
 
 
-def test_stretches_of_a_run_are_as_long_as_it_remembers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("repeats", [60, pytest.param(400, marks=pytest.mark.nightly)])
+def test_stretches_of_a_run_are_as_long_as_it_remembers(tmp_path: Path, repeats: int) -> None:
     """A correlated series: stretches of the right length are rarely wrong, samples taken one by one mostly are."""
-    rng, repeats, wrong, naive = np.random.default_rng(7), 60, 0, 0
+    rng, wrong, naive = np.random.default_rng(7), 0, 0
     for number in range(repeats):
         one, other = series(rng, 2, 2000, 0.95).T
         runs = [recorded(tmp_path / f"{number}-{side}", each) for side, each in enumerate((one, other))]
@@ -156,7 +193,7 @@ def test_stretches_of_a_run_are_as_long_as_it_remembers(tmp_path: Path) -> None:
         wrong += verdict.answer == "differ"
         each = compare_curves(one[::4, None], other[::4, None], exchanges=200)
         naive += each.p_value <= 0.05
-    assert wrong / repeats < 0.15
+    assert wrong / repeats < 0.05 + 3.0 * math.sqrt(0.05 * 0.95 / repeats)
     assert naive / repeats > 0.3, "control: samples that remember each other, taken as independent"
 
 
@@ -195,7 +232,12 @@ def test_curves_are_drawn_with_their_difference(tmp_path: Path) -> None:
     assert [each.answer for each in report.verdicts] == ["equivalent", "undecided", "undecided"]
     figure = compare_figure(report)
     assert len(figure.axes) == 6
-    assert figure.axes[0].get_title(loc="left") == "pair-distribution: equivalent"
+    assert figure.axes[0].get_title(loc="left").startswith("pair-distribution: equivalent within 1e+06")
+    # Every curve of both sides, and every difference.
+    for name, upper, lower in zip(names, figure.axes[::2], figure.axes[1::2], strict=True):
+        count = int(np.prod(report.compared[name].observable.values.shape[:-1]))
+        assert len(upper.get_lines()) == 2 * count
+        assert sum(len(line.get_xdata()) > 2 for line in lower.get_lines()) == count
 
 
 def test_units_of_both_sides_have_one_length(tmp_path: Path) -> None:
@@ -246,3 +288,117 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     silent = [read_trajectory(tmp_path / f"{name}.traj") for name in "ab"]
     with pytest.raises(InputError, match="does not say the time between its frames"):
         compare_runs(silent[:1], silent[1:], ["displacement"])
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+def described(folder: Path, rng: np.random.Generator, planted: float) -> list[str]:
+    """Four runs of each of two strategies, whose energies differ by so much."""
+    structure = Atoms("O", [[0, 0, 0]], cell=12.0 * np.eye(3), pbc=True)
+    for number in range(8):
+        kind, seed = ("raw", number) if number < 4 else ("tumble", number - 4)
+        energies = rng.standard_normal(200) + planted * (kind == "tumble")
+        steps, still = np.arange(200), np.zeros((200, 1, 1, 3))
+        frames = Frames(steps, 10.0 * steps, still, still, {"potential_energy": energies[:, None]})
+        (folder / f"{kind}-{seed}").mkdir()
+        description = {"strategy": {"kind": kind}, "seed": seed, "length": 2.0, "temperature": 300.0}
+        write_segment(folder / f"{kind}-{seed}" / "frames-000000.h5", structure, frames, {"description": description})
+    return [str(each) for each in sorted(folder.iterdir())]
+
+
+def test_the_command_answers_and_draws(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    runs = described(tmp_path / "runs", np.random.default_rng(16), 0.5)
+    command = ["compare", *runs, "--observable", "potential-energy"]
+    page = tmp_path / "verdict.html"
+    shown = CliRunner().invoke(app, [*command, "-o", str(page)])
+    assert shown.exit_code == 0
+    assert re.fullmatch(r"potential-energy: differ: most clearly by 0\.\d+ ± \S+, .*; 4 runs\n", shown.stdout)
+    text = page.read_text("utf-8")
+    assert "raw and tumble" in text
+    assert "potential-energy: differ: most clearly by" in text
+    shown = CliRunner().invoke(app, [*command, "--within", "potential-energy=2"])
+    assert "potential-energy: equivalent within 2 (p = " in shown.stdout
+    shown = CliRunner().invoke(app, [*command, "--look", "1/4"])
+    assert "potential-energy: undecided; 4 and 4 units are too few to decide anything" in shown.stdout
+    shown = CliRunner().invoke(app, [*command, "--within", "potential-energy=0.6"])
+    assert re.search(r"undecided within 0\.6|differ", shown.stdout)
+
+
+def test_a_difference_is_said_with_its_place_and_a_length_in_ps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(17)
+    axes = {"r": Axis(np.linspace(0.0, 3.9, POINTS), "Angstrom")}
+    for planted, said in (
+        (4.0, r"differ: most clearly by \S+ ± \S+ at r (2\.\d|3) Å, "),
+        (0.6, r" ps and .* ps, would"),
+    ):
+        one, other = curves(rng, 8, planted=planted), curves(rng, 8)
+        compared = Compared(Side(one, "8 runs"), Side(other, "8 runs"), Observable("g", "", one[0], one[0], axes))
+        (verdict,) = decide({"g": compare_curves(one, other, exchanges=400)})
+        report = Report(("a", "b"), (16.0, 8.0), [verdict], {"g": compared}, {})
+        assert re.search(said, in_words(verdict, report)), in_words(verdict, report)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--look", "3"], "'3' is no look: write 2/4 for the second of four"),
+        (["--within", "potential-energy=small"], "'potential-energy=small' is no size: write OBSERVABLE=NUMBER"),
+        (["--within", "temperature=1"], "there is no 'temperature' to be equivalent in"),
+        (["--spacing", "2"], "runs have times of their own"),
+        (["--set", "pair=O-H"], "'pair=O-H' is no option of an observable: write OBSERVABLE.OPTION=VALUE"),
+        (["--set", "stress.every=2"], "there is no 'stress' to have options"),
+        (["--set", "potential-energy.pair=O-H"], "the observable 'potential-energy' has no option 'pair'"),
+        (["-o", "verdict.pdf"], "a figure ends in .png, or in .html"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(tmp_path: Path, more: list[str], sentence: str) -> None:
+    runs = described(tmp_path, np.random.default_rng(18), 0.0)
+    shown = CliRunner().invoke(app, ["compare", *runs, "--observable", "potential-energy", *more])
+    assert isinstance(shown.exception, InputError)
+    assert sentence in str(shown.exception)
+
+
+def test_one_side_alone_is_no_comparison(tmp_path: Path) -> None:
+    runs = described(tmp_path, np.random.default_rng(19), 0.0)
+    shown = CliRunner().invoke(app, ["compare", *runs[:4]])
+    assert isinstance(shown.exception, InputError)
+    assert str(shown.exception) == "a comparison is of two ensembles, and these runs are of 1: raw"
+
+
+def test_options_of_observables_are_heeded(tmp_path: Path) -> None:
+    rng = np.random.default_rng(20)
+    cell, runs = 12.0 * np.eye(3), []
+    structure = Atoms("O20H20", rng.random((40, 3)) @ cell, cell=cell, pbc=True)
+    for number in range(8):
+        (tmp_path / str(number)).mkdir()
+        runs.append(trajectory(tmp_path / str(number), structure, rng.random((30, 40, 3)) @ cell))
+    options = {"pair-distribution": {"pair": "O-H", "farthest": 4.0}, "displacement": {"element": "H", "longest": 50.0}}
+    report = compare_runs(runs[:4], runs[4:], list(options), options=options)
+    assert report.compared["pair-distribution"].observable.axes["r"].values[-1] == pytest.approx(4.0, abs=0.05)
+    assert report.compared["displacement"].observable.axes["time"].values.tolist() == [0, 10, 20, 30, 40, 50]
+    whole = observe(runs[0], "pair-distribution", {**options["pair-distribution"], "discard": 0.1})
+    np.testing.assert_allclose(report.compared["pair-distribution"].first.curves[0], whole.values)
+
+
+@pytest.mark.nightly
+def test_packed_replicas_are_calibrated(tmp_path: Path) -> None:
+    """Eight replicas of the molecule beside eight others, of one packed run: as often different as is claimed."""
+    changes = {"replicas": 480, "length": 0.3, "potential.dtype": "float32"}
+    (description,) = read_runs("gas-nvt", size="smoke", only=["raw"], changes=changes).values()
+    packed = read_trajectory(run(description, tmp_path).folder)
+    each = moments(directions(packed))  # of every replica, averaged over time
+    rng, wrong, found, naive, repeats = np.random.default_rng(21), 0, 0, 0, 600
+    shift = 1.7 * each.std(axis=0).max()
+    for _ in range(repeats):
+        one, other = each[rng.permutation(480)[:16]].reshape(2, 8, -1)
+        compared = compare_curves(one, other, exchanges=400)
+        wrong += compared.p_value <= 0.05
+        naive += bool((np.abs(compared.difference / compared.errors) > 1.96).any())
+        planted = one.copy()
+        planted[:, 3] += shift
+        found += compare_curves(planted, other, exchanges=400).p_value <= 0.05
+    assert wrong / repeats < 0.05 + 4.0 * math.sqrt(0.05 * 0.95 / repeats)
+    assert naive / repeats > 0.3, "control: every moment by itself"
+    assert found / repeats > 0.6

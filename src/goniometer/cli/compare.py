@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,13 +30,21 @@ def compare(
     level: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Of a wrong answer among all.")] = 0.05,
     look: Annotated[str, typer.Option(metavar="K/N", help="This is the k-th of n looks at runs that grow.")] = "1/1",
     spacing: Annotated[
-        float | None, typer.Option(metavar="FS", help="Between two frames, for files that do not say.")
+        float | None, typer.Option(metavar="FS", help="Between two frames of files, in place of what they say.")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="OBSERVABLE.OPTION=VALUE",
+            help="An option of an observable, for instance pair-distribution.pair=O-H; repeatable.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Draw it, as .png or .html.")] = None,
 ) -> None:
     """Say whether two ensembles differ, are equivalent within δ, or how much longer they must run."""
     from goniometer.cli.run import changes_of
-    from goniometer.data.trajectory import read_trajectory
+    from goniometer.data.trajectory import is_foreign, read_trajectory
     from goniometer.errors import InputError
     from goniometer.observables import check_observable
     from goniometer.report.compare import compare_figure, in_words
@@ -47,7 +55,9 @@ def compare(
         check_sheet(out)
     for name in observable or ():
         check_observable(name)
-    sides = ensembles([read_trajectory(each, spacing) for each in runs])
+    if spacing is not None and not any(is_foreign(each) for each in runs):
+        raise InputError("runs have times of their own: --spacing is of files of frames")
+    sides = ensembles([read_trajectory(each, spacing if is_foreign(each) else None) for each in runs])
     if len(sides) != 2:
         raise InputError(f"a comparison is of two ensembles, and these runs are of {len(sides)}: {', '.join(sides)}")
     sizes = {}
@@ -55,16 +65,29 @@ def compare(
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise InputError(f"'{name}={value}' is no size: write OBSERVABLE=NUMBER")
         sizes[name] = float(value)
+    options: dict[str, dict[str, Any]] = {}
+    for key, value in changes_of(change or []).items():
+        name, dot, option = key.partition(".")
+        if not dot:
+            raise InputError(f"'{key}={value}' is no option of an observable: write OBSERVABLE.OPTION=VALUE")
+        options.setdefault(name, {})[option] = value
     (first, one), (second, other) = sides.items()
     report = compare_runs(
-        one, other, observable or LIQUID, sizes, names=(first, second), level=level, look=_looks(look)
+        one,
+        other,
+        observable or LIQUID,
+        sizes,
+        options=options,
+        names=(first, second),
+        level=level,
+        look=_looks(look),
     )
     for each in report.verdicts:
-        typer.echo(f"{each.name}: {in_words(each)}; {report.compared[each.name].first.units}")
+        typer.echo(f"{each.name}: {in_words(each, report)}; {report.compared[each.name].first.units}")
     for name, why in report.skipped.items():
         typer.echo(f"{name}: not compared, {why}")
     if out is not None:
-        caption = " ".join(f"{each.name}: {in_words(each)}." for each in report.verdicts)
+        caption = " ".join(f"{each.name}: {in_words(each, report)}." for each in report.verdicts)
         caption += " Bands of curves: standard errors; of differences: 95 % for all points of the curve at once."
         write_sheet(compare_figure(report), out, f"{first} and {second}", caption)
 

@@ -46,7 +46,6 @@ def experiment(
     from goniometer.cli.progress import progress_bar
     from goniometer.experiments.chapters import experiment as perform
     from goniometer.experiments.gas import Interrupted
-    from goniometer.rotations import GRIDS
 
     try:
         with progress_bar() as progress:
@@ -58,7 +57,7 @@ def experiment(
                 only=only or (),
                 walkers=walkers,
                 frames=frames,
-                grids=tuple(GRIDS) if grids is None else tuple(grids.split(",")),
+                grids=None if grids is None else tuple(grids.split(",")),
                 progress=progress,
             )
     except Interrupted as stopped:

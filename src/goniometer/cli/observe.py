@@ -32,7 +32,7 @@ def observe(
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the observable, --set pair=O-H; repeatable."),
     ] = None,
     spacing: Annotated[
-        float | None, typer.Option(metavar="FS", help="Between two frames, for a file that does not say.")
+        float | None, typer.Option(metavar="FS", help="Between two frames of a file, in place of what it says.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write it as netCDF.")] = None,
 ) -> None:

@@ -336,16 +336,18 @@ def read_trajectory(path: str | Path, spacing: float | None = None) -> Trajector
     path
         A folder, an H5MD file (``.h5``) of this program, or any other file.
     spacing
-        The time between two frames in fs, for a file that does not say; see
+        The time between two frames in fs of a file of frames, in place of what it says; see
         :class:`goniometer.data.foreign.StructureFile`.
 
-    Raises :class:`InputError` if there is none.
+    Raises :class:`InputError` if there is none, and for a spacing of a run, which has its own.
     """
     path = Path(path)
-    if path.is_file() and path.suffix != ".h5":
+    if is_foreign(path):
         from goniometer.data.foreign import StructureFile
 
         return StructureFile(path, spacing)
+    if spacing is not None:
+        raise InputError(f"'{path}' has times of its own: the time between frames is given for files of frames")
     paths = sorted(path.glob("frames-*.h5")) if path.is_dir() else [path]
     if not paths:
         raise InputError(f"'{path}' holds no trajectory: no files frames-000000.h5 and so on")
@@ -357,6 +359,11 @@ def read_trajectory(path: str | Path, spacing: float | None = None) -> Trajector
         raise
     except (KeyError, ValueError) as error:
         raise InputError(f"'{paths[0]}' is no trajectory of this program: {error}") from error
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a path is a file of frames that this program did not write."""
+    return path.is_file() and path.suffix != ".h5"
 
 
 def _check_row(paths: list[Path]) -> None:

@@ -76,7 +76,7 @@ def experiment(
     only: Sequence[str] = (),
     walkers: int | None = None,
     frames: int | None = None,
-    grids: Sequence[str] = tuple(GRIDS),
+    grids: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Chapter:
     """Run what is not finished of an experiment, draw it, and write ``NAME-SIZE.json`` beside the figures.
@@ -91,12 +91,16 @@ def experiment(
         See :func:`goniometer.dynamics.description.read_runs`; of ice the model, the dtype, the seed, the
         molecules of each cell and the number of steps can be changed.
     only, walkers, frames, grids
-        Of the liquid, see :func:`goniometer.experiments.liquid.liquid`.
+        Of the liquid alone, see :func:`goniometer.experiments.liquid.liquid`.
 
     Raises :class:`goniometer.experiments.gas.Interrupted` after Ctrl-C, :class:`InputError` for what cannot be run.
     """
     if name not in EXPERIMENTS:
         raise InputError(f"there is no experiment '{name}'; there are gas, liquid and ice")
+    given = {"only": only or None, "walkers": walkers, "frames": frames, "grids": grids}
+    for key, value in given.items():
+        if name != "liquid" and value is not None:
+            raise InputError(f"{key} goes with the experiment liquid, not with {name}")
     make_folder(folder)
     changes, figures = changes or {}, {}
     runs: list[dict[str, Run]] = []
@@ -106,8 +110,8 @@ def experiment(
         runs = [read_runs(each, size=size, only=chosen, changes=changes) for each, chosen in _GAS]
     elif name == "ice":
         ice.check_settings({key: value for key, value in changes.items() if key not in _ICE})
-        given = {_ICE.get(key, key): value for key, value in changes.items()}
-        solid = ice.ice(folder, size=size, progress=progress, **given)
+        settings = {_ICE.get(key, key): value for key, value in changes.items()}
+        solid = ice.ice(folder, size=size, progress=progress, **settings)
         lines, model, values = ice.summary(solid), solid.model, ice_numbers(solid)
         figures = {"ice": ice_figure(ice.relative_energies(solid), solid.grids)}
     else:
@@ -117,7 +121,7 @@ def experiment(
             only=only,
             walkers=walkers,
             frames=frames,
-            grids=grids,
+            grids=tuple(GRIDS) if grids is None else grids,
             changes=changes,
             progress=progress,
         )

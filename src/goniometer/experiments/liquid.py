@@ -307,6 +307,6 @@ def summary(study: LiquidStudy) -> list[str]:
         if isinstance(report, str):
             lines.append(f"  raw and {name}: {report}")
             continue
-        lines += [f"  raw and {name}, {each.name}: {in_words(each)}" for each in report.verdicts]
+        lines += [f"  raw and {name}, {each.name}: {in_words(each, report)}" for each in report.verdicts]
         lines += [f"  raw and {name}, {what}: not compared, {why}" for what, why in report.skipped.items()]
     return lines

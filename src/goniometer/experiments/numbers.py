@@ -13,6 +13,7 @@ from goniometer.report.compare import in_words
 from goniometer.report.gas import GasStudy
 from goniometer.report.liquid import LiquidStudy
 from goniometer.verdict.curves import Verdict
+from goniometer.verdict.runs import Report
 
 #: A value with its standard error; None where there is none.
 Pair = list[float | None]
@@ -47,7 +48,7 @@ def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
         "drift_meV_per_ps": {name: _pair(each, 1e3) for name, each in study.drifts.items()},
         "first_peak_of_g_OO": {name: _peak(each) for name, each in study.drawn["g_OO"].items()},
         "verdicts": {
-            name: report if isinstance(report, str) else {each.name: _verdict(each) for each in report.verdicts}
+            name: report if isinstance(report, str) else {each.name: _verdict(each, report) for each in report.verdicts}
             for name, report in study.verdicts.items()
         },
     }
@@ -84,10 +85,10 @@ def _by_grid(found: Observable, columns: tuple[str, ...], scale: float) -> dict[
     }
 
 
-def _verdict(found: Verdict) -> dict[str, Any]:
+def _verdict(found: Verdict, report: Report) -> dict[str, Any]:
     numbers = {"p_differ": found.p_differ, "longer": found.longer, "within": found.within}
     known = {name: None if value is None else finite(value) for name, value in numbers.items()}
-    return {"answer": found.answer, "words": in_words(found), **known}
+    return {"answer": found.answer, "words": in_words(found, report), **known}
 
 
 def _pair(found: Observable, scale: float) -> Pair:

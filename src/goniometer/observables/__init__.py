@@ -19,6 +19,7 @@ from goniometer.observables.correlations import (
     vibrations,
 )
 from goniometer.observables.gas import angular_momentum, correction_spectrum, drift, potential_spectrum
+from goniometer.observables.molecules import Molecules, find_molecules
 from goniometer.observables.orientation import directions, free_energy, uniformity
 from goniometer.observables.result import Observable
 from goniometer.observables.statics import Static, average
@@ -83,7 +84,7 @@ OBSERVABLES: dict[str, Callable[..., Observable]] = {
     "stress": stress,
 }
 # Parameters that are no options.
-_NO_OPTIONS = ("molecules", "progress")
+_NO_OPTIONS = ("progress",)
 
 
 def check_observable(name: str, options: Mapping[str, Any] | None = None) -> None:
@@ -91,17 +92,18 @@ def check_observable(name: str, options: Mapping[str, Any] | None = None) -> Non
     if name not in OBSERVABLES:
         hint = did_you_mean(name, OBSERVABLES)
         raise InputError(f"there is no observable '{name}'; there are {', '.join(OBSERVABLES)}{hint}")
-    known = [
-        each.name
-        for each in list(inspect.signature(OBSERVABLES[name]).parameters.values())[1:]
-        if each.name not in _NO_OPTIONS
-    ]
-    if name in STATICS:
-        known.append("discard")
+    known = known_options(name)
     for option in options or {}:
         if option not in known:
             said = f"its options are {', '.join(known)}" if known else "it has none"
             raise InputError(f"the observable '{name}' has no option '{option}'; {said}")
+
+
+def known_options(name: str) -> list[str]:
+    """Of an observable."""
+    _, *parameters = inspect.signature(OBSERVABLES[name]).parameters
+    known = [each for each in parameters if each not in _NO_OPTIONS]
+    return known if name not in STATICS or "discard" in known else [*known, "discard"]
 
 
 def observe(
@@ -112,11 +114,21 @@ def observe(
 ) -> Observable:
     """An observable by its name in :data:`OBSERVABLES`.
 
-    ``progress`` is told how far those are that take a model.
+    The option ``molecules`` is what :func:`goniometer.observables.molecules.find_molecules` gives, or a mapping of its
+    ``size`` and ``weights``. ``progress`` is told how far those are that take a model.
 
     Raises :class:`InputError` for a name or an option that is not known, and where the trajectory is not of that kind.
     """
     check_observable(name, options)
     of = OBSERVABLES[name]
     told = {"progress": progress} if "progress" in inspect.signature(of).parameters else {}
-    return of(trajectory, **(options or {}), **told)
+    chosen = dict(options or {})
+    if "molecules" in chosen and not isinstance(chosen["molecules"], Molecules):
+        chosen["molecules"] = _molecules(trajectory, chosen["molecules"])
+    return of(trajectory, **chosen, **told)
+
+
+def _molecules(trajectory: Trajectory, rule: object) -> Molecules:
+    if not isinstance(rule, Mapping) or not set(rule) <= {"size", "weights"}:
+        raise InputError(f"molecules is {rule}: write {{size: 5, weights: [1, 0, 0, 0, -1]}}, or one of both")
+    return find_molecules(trajectory.replica, **rule)

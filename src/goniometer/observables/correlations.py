@@ -20,6 +20,8 @@ from goniometer.observables.statics import _one_replica
 
 #: Times in fs to which the study goes.
 DISPLACEMENT, REORIENTATION = 5000.0, 10000.0
+#: In cm⁻¹: the stretches of water and all that is slower.
+HIGHEST = 4000.0
 #: ξ of a cubic cell: B. Dünweg, K. Kremer, J. Chem. Phys. 99, 6983 (1993).
 _XI = 2.837297
 # Pa s in eV fs / Å³.
@@ -72,7 +74,7 @@ def diffusion(
     start: float = 1000.0,
     end: float = DISPLACEMENT,
     viscosity: float | None = None,
-    temperature: float = 300.0,
+    temperature: float | None = None,
     discard: float = DISCARD,
 ) -> Observable:
     """The diffusion coefficient in Å²/ps: a sixth of the slope of the mean squared displacement over times.
@@ -84,11 +86,14 @@ def diffusion(
     start, end
         Of these times, in fs; by least squares.
     viscosity, temperature
-        In Pa s and K: adds k T ξ / (6 π η L), ξ = 2.837297, for the size of a cubic cell of edge L = V^⅓; I.-C. Yeh,
-        G. Hummer, J. Phys. Chem. B 108, 15873 (2004).
+        In Pa s and K: adds k T ξ / (6 π η L), ξ = 2.837297, for the size of a cubic cell of edge L; I.-C. Yeh,
+        G. Hummer, J. Phys. Chem. B 108, 15873 (2004). The temperature is by default that of the run.
 
-    The error is that of the slopes of stretches of the trajectory.
+    The error is that of the slopes of stretches of the trajectory. Raises :class:`InputError` for a correction of a
+    cell that is not cubic, or of a temperature that is not known.
     """
+    if temperature is not None and viscosity is None:
+        raise InputError("the temperature goes with the correction for the size, which takes a viscosity")
     if not 0.0 <= start < end:
         raise InputError(f"a slope is from a start to a later end, not from {start:g} to {end:g} fs")
 
@@ -100,13 +105,22 @@ def diffusion(
         return np.asarray(values[0][chosen] @ centred / (centred @ centred))
 
     found, error, times, about = _over_origins(trajectory, *_squares(trajectory, element), end, discard, slope)
-    correction = 0.0
-    if viscosity is not None:
-        edge = abs(trajectory.replica.cell.volume) ** (1.0 / 3.0)
-        correction = units.kB * temperature * _XI / (6.0 * np.pi * viscosity * _PASCAL_SECOND * edge)
+    correction = 0.0 if viscosity is None else _of_size(trajectory, viscosity, temperature)
     value = 1e3 * (found / 6.0 + correction)
     about |= {"start_fs": start, "end_fs": float(times[-1]), "size_correction": 1e3 * correction}
     return Observable("diffusion", "Angstrom^2/ps", np.array(value), np.array(1e3 * error / 6.0), {}, about)
+
+
+def _of_size(trajectory: Trajectory, viscosity: float, temperature: float | None) -> float:
+    """What diffusion lacks for the size of the cell, in Å²/fs."""
+    cell = trajectory.replica.cell
+    edge = float(cell.lengths()[0])
+    if not np.allclose(cell.array @ cell.array.T, edge**2 * np.eye(3), atol=1e-6 * edge**2):
+        raise InputError(f"the correction for the size is that of a cubic cell, and that of '{trajectory.name}' is not")
+    known = trajectory.attributes.get("description", {}).get("temperature") if temperature is None else temperature
+    if known is None:
+        raise InputError(f"'{trajectory.name}' does not say its temperature, which the correction for the size takes")
+    return float(units.kB * known * _XI / (6.0 * np.pi * viscosity * _PASCAL_SECOND * edge))
 
 
 def reorientation(
@@ -155,16 +169,38 @@ def velocity_autocorrelation(
 
 
 def vibrations(
-    trajectory: Trajectory, element: str | None = None, window: float = 1000.0, discard: float = DISCARD
+    trajectory: Trajectory,
+    element: str | None = None,
+    window: float = 1000.0,
+    highest: float = HIGHEST,
+    discard: float = DISCARD,
 ) -> Observable:
     """The vibrational density of states: the power spectrum of velocities weighted by mass, ∫ S dν̃ = 1, in cm.
 
-    By Welch's method with Hann windows of so many fs, half overlapping; the error is that of the windows.
+    By Welch's method with Hann windows, half overlapping; the error is that of the windows.
+
+    Parameters
+    ----------
+    trajectory, element
+        See :func:`velocity_autocorrelation`.
+    window
+        Its length in fs.
+    highest
+        In cm⁻¹, what nothing vibrates faster than: frames Δ apart fold what is beyond 1/2cΔ back on what is below.
+
+    Raises :class:`InputError` for frames that are too far apart for that.
     """
     sites, masses = _moving(trajectory, element)
     _one_replica(trajectory)
     spacing = _spacing(trajectory)
     length = round(window / spacing)
+    fastest = 0.5 * WAVENUMBER / spacing
+    if not fastest >= highest:
+        raise InputError(
+            f"'{trajectory.name}' has frames {spacing:g} fs apart, and all that is faster than {fastest:.0f} cm^-1 is "
+            f"folded back: up to {highest:g} takes frames {0.5 * WAVENUMBER / highest:.2g} fs apart "
+            "(frames_every), or name what nothing is faster than (highest)"
+        )
     if length < 16:
         raise InputError(f"a window of {window:g} fs holds {length} frames {spacing:g} fs apart; 16 are needed")
     taper, blocks = get_window("hann", length)[:, None, None], Blocks()
@@ -182,8 +218,9 @@ def vibrations(
     def finish(mean: np.ndarray) -> np.ndarray:
         return np.asarray(mean / np.trapezoid(mean, grid))
 
-    values, errors, _ = blocks.estimate(finish)
+    values, errors, time = blocks.estimate(finish)
     about = {"windows": len(blocks), "window_fs": length * spacing, "element": element or "all"}
+    about["autocorrelation_time_fs"] = time * (length - length // 2) * spacing
     return Observable("vibrations", "cm", values, errors, {"wavenumber": Axis(grid, "cm^-1")}, about)
 
 

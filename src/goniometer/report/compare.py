@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import matplotlib.figure
@@ -15,17 +17,23 @@ if TYPE_CHECKING:
     from goniometer.verdict.curves import Verdict
     from goniometer.verdict.runs import Compared, Report
 
-# Components of a curve that are drawn beside each other at most.
-_COMPONENTS = 3
-_DASHES = ("-", "--", ":")
+# How the components of a curve differ, from the first on.
+_DASHES = ("-", "--", ":", "-.")
+# Characters of a line above a panel.
+_LINE = 56
 
 
-def in_words(found: Verdict) -> str:
-    """The verdict as a sentence."""
+def in_words(found: Verdict, report: Report | None = None) -> str:
+    """The verdict as a sentence: how large a difference is, or how much longer runs would have to be.
+
+    Of a report also where the difference is, and the length in ps.
+    """
     each = found.comparison
     if found.answer == "differ":
         size, largest = abs(each.difference[each.where]), float(np.nanmax(np.abs(each.difference)))
         clearest = f"{size:.3g} ± {each.errors[each.where]:.2g}"
+        if report is not None:
+            clearest += _place(report.compared[found.name], each.where)
         return f"differ: most clearly by {clearest}, at most by {largest:.3g} (p = {found.p_differ:.2g})"
     if found.answer == "equivalent":
         return f"equivalent within {found.within:g} (p = {found.p_outside:.2g} of more)"
@@ -35,8 +43,24 @@ def in_words(found: Verdict) -> str:
     if found.few:
         said += f"; {each.units[0]} and {each.units[1]} units are too few to decide anything, more runs are needed"
     elif np.isfinite(found.longer):
-        said += f"; {found.longer:.3g} times the length would decide"
+        longer = "" if report is None else " and ".join(f"{found.longer * each:.3g} ps" for each in report.lengths)
+        said += f"; {found.longer:.3g} times the length{longer and f', {longer},'} would decide"
     return f"{said} (p = {found.p_differ:.2g} of no difference)"
+
+
+def _place(compared: Compared, where: int) -> str:
+    """Of a point, by the coordinates of its axes."""
+    axes = compared.observable.axes
+    if not axes:
+        return ""
+    shape = [len(axis.values) for axis in axes.values()]
+    places = zip(axes.items(), np.unravel_index(where, shape), strict=True)
+    said = []
+    for (name, axis), place in places:
+        value = axis.values[place]
+        number = f"{value:.4g}" if axis.values.dtype.kind in "if" else str(value)
+        said.append(f"{name} {number} {axis.unit.replace('Angstrom', 'Å')}".rstrip())
+    return f" at {', '.join(said)}"
 
 
 @styled
@@ -59,7 +83,8 @@ def compare_figure(report: Report) -> matplotlib.figure.Figure:
             lower = figure.add_subplot(grid[2 * row + 1, column])
             _numbers(upper, report.compared[name])
             _single_difference(lower, verdicts[name], report.compared[name].observable.unit)
-        upper.set_title(f"{name}: {verdicts[name].answer}", fontsize=9.0, loc="left")
+        said = textwrap.fill(f"{name}: {in_words(verdicts[name], report)}", _LINE)
+        upper.set_title(said, fontsize=7.5, loc="left")
     colours = zip((BLUE, VERMILLION), report.names, report.lengths, strict=True)
     handles = [Line2D([], [], color=colour, label=f"{name}, {length:.3g} ps") for colour, name, length in colours]
     legend_above(figure, handles, 2)
@@ -71,7 +96,7 @@ def _curves(axes: Axes, each: Compared) -> None:
     for side, colour in ((each.first, BLUE), (each.second, VERMILLION)):
         curves = side.curves.reshape(len(side.curves), -1, len(across))
         mean, error = curves.mean(axis=0), curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
-        for index, dashes in zip(range(components), _DASHES, strict=False):
+        for index, dashes in zip(range(components), cycle(_DASHES), strict=False):
             axes.plot(across, mean[index], dashes, color=colour, linewidth=1.1)
             axes.fill_between(across, *_band(mean[index], error[index]), color=colour, alpha=0.25, linewidth=0.0)
     axes.tick_params(labelbottom=False)
@@ -110,7 +135,7 @@ def _difference(axes: Axes, each: Compared, verdict: Verdict) -> None:
     found = verdict.comparison
     band = np.where(np.isfinite(found.band()), found.band(), np.nan)
     middle, half = (values.reshape(-1, len(across)) for values in (found.difference, band))
-    for index, dashes in zip(range(components), _DASHES, strict=False):
+    for index, dashes in zip(range(components), cycle(_DASHES), strict=False):
         axes.plot(across, middle[index], dashes, color=INK, linewidth=1.0)
         axes.fill_between(across, *_band(middle[index], half[index]), color=FLOOR, alpha=0.35, linewidth=0.0)
     axes.axhline(0.0, color=GRID, linewidth=0.8, zorder=0)
@@ -122,11 +147,10 @@ def _difference(axes: Axes, each: Compared, verdict: Verdict) -> None:
 
 
 def _across(each: Compared) -> tuple[np.ndarray, int]:
-    """The last axis, and how many of the curves along it are drawn."""
+    """The last axis, and how many curves there are along it."""
     values = list(each.observable.axes.values())[-1].values
     across = values if values.dtype.kind in "if" else np.arange(len(values))
-    whole = int(np.prod(each.observable.values.shape[:-1], dtype=int))
-    return across, min(_COMPONENTS, whole)
+    return across, int(np.prod(each.observable.values.shape[:-1], dtype=int))
 
 
 def _band(middle: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from typing import Literal
 
 import matplotlib.figure
@@ -148,7 +149,9 @@ def liquid_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     _within(pairs, study.drawn["c_uu(r)"], "r", 2.4)
     _lines(moved, _first(study.drawn["displacement"], "component"), "time", "t [ps]", "⟨Δr²⟩ [Å²]", 1e-3)
     _lines(turned, _first(study.drawn["c_uu(t)"], "degree"), "time", "t [ps]", "c_uu(t)", 1e-3)
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in zip(study.lengths, COLOURS, strict=False)]
+    handles = [
+        Line2D([], [], color=colour, label=name) for name, colour in zip(study.lengths, cycle(COLOURS), strict=False)
+    ]
     handles += [
         Line2D([], [], color=INK, linestyle=dashes, label=part)
         for part, dashes in zip(("longitudinal", "transverse"), _DASHES, strict=True)
@@ -164,7 +167,9 @@ def drift_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     axes = figure.add_subplot()
     stretches = {name: _stretches(each) for name, each in study.conserved.items()}
     _lines(axes, stretches, "time", "t [ps]", "change [meV a molecule]", 1e-3, 1e3 / study.molecules)
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in zip(study.conserved, COLOURS, strict=False)]
+    handles = [
+        Line2D([], [], color=colour, label=name) for name, colour in zip(study.conserved, cycle(COLOURS), strict=False)
+    ]
     legend_above(figure, handles, len(handles))
     return figure
 
@@ -314,7 +319,7 @@ def _point(
 
 def _styles(study: LiquidStudy) -> list[tuple[str, Cost, tuple[str, str]]]:
     """A colour and a marker for each strategy."""
-    styles = zip(COLOURS, _MARKERS, strict=True)
+    styles = zip(cycle(COLOURS), cycle(_MARKERS), strict=False)
     return [(name, each, style) for (name, each), style in zip(study.costs.items(), styles, strict=False)]
 
 
@@ -352,7 +357,7 @@ def _lines(
     scale: float = 1.0,
     up: float = 1.0,
 ) -> None:
-    for colour, each in zip(COLOURS, found.values(), strict=False):
+    for colour, each in zip(cycle(COLOURS), found.values(), strict=False):
         step = max(1, len(each.axes[along].values) // POINTS)
         across = scale * each.axes[along].values[::step]
         for values, errors, dashes in zip(

@@ -11,7 +11,7 @@ import numpy as np
 
 from goniometer.data.trajectory import DISCARD, Excerpt, Trajectory
 from goniometer.errors import InputError
-from goniometer.observables import STATICS, observe
+from goniometer.observables import check_observable, known_options, observe
 from goniometer.observables.result import Observable
 from goniometer.verdict.curves import EXCHANGES, Verdict, compare_curves, decide, spent_at
 
@@ -37,8 +37,6 @@ _MEMORY = 1000.0
 # Exchanges at most, for early looks.
 _EXCHANGES = 50000
 _LAGS = {"displacement": 5000.0, "reorientation": 10000.0}
-# What takes the model of the run.
-_EVALUATED = ("pressure", "stress")
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,7 @@ def compare_runs(
     observables: Sequence[str] = LIQUID,
     within: Mapping[str, float] | None = None,
     *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     names: tuple[str, str] = ("A", "B"),
     level: float = 0.05,
     look: tuple[int, int] = (1, 1),
@@ -133,13 +132,18 @@ def compare_runs(
 
     With four runs or more on each side every run is a unit. With fewer, runs are cut into stretches, as many as leave
     each longer than eight autocorrelation times of the observable, and eight of the side with fewer at most; an
-    observable of which there are fewer than two is skipped. All units have the length of the shortest.
+    observable of which there are fewer than two is skipped. All units have the length of the shortest. ``options`` are
+    those of observables, by their names.
 
     Raises :class:`InputError` for an observable that is not known, and if nothing could be compared.
     """
     for name in within or {}:
         if name not in observables:
             raise InputError(f"there is no '{name}' to be equivalent in; compared are {', '.join(observables)}")
+    for name, given in (options or {}).items():
+        if name not in observables:
+            raise InputError(f"there is no '{name}' to have options; compared are {', '.join(observables)}")
+        check_observable(name, given)
     found: dict[str, Compared] = {}
     skipped: dict[str, str] = {}
     for each in (*first, *second):
@@ -151,7 +155,7 @@ def compare_runs(
             raise InputError(f"'{path[1]}' is given twice: it is one run")
     for name in observables:
         try:
-            one, other, example = _sides(first, second, name)
+            one, other, example = _sides(first, second, name, (options or {}).get(name, {}))
         except (_TooShort, InputError) as error:
             skipped[name] = str(error)
             continue
@@ -179,7 +183,9 @@ class _TooShort(Exception):  # noqa: N818 - it is an answer
     pass
 
 
-def _sides(first: Sequence[Trajectory], second: Sequence[Trajectory], name: str) -> tuple[Side, Side, Observable]:
+def _sides(
+    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, options: Mapping[str, Any]
+) -> tuple[Side, Side, Observable]:
     """The units of both sides, cut alike, and an example of the observable.
 
     Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
@@ -188,7 +194,7 @@ def _sides(first: Sequence[Trajectory], second: Sequence[Trajectory], name: str)
     shortest = min(len(run) - int(DISCARD * len(run)) for run in both)
     fewer = min(len(first), len(second))
     if fewer >= _RUNS:
-        one, other, example = _cut_up(first, second, name, shortest)
+        one, other, example = _cut_up(first, second, name, options, shortest)
         return Side(one, f"{len(one)} runs"), Side(other, f"{len(other)} runs"), example
     time = np.inf
     for pieces in range(-(-_UNITS // fewer), 0, -1):
@@ -196,11 +202,11 @@ def _sides(first: Sequence[Trajectory], second: Sequence[Trajectory], name: str)
         if pieces * fewer < 2 or length < 2:
             continue
         memory = {"longest": _MEMORY} if name in _LAGS else {}
-        time = max(_time(observe(side[0], name, memory)) for side in (first, second))
+        time = max(_time(observe(side[0], name, {**options, **memory})) for side in (first, second))
         stretch = length * _spacing(first[0])
         if not stretch >= _TIMES * time:
             continue
-        one, other, example = _cut_up(first, second, name, length)
+        one, other, example = _cut_up(first, second, name, options, length)
         units = [f"{len(side)} stretches of {1e-3 * stretch:.3g} ps" for side in (one, other)]
         return Side(one, units[0]), Side(other, units[1]), example
     said = "the runs are too short for two stretches that have forgotten each other"
@@ -213,13 +219,16 @@ def _sides(first: Sequence[Trajectory], second: Sequence[Trajectory], name: str)
 
 
 def _cut_up(
-    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, length: int
+    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, given: Mapping[str, Any], length: int
 ) -> tuple[np.ndarray, np.ndarray, Observable]:
     """The curves of all stretches of one length on both sides, and one of them."""
-    options: dict[str, Any] = {"discard": 0.0} if name in (*STATICS, *_LAGS, *_EVALUATED) else {}
+    options = dict(given)
+    if "discard" in known_options(name):
+        options["discard"] = 0.0
     if name in _LAGS:
         spacing = _spacing(first[0])
-        options["longest"] = max(spacing, min(_LAGS[name], spacing * int(length / _PART)))
+        longest = float(options.get("longest", _LAGS[name]))
+        options["longest"] = max(spacing, min(longest, spacing * int(length / _PART)))
     found = [[observe(part, name, options) for run in side for part in _parts(run, length)] for side in (first, second)]
     shapes = {each.values.shape for side in found for each in side}
     if len(shapes) > 1:

@@ -11,7 +11,9 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
+from typer.testing import CliRunner
 
+from goniometer.cli.app import app
 from goniometer.data import read_structures
 from goniometer.data.trajectory import Excerpt, Frames, Trajectory, read_trajectory, write_segment
 from goniometer.errors import InputError
@@ -372,6 +374,22 @@ def test_rotors_forget_as_their_steps_say(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.values[1], np.mean(1.5 * each**2 - 0.5, axis=0), atol=1e-9)
 
 
+def test_molecules_that_are_no_water_are_named_by_a_rule(tmp_path: Path) -> None:
+    """Hydrogen chloride that turns about x, farther apart than any bond: c_1 = cos ωt."""
+    places = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) * 5.0
+    angles = 2.0 * np.pi * np.arange(100) / 50.0
+    arms = 2.0 * np.stack([np.zeros(100), np.cos(angles), np.sin(angles)], axis=1)
+    positions = np.stack([places[None] + 0.0 * arms[:, None], places[None] + arms[:, None]], axis=2).reshape(100, -1, 3)
+    run = trajectory(tmp_path, Atoms("ClH" * 27, positions[0], cell=15.0 * np.eye(3), pbc=True), positions)
+    with pytest.raises(InputError, match="only water has a direction by default"):
+        observe(run, "reorientation", {"molecules": {"size": 2}})
+    found = observe(run, "reorientation", {"longest": 300.0, "molecules": {"size": 2, "weights": [-1, 1]}})
+    np.testing.assert_allclose(found.values[0], np.cos(2.0 * np.pi * np.arange(31) / 50.0), atol=1e-9)
+    command = ["observe", str(tmp_path), "--observable", "direction-moments"]
+    shown = CliRunner().invoke(app, [*command, "--set", "molecules={size: 2, weights: [-1, 1]}"])
+    assert shown.exit_code == 0, shown.exception
+
+
 def test_a_harmonic_solid_vibrates_at_its_frequencies(tmp_path: Path) -> None:
     rng = np.random.default_rng(10)
     wavenumbers = np.array([500.0, 1500.0])
@@ -614,7 +632,7 @@ def test_what_was_asked_for_is_named_when_it_is_not_there(tmp_path: Path) -> Non
         "is that of a cubic cell": ("diffusion", {"start": 10.0, "viscosity": 1e-3}),
         "the temperature goes with the correction": ("diffusion", {"temperature": 300.0}),
         "molecules is 3: write {size: 5, weights": ("reorientation", {"molecules": 3}),
-        "18 atoms are no molecules of 4 atoms in a row": ("reorientation", {"molecules": {"size": 4}}),
+        "atoms are no molecules of 5 atoms in a row": ("reorientation", {"molecules": {"size": 5}}),
         "holds no potential_energy": ("potential-energy", {}),
     }
     for said, (name, options) in cases.items():

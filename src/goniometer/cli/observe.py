@@ -34,19 +34,48 @@ def observe(
     spacing: Annotated[
         float | None, typer.Option(metavar="FS", help="Between two frames of a file, in place of what it says.")
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--change-by",
+            metavar="POTENTIAL",
+            help="Say what this one would change, by reweighting: a grid (2i) or rule (gauss:5) that the model is "
+            "averaged over, or another model.",
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=4, help="How many are evaluated for --change-by; 100 by default.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write it as netCDF.")] = None,
 ) -> None:
-    """Work out an observable of a trajectory."""
+    """Work out an observable of a trajectory, or what another potential would change in it."""
     from goniometer.cli.progress import progress_bar
     from goniometer.cli.run import changes_of
     from goniometer.data.trajectory import read_trajectory
+    from goniometer.errors import InputError
     from goniometer.observables import check_observable
     from goniometer.observables import observe as find
 
     options = changes_of(change or [])
     check_observable(observable, options)
+    if frames is not None and by is None:
+        raise InputError("--frames goes with --change-by")
+    read = read_trajectory(trajectory, spacing)
     with progress_bar() as progress:
-        found = find(read_trajectory(trajectory, spacing), observable, options, progress)
+        if by is None:
+            found = find(read, observable, options, progress)
+        else:
+            from goniometer.observables.change import change as reweigh
+            from goniometer.observables.reweighting import FRAMES
+
+            found = reweigh(
+                read,
+                observable,
+                by,
+                options,
+                frames=frames or FRAMES,
+                progress=lambda done, whole: progress(done, whole, "frames"),
+            )
     if out is not None:
         found.save(out)
     for line in _values(found):

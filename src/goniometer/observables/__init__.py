@@ -129,6 +129,9 @@ def observe(
 
 
 def _molecules(trajectory: Trajectory, rule: object) -> Molecules:
-    if not isinstance(rule, Mapping) or not set(rule) <= {"size", "weights"}:
+    known = rule if isinstance(rule, Mapping) and set(rule) <= {"size", "weights"} else {"size": "unknown"}
+    size, weights = known.get("size"), known.get("weights")
+    numbers = weights is None or (isinstance(weights, list) and all(isinstance(each, int | float) for each in weights))
+    if not numbers or not (size is None or isinstance(size, int)):
         raise InputError(f"molecules is {rule}: write {{size: 5, weights: [1, 0, 0, 0, -1]}}, or one of both")
-    return find_molecules(trajectory.replica, **rule)
+    return find_molecules(trajectory.replica, size, None if weights is None else [float(each) for each in weights])

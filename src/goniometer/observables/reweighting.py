@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,10 @@ from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import check_grids, grid_rule
 from goniometer.symmetrize.average import Averaged
 
-# Frames that are evaluated anew by default.
-_FRAMES = 100
+#: Frames that are evaluated anew by default.
+FRAMES = 100
+#: What a potential says of a frame, and another one says otherwise; see :meth:`Reevaluated.static`.
+SAID = ("potential-energy", "pressure", "stress")
 
 
 @dataclass(frozen=True)
@@ -125,26 +127,29 @@ def symmetry_errors(tables: Sequence[Reevaluated], reference: str = "3i") -> Obs
 def reevaluate(
     trajectory: Trajectory,
     potential: Potential,
-    grids: Sequence[str] = ("none", "i", "2i"),
+    grids: Sequence[str] | Mapping[str, Potential] = ("none", "i", "2i"),
     *,
-    frames: int = _FRAMES,
+    frames: int = FRAMES,
     discard: float = DISCARD,
     progress: Callable[[int, int], None] | None = None,
 ) -> Reevaluated:
-    """Evaluate averages over grids on so many frames, evenly spaced.
+    """Evaluate averages over grids on so many frames, evenly spaced; or other potentials by name, besides none.
 
     Raises :class:`InputError` for a grid that is not known, and for replicas.
     """
     if trajectory.replicas > 1:
         raise InputError(f"'{trajectory.name}' is of {trajectory.replicas} replicas, and this is for a liquid")
-    check_grids(grids)
+    if isinstance(grids, Mapping):
+        averages: dict[str, Potential] = {"none": potential, **grids}
+    else:
+        check_grids(grids)
+        averages = {name: Averaged(potential, grid_rule(name)) for name in grids}
     chosen = spread(trajectory, frames, discard)
-    averages = [Averaged(potential, grid_rule(name)) for name in grids]
     taken = trajectory.taken(chosen)
     energies, forces, virials = [], [], []
     for done in range(len(taken)):
         atoms = structure_at(trajectory, taken, done)
-        said = Prediction.joined([each.predict(atoms) for each in averages])
+        said = Prediction.joined([each.predict(atoms) for each in averages.values()])
         energies.append(said.energies)
         forces.append(said.forces)
         virials.append(said.virials)
@@ -152,7 +157,7 @@ def reevaluate(
             progress(done + 1, len(chosen))
     strained = None if any(each is None for each in virials) else np.array(virials, dtype=float)
     found = np.array(energies), np.array(forces), strained
-    return Reevaluated(chosen, tuple(grids), *found, potential.virial == "full", taken.steps)
+    return Reevaluated(chosen, tuple(averages), *found, potential.virial == "full", taken.steps)
 
 
 def spread(trajectory: Trajectory, frames: int, discard: float = DISCARD) -> Int64[np.ndarray, " F"]:

@@ -1,0 +1,93 @@
+"""What another potential would change in a run: the same as by hand, of any rule and model, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+from typer.testing import CliRunner
+
+from goniometer.cli.app import app
+from goniometer.data.trajectory import Trajectory, read_trajectory
+from goniometer.dynamics.description import read_runs
+from goniometer.dynamics.run import run
+from goniometer.errors import InputError
+from goniometer.observables.change import change
+from goniometer.observables.reweighting import Part, reevaluate, reweighted
+from goniometer.observables.statics import pair_distribution
+from goniometer.potentials.loading import load
+from goniometer.rotations import rule
+from goniometer.symmetrize import Averaged
+from test_experiments import small_box
+
+MODEL = "pet-water-unaugmented"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trajectory]:
+    """A few steps of eight molecules."""
+    folder = tmp_path_factory.mktemp("change")
+    changes = {"structure": str(small_box(folder / "small.xyz")), "frames_every": 5.0, "length": 0.04}
+    changes |= {"potential.model": MODEL, "checks.energy": None, "checks.temperature": None}
+    wanted = ["raw", "i", "tumble"]
+    described = read_runs("liquid-nvt", size="smoke", only=wanted, changes=changes)
+    return {
+        name: read_trajectory(run(each, folder, name=name).folder)
+        for name, each in zip(wanted, described.values(), strict=True)
+    }
+
+
+def test_it_is_what_reweighting_by_hand_says(runs: dict[str, Trajectory]) -> None:
+    model, raw = load(MODEL), runs["raw"]
+    table = reevaluate(raw, model, ("none", "2i"), frames=4)
+    taken = raw.taken(table.frames)
+    parts = [Part(pair_distribution(raw, "O-H", 3.0).on(taken), table.correction("2i"))]
+    options = {"pair": "O-H", "farthest": 3.0}
+    found = change(raw, "pair-distribution", "2i", options, frames=4)
+    np.testing.assert_allclose(found.values, reweighted(parts, 300.0).values, atol=1e-12)
+    assert found.about["frames"] == 4
+    said = [table.static(raw, "pressure", each).on(taken) for each in ("none", "2i")]
+    by_hand = reweighted([Part(said[0], table.correction("2i"), said[1])], 300.0)
+    pressure = change(raw, "pressure", Averaged(model, rule("legendre:2", True)), frames=4)
+    assert pressure.values == pytest.approx(float(by_hand.values), abs=1e-9)
+    # Another rule, which needs no name among the grids, is as good as that one here, and another model is another.
+    fine = change(raw, "pressure", "gauss:5", frames=4)
+    other = change(raw, "pressure", "pet-water", frames=4)
+    assert abs(fine.values - pressure.values) < 0.1 * abs(float(pressure.values)) < abs(float(other.values))
+
+
+def test_a_run_of_an_average_is_what_it_samples(runs: dict[str, Trajectory]) -> None:
+    """With inversion averaged over already, inversion changes nothing; in raw it does."""
+    none = change(runs["i"], "potential-energy", "i", frames=4)
+    assert abs(float(none.values)) < 1e-9
+    assert abs(float(change(runs["raw"], "potential-energy", "i", frames=4).values)) > 1e-5
+
+
+def test_the_command(runs: dict[str, Trajectory], tmp_path: Path) -> None:
+    command = ["observe", runs["raw"].name, "--observable", "pair-distribution", "--set", "pair=O-H"]
+    shown = CliRunner().invoke(app, [*command, "--change-by", "2i", "--frames", "4", "-o", str(tmp_path / "change.nc")])
+    assert shown.exit_code == 0, shown.exception
+    assert "effective_share: " in shown.stdout
+    saved = xarray.load_dataset(tmp_path / "change.nc")
+    assert saved.attrs["frames"] == 4
+    assert "g_OH_difference" in saved
+
+
+def test_refusals(runs: dict[str, Trajectory], tmp_path: Path) -> None:
+    cases = {
+        "'displacement' is not static; reweighted are pair-distribution": ("raw", "displacement", "2i"),
+        "samples no potential of its own": ("tumble", "pair-distribution", "2i"),
+        "'gaus:5' is no grid, no rule and no model": ("raw", "pair-distribution", "gaus:5"),
+    }
+    for sentence, (name, observable, by) in cases.items():
+        with pytest.raises(InputError, match=sentence):
+            change(runs[name], observable, by, frames=4)
+    shown = CliRunner().invoke(app, ["observe", runs["raw"].name, "--observable", "pressure", "--frames", "3"])
+    assert shown.exit_code == 2
+    shown = CliRunner().invoke(app, ["observe", runs["raw"].name, "--observable", "pressure", "--frames", "8"])
+    assert str(shown.exception) == "--frames goes with --change-by"
+    CliRunner().invoke(app, ["frames", runs["raw"].name, "-o", str(tmp_path / "frames.xyz")])
+    with pytest.raises(InputError, match="does not say which model made it"):
+        change(read_trajectory(tmp_path / "frames.xyz"), "pressure", "2i")

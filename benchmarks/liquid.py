@@ -113,6 +113,8 @@ def main() -> None:
                 f"largest difference {difference:.1g}"
             )
     given.json.write_text(json.dumps(rows, indent=1))
+    if any(row["difference"] > 1e-10 for row in rows):
+        raise SystemExit("the loop and the library disagree by more than 1e-10")
 
 
 if __name__ == "__main__":

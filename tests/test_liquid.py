@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import ase.io
@@ -93,13 +94,15 @@ def test_a_lattice_has_its_shells(tmp_path: Path, skewed: bool) -> None:
     r, g = found.axes["r"].values, found.values
     density = len(structure) / structure.get_volume() * (len(structure) - 1) / len(structure)
     counted = np.cumsum(4.0 * np.pi * r**2 * g * density) * (r[1] - r[0])
-    nearest = 5.2 / np.sqrt(2.0)
+    nearest, within = 5.2 / np.sqrt(2.0), 0
     for multiplicity, distance in zip((12, 6, 24), (1.0, np.sqrt(2.0), np.sqrt(3.0)), strict=True):
         near = np.abs(r - distance * nearest) < 0.3
         if distance * nearest + 0.3 > r[-1]:
             continue
+        within += 1
         assert r[near][np.argmax(g[near])] == pytest.approx(distance * nearest, abs=0.02)
         assert counted[near][-1] - counted[near][0] == pytest.approx(multiplicity, rel=5e-3)
+    assert within == (2 if skewed else 3)
 
 
 def test_smoothed_counts_are_those_of_a_loop_over_atoms(tmp_path: Path) -> None:
@@ -353,6 +356,36 @@ def test_long_trajectories_are_gone_through_a_part_at_a_time(tmp_path: Path, mon
     np.testing.assert_allclose(whole.values[0], naive, rtol=1e-9, atol=1e-12)
     monkeypatch.setattr("goniometer.data.trajectory._CHUNK_BYTES", 24 * 5 * 7)
     np.testing.assert_allclose(mean_squared_displacement(run, longest=300.0).values, whole.values, atol=1e-9)
+
+
+@pytest.mark.nightly
+def test_five_times_as_many_frames_take_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From some hundred stretches on, which is how many are kept."""
+    rng = np.random.default_rng(22)
+    places = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:12] * 3.5
+    structure, runs = water(places, 10.5 * np.eye(3)), []
+    for count in (3000, 15000):
+        (tmp_path / str(count)).mkdir()
+        positions = structure.positions + rng.normal(scale=0.02, size=(count, 36, 3))
+        runs.append(trajectory(tmp_path / str(count), structure, positions, velocities=positions))
+    monkeypatch.setattr("goniometer.data.trajectory._CHUNK_BYTES", 24 * 36 * 40)
+    cases = {
+        "pair-distribution": {"farthest": 3.0},
+        "direction-moments": {},
+        "displacement": {"longest": 50.0},
+        "reorientation": {"longest": 50.0},
+        "vibrations": {"window": 160.0, "highest": 1000.0},
+    }
+    for name, options in cases.items():
+        peaks = []
+        for each in runs:
+            observe(each, name, options)  # what is imported, and known of a trajectory, is so before
+            tracemalloc.start()
+            observe(each, name, options)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert peaks[1] < 1.3 * peaks[0] + 2**19, f"{name}: {peaks}"
+        assert runs[1].frames().positions.nbytes > 3 * (peaks[1] - peaks[0]) + 2**20, "control: all frames at once"
 
 
 def test_rotors_forget_as_their_steps_say(tmp_path: Path) -> None:

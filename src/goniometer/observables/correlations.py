@@ -38,8 +38,8 @@ def mean_squared_displacement(
     """⟨Δx_i(t) Δx_j(t)⟩ in Å² of the atoms of one element, over all of them and all origins of time.
 
     The mean squared displacement is its trace, the component ``trace``; the others, xx … xy, tell whether the liquid
-    moves alike in all directions. The motion of the centre of mass is that of the trajectory. Values have the axes
-    component and time.
+    moves alike in all directions. The motion of the centre of mass is that of the trajectory, and in a cell that
+    changes so is that of the cell, which carries atoms along. Values have the axes component and time.
     """
     values, errors, times, about = _over_origins(trajectory, *_squares(trajectory, element), longest, discard)
     axes = {"component": Axis(np.array(["trace", "xx", "yy", "zz", "yz", "xz", "xy"])), "time": Axis(times, "fs")}

@@ -21,6 +21,7 @@ from goniometer.errors import InputError
 from goniometer.experiments.gas import Interrupted, gas, summary
 from goniometer.experiments.liquid import liquid
 from goniometer.experiments.liquid import summary as liquid_summary
+from goniometer.experiments.numbers import liquid_numbers
 from goniometer.report.liquid import convergence_figure, cost_figure, drift_figure, liquid_figure
 
 # Sixteen frames.
@@ -94,6 +95,12 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     # Averaged, a frame has no rotational gradient.
     change = study.differences["stress"]["2i"].values[2]
     assert 0.0 < np.abs(change).max() < 1.0
+    said = liquid_numbers(study)["reweighting"]
+    assert said["2i"]["frames"] == 3
+    assert 0.0 < said["2i"]["effective_share"] <= 1.0
+    assert any(
+        line.startswith("  2i less raw: ") and "so that 3 frames count for" in line for line in liquid_summary(study)
+    )
     ways = {kind: each.way for kind, each in study.costs["raw"].bounds.items()}
     assert ways["pressure"] == ways["pair-distribution"] == "by reweighting"
     assert study.reference == "raw, and what reweighting says of it"

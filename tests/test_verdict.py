@@ -264,6 +264,9 @@ def test_too_few_units_are_said_to_be_too_few() -> None:
         assert math.isnan(verdict.longer)
         assert "4 and 4 units are too few" in in_words(verdict)
     assert decide({"0": found["0"]})[0].answer == "differ"
+    same = curves(rng, 8)
+    (verdict,) = decide({"0": compare_curves(same, same, exchanges=400)})
+    assert in_words(verdict).startswith("undecided; nothing speaks for a difference")
     assert math.isinf(compare_curves(curves(rng, 2), curves(rng, 2)).quantile(0.95))
 
 

@@ -297,6 +297,9 @@ def summary(study: LiquidStudy) -> list[str]:
                 f"  {grid!s:>4}: energy {1e3 * energy:.3g} ± {1e3 * energy_error:.1g} meV, "
                 f"forces {1e3 * forces:.3g} ± {1e3 * force_error:.1g} meV/Å"
             )
+    for grid, each in next(iter(study.differences.values()), {}).items():
+        count, share, scatter = (each.about[key] for key in ("frames", "effective_share", "spread_meV"))
+        lines.append(f"  {grid} less raw: {scatter:.2g} meV rms, so that {count} frames count for {share * count:.3g}")
     for kind, by_grid in study.differences.items():
         for grid, each in by_grid.items():
             scale, unit = (MEGAPASCAL, " MPa") if each.unit == UNIT else (1.0, each.unit and f" {each.unit}")

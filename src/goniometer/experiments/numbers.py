@@ -58,6 +58,10 @@ def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
     if study.grids is not None:
         found["grids"] = _by_grid(study.grids, ("energy_meV", "forces_meV_per_A"), 1e3)
         found["measured_against"] = str(study.grids.about["reference"])
+    found["reweighting"] = {
+        grid: {key: each.about[key] for key in ("frames", "effective_share", "spread_meV")}
+        for grid, each in next(iter(study.differences.values()), {}).items()
+    }
     found["changes"] = {
         kind: {grid: _largest(each) for grid, each in by_grid.items()} for kind, by_grid in study.differences.items()
     }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # How the components of a curve differ, from the first on.
 _DASHES = ("-", "--", ":", "-.")
 # Characters of a line above a panel.
-_LINE = 56
+_LINE = 50
 
 
 def in_words(found: Verdict, report: Report | None = None) -> str:
@@ -43,9 +43,16 @@ def in_words(found: Verdict, report: Report | None = None) -> str:
     if found.few:
         said += f"; {each.units[0]} and {each.units[1]} units are too few to decide anything, more runs are needed"
     elif np.isfinite(found.longer):
-        longer = "" if report is None else " and ".join(f"{found.longer * each:.3g} ps" for each in report.lengths)
-        said += f"; {found.longer:.3g} times the length{longer and f', {longer},'} would decide"
+        lengths = () if report is None else tuple(dict.fromkeys(_time(found.longer * each) for each in report.lengths))
+        longer = f", {' and '.join(lengths)}{' of each' if len(lengths) == 1 else ''}," if lengths else ""
+        said += f"; {found.longer:.3g} times the length{longer} would decide"
+    elif found.within is None:
+        said += "; nothing speaks for a difference, and what would matter (within) was not named"
     return f"{said} (p = {found.p_differ:.2g} of no difference)"
+
+
+def _time(ps: float) -> str:
+    return f"{ps:.3g} ps" if ps < 1000.0 else f"{1e-3 * ps:.3g} ns"
 
 
 def _place(compared: Compared, where: int) -> str:

@@ -29,6 +29,8 @@ from goniometer.errors import InputError
 EXCHANGES = 4000
 #: The probability of finding what is there, for which run lengths are estimated.
 POWER = 0.8
+# The p-value beyond which nothing speaks for a difference, whose size then says nothing of how long to run.
+_CHANCE = 0.5
 # The least part of the median error that a point's error is taken for.
 _FLOOR = 0.1
 # Numbers held at a time.
@@ -314,7 +316,7 @@ def _longer(found: Comparison, within: float | None, level: float) -> float:
         # If there is no difference, its largest |t| is below this in 80 % of cases; the band comes on top of it.
         needed = (found.quantile(1.0 - 2.0 * level) + found.quantile(POWER)) * np.nanmax(found.errors) / within
         return float(max(1.0, needed**2)) if np.isfinite(needed) else float("nan")
-    if found.largest <= 0.0:
+    if found.largest <= 0.0 or found.p_value > _CHANCE:
         return float("nan")
     quantile = found.quantile(1.0 - level)
     return float(max(1.0, ((quantile + power) / found.largest) ** 2)) if np.isfinite(quantile) else float("nan")

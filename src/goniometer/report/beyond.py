@@ -38,8 +38,12 @@ def spectra(found: Findings) -> Iterator[Section]:
 
 
 def changes(found: Findings) -> Iterator[Section]:
-    rows = []
+    rows, count = [], []
     for model, each in found.liquid.items():
+        said = list(each.values.get("reweighting", {}).values())[-1:]
+        count += [
+            f"{model}: {one['frames']} frames count for {one['effective_share'] * one['frames']:.3g}" for one in said
+        ]
         for kind, by_grid in each.values.get("changes", {}).items():
             for grid, said in by_grid.items():
                 cells = [NONE if said[key] is None else number(said[key], 2) for key in ("change", "error", "t")]
@@ -56,7 +60,7 @@ def changes(found: Findings) -> Iterator[Section]:
             "Beyond the paper: convergence with the grid",
             lead,
             [],
-            [Table("By reweighting", columns, rows)],
+            [Table("By reweighting", columns, rows, "; ".join(count))],
             drawings_of(found.liquid, "liquid-convergence"),
             wide=True,
         )

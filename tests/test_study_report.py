@@ -13,7 +13,7 @@ import yaml
 
 from goniometer.errors import InputError
 from goniometer.report import paper
-from goniometer.report.asked import by_grid, liquid_verdict, molecule_verdicts
+from goniometer.report.asked import by_grid, liquid_errors, liquid_verdict, molecule_verdicts
 from goniometer.report.chapter import SCHEMA, Chapter, read_chapter
 from goniometer.report.grids import GridErrors, grid_figure
 from goniometer.report.study import Findings, render_study, sections, summary
@@ -109,6 +109,16 @@ def test_what_is_too_short_has_no_verdict() -> None:
 def test_a_liquid_says_why_nothing_was_compared() -> None:
     lengths = {"raw": 20.0}
     assert "no other strategy" in liquid_verdict({"lengths_ps": lengths, "verdicts": {}})
+    errors = {
+        grid: {"energy_meV": [5 * size, 0.1 * size], "forces_meV_per_A": [size, 0.01 * size]}
+        for grid, size in {"none": 0.8, "2": 0.0003, "3i": 0.0}.items()
+    }
+    (broken,) = liquid_errors({"grids": errors, "measured_against": "3i"})
+    assert "is 4.00 ± 0.08 meV a box and 0.800 ± 0.008 meV/Å; the least that an average leaves of the" in broken
+    errors["none"] = {"energy_meV": [0.002, 0.0001], "forces_meV_per_A": [0.0004, 1e-5]}
+    (kept,) = liquid_errors({"grids": errors, "measured_against": "3i"})
+    assert kept.endswith("the rounding of its arithmetic: the model is symmetric.")
+    assert not list(liquid_errors({}))
     said = liquid_verdict({"lengths_ps": lengths, "verdicts": {"i": "their cells differ"}})
     assert said == "raw 20 ps: nothing could be compared, their cells differ."
     verdicts = {"i": {"a": {"answer": "differ"}, "b": {"answer": "undecided"}}}

@@ -225,9 +225,27 @@ def liquid(found: Findings) -> Iterator[Section]:
         "whole curves, all observables together at 5 %."
     )
     tables = [_verdict_table(model, each) for model, each in found.liquid.items() if each.values["verdicts"]]
-    verdicts = [(model, sentence(liquid_verdict(each.values))) for model, each in meant(found.liquid)]
+    verdicts = [
+        (model, sentence(said))
+        for model, each in meant(found.liquid)
+        for said in (*liquid_errors(each.values), liquid_verdict(each.values))
+    ]
     drawings = drawings_of(found.liquid, "liquid")
     yield Section("liquid", "Liquid", "Water in bulk: figures 2 and 3", lead, verdicts, tables, drawings, wide=True)
+
+
+def liquid_errors(values: Mapping[str, Any]) -> Iterator[str]:
+    """How large the symmetry error of frames is, and whether it is more than rounding."""
+    grids, reference = values.get("grids", {}), values.get("measured_against")
+    averaged = [each["forces_meV_per_A"][0] for name, each in grids.items() if name not in ("none", reference)]
+    if not averaged:
+        return
+    energy, forces = grids["none"]["energy_meV"], grids["none"]["forces_meV_per_A"]
+    said = f"the symmetry error of its frames is {pair(energy)} meV a box and {pair(forces)} meV/Å"
+    if forces[0] < _ROUNDING * min(averaged):
+        yield f"{said}, the rounding of its arithmetic: the model is symmetric."
+    else:
+        yield f"{said}; the least that an average leaves of the latter is {number(min(averaged), 2)}."
 
 
 def liquid_verdict(values: Mapping[str, Any]) -> str:

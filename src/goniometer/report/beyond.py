@@ -40,10 +40,8 @@ def spectra(found: Findings) -> Iterator[Section]:
 def changes(found: Findings) -> Iterator[Section]:
     rows, count = [], []
     for model, each in found.liquid.items():
-        said = list(each.values.get("reweighting", {}).values())[-1:]
-        count += [
-            f"{model}: {one['frames']} frames count for {one['effective_share'] * one['frames']:.3g}" for one in said
-        ]
+        for last in list(each.values.get("reweighting", {}).values())[-1:]:
+            count.append(f"{model}: {last['frames']} frames count for {last['effective_share'] * last['frames']:.3g}")
         for kind, by_grid in each.values.get("changes", {}).items():
             for grid, said in by_grid.items():
                 cells = [NONE if said[key] is None else number(said[key], 2) for key in ("change", "error", "t")]

@@ -367,7 +367,25 @@ def test_one_side_alone_is_no_comparison(tmp_path: Path) -> None:
     runs = described(tmp_path, np.random.default_rng(19), 0.0)
     shown = CliRunner().invoke(app, ["compare", *runs[:4]])
     assert isinstance(shown.exception, InputError)
-    assert str(shown.exception) == "a comparison is of two ensembles, and these runs are of 1: raw"
+    assert str(shown.exception).startswith("a comparison is of two ensembles, and these runs are of 1: raw; --against")
+    shown = CliRunner().invoke(app, ["compare", runs[0], "--against", runs[0], "--observable", "potential-energy"])
+    assert isinstance(shown.exception, InputError)
+
+
+def test_files_of_frames_have_a_side_each(tmp_path: Path) -> None:
+    """Four files on each side, of which none says what it is."""
+    rng, paths = np.random.default_rng(23), []
+    for number in range(8):
+        steps = rng.standard_normal((60, 20, 3)) * (0.1 if number < 4 else 0.2)
+        positions = rng.random((20, 3)) * 12.0 + np.cumsum(steps, axis=0)
+        frames = [Atoms("O20", each, cell=12.0 * np.eye(3), pbc=True) for each in positions]
+        paths.append(str(tmp_path / f"{number}.xyz"))
+        ase.io.write(paths[-1], frames)
+    others = [word for each in paths[4:] for word in ("--against", each)]
+    command = ["compare", *paths[:4], *others, "--observable", "displacement", "--spacing", "10"]
+    shown = CliRunner().invoke(app, [*command, "--set", "displacement.longest=50"])
+    assert shown.exit_code == 0, shown.exception
+    assert re.match(r"displacement: differ: .* at component \S+, time \d+ fs, .*; 4 runs", shown.stdout)
 
 
 def test_options_of_observables_are_heeded(tmp_path: Path) -> None:

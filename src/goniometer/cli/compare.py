@@ -19,6 +19,14 @@ def compare(
             show_default=False,
         ),
     ],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="The other side of it, where descriptions do not tell, as of files of frames; repeatable. All others "
+            "are one side then.",
+        ),
+    ] = None,
     observable: Annotated[
         list[str] | None,
         typer.Option(help="Of a trajectory, as in `goniometer observe`; repeatable. By default those of a liquid."),
@@ -44,7 +52,7 @@ def compare(
 ) -> None:
     """Say whether two ensembles differ, are equivalent within δ, or how much longer they must run."""
     from goniometer.cli.run import changes_of
-    from goniometer.data.trajectory import is_foreign, read_trajectory
+    from goniometer.data.trajectory import Trajectory, is_foreign, read_trajectory
     from goniometer.errors import InputError
     from goniometer.observables import check_observable
     from goniometer.report.compare import compare_figure, in_words
@@ -55,11 +63,19 @@ def compare(
         check_sheet(out)
     for name in observable or ():
         check_observable(name)
-    if spacing is not None and not any(is_foreign(each) for each in runs):
+    if spacing is not None and not any(is_foreign(each) for each in (*runs, *(against or ()))):
         raise InputError("runs have times of their own: --spacing is of files of frames")
-    sides = ensembles([read_trajectory(each, spacing if is_foreign(each) else None) for each in runs])
+
+    def opened(paths: list[Path]) -> list[Trajectory]:
+        return [read_trajectory(each, spacing if is_foreign(each) else None) for each in paths]
+
+    one, other = opened(runs), opened(against or [])
+    sides = {one[0].name: one, other[0].name: other} if other else ensembles(one)
     if len(sides) != 2:
-        raise InputError(f"a comparison is of two ensembles, and these runs are of {len(sides)}: {', '.join(sides)}")
+        raise InputError(
+            f"a comparison is of two ensembles, and these runs are of {len(sides)}: {', '.join(sides)}; "
+            "--against names the runs of the other side"
+        )
     sizes = {}
     for name, value in changes_of(within or []).items():
         if not isinstance(value, int | float) or isinstance(value, bool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
 #: Static observables whose convergence with the grid is worked out from the raw runs alone.
 REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
     "g_OO": statics.pair_distribution,
+    "g_OH": partial(statics.pair_distribution, pair="O-H"),
+    "g_HH": partial(statics.pair_distribution, pair="H-H"),
     "c_uu(r)": statics.dipole_correlation,
     "direction moments": statics.direction_moments,
     "pair moments": statics.pair_moments,

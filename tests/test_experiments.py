@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -22,7 +23,8 @@ from goniometer.experiments.gas import Interrupted, gas, summary
 from goniometer.experiments.liquid import liquid
 from goniometer.experiments.liquid import summary as liquid_summary
 from goniometer.experiments.numbers import liquid_numbers
-from goniometer.report.liquid import convergence_figure, cost_figure, drift_figure, liquid_figure
+from goniometer.observables.result import Axis, Observable
+from goniometer.report.liquid import LiquidStudy, convergence_figure, cost_figure, drift_figure, liquid_figure
 
 # Sixteen frames.
 SHORT = {"length": 0.08, "frames_every": 5.0}
@@ -62,6 +64,60 @@ def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["experiment", "stream", "-o", str(tmp_path)])
     assert isinstance(shown.exception, InputError)
     assert str(shown.exception) == "there is no experiment 'stream'; there are gas, liquid and ice"
+
+
+@pytest.mark.parametrize("option", [["--only", "i"], ["--walkers", "2"], ["--frames", "1"], ["--grids", "2i"]])
+def test_options_of_the_liquid_are_those_of_no_other(tmp_path: Path, option: list[str]) -> None:
+    for name in ("gas", "ice"):
+        shown = CliRunner().invoke(app, ["experiment", name, "-o", str(tmp_path / "runs"), *option])
+        assert isinstance(shown.exception, InputError)
+        assert str(shown.exception) == f"{option[0][2:]} goes with the experiment liquid, not with {name}"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_frames_are_averaged_over_something_or_refused_before_anything_is_run(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["experiment", "liquid", "-o", str(tmp_path), "--grids", "none", "--frames", "1"])
+    assert isinstance(shown.exception, InputError)
+    assert "grids besides none: name one, for instance 2i, or take no frames" in str(shown.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_changes_nothing_is_drawn_as_that() -> None:
+    zero = Observable(
+        "g", "", np.zeros(3), np.zeros(3), {"r": Axis(np.arange(3.0), "Angstrom")}, {"simultaneous_90": 0.0}
+    )
+    axes = {"grid": Axis(np.array(["none", "2i"])), "quantity": Axis(np.array(["energy", "forces"]))}
+    grids = Observable("errors", "", np.zeros((2, 2)), np.zeros((2, 2)), axes, {"reference": "2i"})
+    study = LiquidStudy("symmetric", {"raw": 1.0}, {}, {}, grids, {"g_OO": {"2i": zero}}, {}, {}, {}, 1)
+    (axes, *others) = convergence_figure(study).axes
+    assert [each.get_text() for each in axes.texts] == ["averaging changes nothing"]
+    assert not any(each.get_lines() for each in others)
+
+
+def test_changes_that_are_not_resolved_are_drawn_open() -> None:
+    r = {"r": Axis(np.array([1.0, 2.6, 3.0]), "Angstrom")}
+
+    def changed(values: list[float], band: float) -> dict[str, Observable]:
+        about = {"simultaneous_90": band}
+        whole = Observable("g", "", np.array(values), np.full(3, 0.1), r, about)
+        return {"i": replace(whole, values=0.9 * whole.values), "2i": whole}
+
+    axes = {"grid": Axis(np.array(["none", "i", "2i"])), "quantity": Axis(np.array(["energy", "forces"]))}
+    size = np.array([[1.0, 1.0], [0.1, 0.1], [0.0, 0.0]])
+    grids = Observable("errors", "", size, 0.1 * size, axes, {"reference": "2i"})
+    differences = {
+        "g_OO": changed([np.nan, 0.5, 0.2], 3.0),
+        "pressure": changed([0.1, 0.2, 0.1], 3.0),
+        "c_uu(r)": changed([9.0, 0.5, 0.2], float("inf")),  # the first point is too close to say anything
+    }
+    study = LiquidStudy("planted", {"raw": 1.0}, {}, {}, grids, differences, {}, {}, {}, 1)
+    _, left, resolved = convergence_figure(study).axes
+    assert [line.get_label() for line in left.get_lines()] == list(differences)
+    for line in left.get_lines():
+        np.testing.assert_allclose(line.get_ydata(), [1.0, 0.1])
+    assert [line.get_markerfacecolor() == "none" for line in left.get_lines()] == [False, True, True]
+    markers = {float(line.get_xdata()[0]) for line in resolved.get_lines()}
+    assert markers == {5.0, 2.0, 3.0}  # |change| / error, and the band
 
 
 def small_box(path: Path) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from goniometer.errors import InputError
-from goniometer.report import paper
+from goniometer.report import asked, paper
 from goniometer.report.asked import by_grid, liquid_errors, liquid_verdict, molecule_verdicts
 from goniometer.report.chapter import SCHEMA, Chapter, read_chapter
 from goniometer.report.grids import GridErrors, grid_figure
@@ -125,6 +125,19 @@ def test_a_liquid_says_why_nothing_was_compared() -> None:
     assert "1 comparison of 2 differ from raw, 0 are equivalent, 1 undecided" in liquid_verdict(
         {"lengths_ps": lengths, "verdicts": verdicts}
     )
+
+
+def test_an_observable_has_one_row_whether_it_could_be_compared_or_not() -> None:
+    said = {"answer": "undecided", "p_differ": 0.46, "longer": 6.9}
+    verdicts = {"i": {"temperature": said, "pair-moments": said}, "tumble": {"temperature": said}}
+    skipped = {"i": {"displacement": "too short"}, "tumble": {"pair-moments": "too short", "displacement": "too short"}}
+    table = asked._verdict_table("m", replace(BROKEN, values={"verdicts": verdicts, "not_compared": skipped}))
+    assert [[each[0], *(cell.partition(",")[0] for cell in each[1:])] for each in table.rows] == [
+        ["temperature", "undecided", "undecided"],
+        ["pair-moments", "undecided", "not compared"],
+        ["displacement", "not compared", "not compared"],
+    ]
+    assert table.note.count("too short") == 1
 
 
 def test_a_study_of_the_molecule_alone_is_a_page() -> None:

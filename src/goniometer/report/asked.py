@@ -271,22 +271,23 @@ def liquid_verdict(values: Mapping[str, Any]) -> str:
 
 def _verdict_table(model: str, chapter: Chapter) -> Table:
     reports = {name: each for name, each in chapter.values["verdicts"].items() if isinstance(each, Mapping)}
-    names = list(dict.fromkeys(observable for each in reports.values() for observable in each))
-    rows = [[name, *(_answer(each.get(name)) for each in reports.values())] for name in names]
     skipped = chapter.values.get("not_compared", {})
-    for name in dict.fromkeys(observable for each in skipped.values() for observable in each):
-        rows.append([name, *("not compared" if name in skipped.get(run, {}) else NONE for run in reports)])
+    names = dict.fromkeys(name for of in (reports, skipped) for each in of.values() for name in each)
+    rows = [
+        [name, *(_answer(each.get(name), name in skipped.get(run, {})) for run, each in reports.items())]
+        for name in names
+    ]
     columns = [("observable", ""), *((name, "") for name in reports)]
     refused = [f"{name}: {each}" for name, each in chapter.values["verdicts"].items() if isinstance(each, str)]
     note = "p: of no difference at all, adjusted for all observables. ×: the length that would decide."
-    reasons = dict.fromkeys(reason for each in skipped.values() for reason in list(each.values())[:1])
-    refused += [f"Not compared, for instance: {reason}" for reason in reasons]
+    reasons = [reason for each in skipped.values() for reason in each.values()]
+    refused += [f"Not compared, for instance: {reason}" for reason in reasons[:1]]
     return Table(f"{model}: each strategy against raw", columns, rows, ". ".join([note.rstrip("."), *refused]) + ".")
 
 
-def _answer(said: Mapping[str, Any] | None) -> str:
+def _answer(said: Mapping[str, Any] | None, skipped: bool) -> str:
     if said is None:
-        return NONE
+        return "not compared" if skipped else NONE
     longer = "" if said["longer"] is None or said["answer"] != "undecided" else f", ×{number(said['longer'], 2)}"
     return f"{said['answer']}, p = {number(said['p_differ'], 2)}{longer}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from goniometer.report.asked import (
@@ -11,6 +11,7 @@ from goniometer.report.asked import (
     errors,
     ice,
     liquid,
+    liquid_errors,
     liquid_verdict,
     molecule,
     molecule_verdicts,
@@ -33,13 +34,18 @@ def summary(found: Findings) -> list[tuple[str, str]]:
     of: dict[str, list[str]] = {}
     makers: tuple[tuple[Mapping[str, Chapter], Callable[[Mapping[str, Any]], str]], ...] = (
         (found.gas, lambda values: next(molecule_verdicts(values))),
-        (found.liquid, liquid_verdict),
+        (found.liquid, lambda values: next(_without_others(values), liquid_verdict(values))),
     )
     for chapters, say in makers:
         for model, each in meant(chapters):
             said = say(each.values)
             of.setdefault(model, []).append(sentence(said))
     return [(model, " ".join(said)) for model, said in of.items()]
+
+
+def _without_others(values: Mapping[str, Any]) -> Iterator[str]:
+    """Of a liquid with no other strategy beside raw: how large its error is."""
+    return liquid_errors(values) if not values["verdicts"] else iter(())
 
 
 def render_study(found: Findings, title: str, lead: str, missing: Sequence[str] = ()) -> str:

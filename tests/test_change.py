@@ -48,6 +48,10 @@ def test_it_is_what_reweighting_by_hand_says(runs: dict[str, Trajectory]) -> Non
     found = change(raw, "pair-distribution", "2i", options, frames=4)
     np.testing.assert_allclose(found.values, reweighted(parts, 300.0).values, atol=1e-12)
     assert found.about["frames"] == 4
+    rule_of_water = {"molecules": {"size": 3, "weights": [-1, 0.5, 0.5]}, "discard": 0.5}
+    late = change(raw, "direction-moments", "2i", rule_of_water, frames=4)
+    np.testing.assert_allclose(late.values, change(raw, "direction-moments", "2i", {"discard": 0.5}, frames=4).values)
+    assert not np.allclose(late.values, change(raw, "direction-moments", "2i", frames=4).values)
     said = [table.static(raw, "pressure", each).on(taken) for each in ("none", "2i")]
     by_hand = reweighted([Part(said[0], table.correction("2i"), said[1])], 300.0)
     pressure = change(raw, "pressure", Averaged(model, rule("legendre:2", True)), frames=4)
@@ -78,12 +82,13 @@ def test_the_command(runs: dict[str, Trajectory], tmp_path: Path) -> None:
 def test_refusals(runs: dict[str, Trajectory], tmp_path: Path) -> None:
     cases = {
         "'displacement' is not static; reweighted are pair-distribution": ("raw", "displacement", "2i"),
+        "every does not go with it": ("raw", "pressure", "2i", {"every": 2}),
         "samples no potential of its own": ("tumble", "pair-distribution", "2i"),
         "'gaus:5' is no grid, no rule and no model": ("raw", "pair-distribution", "gaus:5"),
     }
-    for sentence, (name, observable, by) in cases.items():
+    for sentence, (name, observable, by, *options) in cases.items():
         with pytest.raises(InputError, match=sentence):
-            change(runs[name], observable, by, frames=4)
+            change(runs[name], observable, by, *options, frames=4)
     shown = CliRunner().invoke(app, ["observe", runs["raw"].name, "--observable", "pressure", "--frames", "3"])
     assert shown.exit_code == 2
     shown = CliRunner().invoke(app, ["observe", runs["raw"].name, "--observable", "pressure", "--frames", "8"])

@@ -122,10 +122,15 @@ def observe(
     check_observable(name, options)
     of = OBSERVABLES[name]
     told = {"progress": progress} if "progress" in inspect.signature(of).parameters else {}
-    chosen = dict(options or {})
+    return of(trajectory, **with_molecules(trajectory, options or {}), **told)
+
+
+def with_molecules(trajectory: Trajectory, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the molecules that their rule finds."""
+    chosen = dict(options)
     if "molecules" in chosen and not isinstance(chosen["molecules"], Molecules):
         chosen["molecules"] = _molecules(trajectory, chosen["molecules"])
-    return of(trajectory, **chosen, **told)
+    return chosen
 
 
 def _molecules(trajectory: Trajectory, rule: object) -> Molecules:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from goniometer.data.trajectory import Trajectory
+from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
-from goniometer.observables import STATICS, check_observable
+from goniometer.observables import STATICS, check_observable, with_molecules
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import FRAMES, SAID, Part, reevaluate, reweighted
 from goniometer.potentials.base import Potential
@@ -49,9 +49,15 @@ def change(
     Raises :class:`InputError` for an observable that is not static, a run that samples no potential (random turns, a
     tumbling frame), and a potential that is not known.
     """
-    check_observable(name, options)
+    chosen = with_molecules(trajectory, options or {})
+    discard = float(chosen.pop("discard", DISCARD))
+    check_observable(name, chosen)
     if name not in STATICS and name not in SAID:
         raise InputError(f"'{name}' is not static; reweighted are {', '.join(dict.fromkeys((*STATICS, *SAID)))}")
+    if name in SAID and chosen:
+        raise InputError(
+            f"'{name}' is evaluated on the frames that are reweighted: {', '.join(chosen)} does not go with it"
+        )
     description = trajectory.attributes.get("description")
     if not description:
         raise InputError(f"'{trajectory.name}' does not say which model made it, and at what temperature")
@@ -63,12 +69,12 @@ def change(
     sampled = Forces(run, trajectory.replica).potentials[-1]
     raw = sampled.potential if isinstance(sampled, Averaged) else sampled
     others = {_OTHER: _potential(by, raw) if isinstance(by, str) else by}
-    table = reevaluate(trajectory, sampled, others, frames=frames, progress=progress)
+    table = reevaluate(trajectory, sampled, others, frames=frames, discard=discard, progress=progress)
     taken = trajectory.taken(table.frames)
     if name in SAID:
         plain, changed = (table.static(trajectory, name, each).on(taken) for each in ("none", _OTHER))
     else:
-        plain, changed = STATICS[name](trajectory, **(options or {})).on(taken), None
+        plain, changed = STATICS[name](trajectory, **chosen).on(taken), None
     return reweighted([Part(plain, table.correction(_OTHER), changed)], run.temperature)
 
 

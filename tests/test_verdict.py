@@ -220,13 +220,18 @@ def test_runs_are_units_where_there_are_enough(tmp_path: Path) -> None:
     assert in_words(verdict).startswith("differ: most clearly by 0.")
 
 
-def test_curves_are_drawn_with_their_difference(tmp_path: Path) -> None:
-    rng = np.random.default_rng(9)
+def scattered(folder: Path, formula: str, rng: np.random.Generator) -> list[Trajectory]:
+    """Eight runs of forty atoms, anywhere in every frame."""
     cell, runs = 12.0 * np.eye(3), []
-    structure = Atoms("O40", rng.random((40, 3)) @ cell, cell=cell, pbc=True)
+    structure = Atoms(formula, rng.random((40, 3)) @ cell, cell=cell, pbc=True)
     for number in range(8):
-        (tmp_path / str(number)).mkdir()
-        runs.append(trajectory(tmp_path / str(number), structure, rng.random((30, 40, 3)) @ cell))
+        (folder / str(number)).mkdir()
+        runs.append(trajectory(folder / str(number), structure, rng.random((30, 40, 3)) @ cell))
+    return runs
+
+
+def test_curves_are_drawn_with_their_difference(tmp_path: Path) -> None:
+    runs = scattered(tmp_path, "O40", np.random.default_rng(9))
     names = ["pair-distribution", "pair-moments", "displacement"]
     report = compare_runs(runs[:4], runs[4:], names, {"pair-distribution": 1e6})
     assert [each.answer for each in report.verdicts] == ["equivalent", "undecided", "undecided"]
@@ -389,12 +394,7 @@ def test_files_of_frames_have_a_side_each(tmp_path: Path) -> None:
 
 
 def test_options_of_observables_are_heeded(tmp_path: Path) -> None:
-    rng = np.random.default_rng(20)
-    cell, runs = 12.0 * np.eye(3), []
-    structure = Atoms("O20H20", rng.random((40, 3)) @ cell, cell=cell, pbc=True)
-    for number in range(8):
-        (tmp_path / str(number)).mkdir()
-        runs.append(trajectory(tmp_path / str(number), structure, rng.random((30, 40, 3)) @ cell))
+    runs = scattered(tmp_path, "O20H20", np.random.default_rng(20))
     options = {"pair-distribution": {"pair": "O-H", "farthest": 4.0}, "displacement": {"element": "H", "longest": 50.0}}
     report = compare_runs(runs[:4], runs[4:], list(options), options=options)
     assert report.compared["pair-distribution"].observable.axes["r"].values[-1] == pytest.approx(4.0, abs=0.05)

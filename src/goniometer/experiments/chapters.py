@@ -13,7 +13,7 @@ from goniometer.data.records import hardware, make_folder, versions
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import PACKAGES, digest, read_sessions
 from goniometer.errors import InputError
-from goniometer.experiments import costs, gas, ice, liquid
+from goniometer.experiments import check_options, costs, gas, ice, liquid
 from goniometer.experiments.gas import SHOWN, Progress
 from goniometer.experiments.numbers import gas_numbers, ice_numbers, liquid_numbers
 from goniometer.report.chapter import Chapter
@@ -98,9 +98,7 @@ def experiment(
     if name not in EXPERIMENTS:
         raise InputError(f"there is no experiment '{name}'; there are gas, liquid and ice")
     given = {"only": only or None, "walkers": walkers, "frames": frames, "grids": grids}
-    for key, value in given.items():
-        if name != "liquid" and value is not None:
-            raise InputError(f"{key} goes with the experiment liquid, not with {name}")
+    check_options(name, [key for key, value in given.items() if value is not None])
     make_folder(folder)
     changes, figures = changes or {}, {}
     runs: list[dict[str, Run]] = []

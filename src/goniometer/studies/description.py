@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from goniometer.data import packaged_files, read_structures
 from goniometer.data.settings import Part, read_yaml, validated
 from goniometer.errors import InputError, did_you_mean
+from goniometer.experiments import check_options
 from goniometer.experiments.ice import check_settings
 from goniometer.potentials.loading import is_factory, model_file
 from goniometer.rotations import check_grids
@@ -63,14 +64,12 @@ class Experiment(_Lists):
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Experiment:
-        for name in ("only", "walkers", "frames", "grids"):
-            if self.experiment != "liquid" and name in self.model_fields_set:
-                raise ValueError(f"{name} goes with the experiment liquid, not with {self.experiment}")
-        if self.experiment == "ice":
-            try:
+        try:
+            check_options(self.experiment, self.model_fields_set)
+            if self.experiment == "ice":
                 check_settings(self.set)
-            except InputError as error:
-                raise ValueError(str(error)) from None
+        except InputError as error:
+            raise ValueError(str(error)) from None
         for name in ("potential.model", "potential.dtype", "seed"):
             if name in self.set:
                 raise ValueError(f"{name} is not set here: a study has models, dtype and seed")

@@ -196,13 +196,13 @@ def _sides(
     if fewer >= _RUNS:
         one, other, example = _cut_up(first, second, name, options, shortest)
         return Side(one, f"{len(one)} runs"), Side(other, f"{len(other)} runs"), example
+    counts = [each for each in range(-(-_UNITS // fewer), 0, -1) if each * fewer >= 2 and shortest // each >= 2]
+    memory = {"longest": _MEMORY} if name in _LAGS else {}
     time = np.inf
-    for pieces in range(-(-_UNITS // fewer), 0, -1):
-        length = shortest // pieces
-        if pieces * fewer < 2 or length < 2:
-            continue
-        memory = {"longest": _MEMORY} if name in _LAGS else {}
+    if counts:
         time = max(_time(observe(side[0], name, {**options, **memory})) for side in (first, second))
+    for pieces in counts:
+        length = shortest // pieces
         stretch = length * _spacing(first[0])
         if not stretch >= _TIMES * time:
             continue

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.calculators.lj import LennardJones
 from scipy.stats import kstest
 
 from goniometer import load, symmetrize
@@ -24,7 +25,7 @@ from goniometer.data.trajectory import read_trajectory
 from goniometer.dynamics.checks import RunError
 from goniometer.dynamics.description import Run, packaged_runs, read_runs
 from goniometer.dynamics.gle import WAVENUMBER, drift_matrix, efficiency
-from goniometer.dynamics.run import Finished, run
+from goniometer.dynamics.run import Finished, run, start_of, structure_of, turns_of_cell
 from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import placed
@@ -416,3 +417,53 @@ def test_packaged_descriptions_can_be_read_in_all_sizes(name: str, size: str) ->
 def test_replicas_of_a_periodic_structure_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="replicas are those of an isolated molecule"):
         run(described(structure="box", orientations="same", replicas=2), tmp_path)
+
+
+def test_every_seed_turns_a_periodic_start_by_another_rotation_of_its_cell() -> None:
+    starts = []
+    for seed in range(24):
+        description = described(structure="box", seed=seed)
+        starts.append(start_of(description, structure_of(description))[0])
+    replica = structure_of(described(structure="box"))
+    np.testing.assert_allclose(starts[0].positions, replica.positions, atol=1e-12)
+    distances = replica.get_all_distances(mic=True)
+    for each in starts[1:]:
+        np.testing.assert_array_equal(each.cell.array, replica.cell.array)
+        np.testing.assert_allclose(each.get_all_distances(mic=True), distances, atol=1e-10)
+    # Of the bonds of four starts the mean of the vectors is none, of 24 that of all quadrupoles as well.
+    bonds = np.array([each.positions[1::3] - each.positions[0::3] for each in starts])
+    np.testing.assert_allclose(bonds[:4].mean(axis=0), 0.0, atol=1e-10)
+    moments = np.einsum("sni,snj->snij", bonds, bonds).mean(axis=0)
+    square = (bonds[0] ** 2).sum(axis=1)
+    np.testing.assert_allclose(moments, square[:, None, None] * np.eye(3) / 3.0, atol=1e-10)
+    # Controls: the starts differ, and one molecule does point somewhere.
+    assert len({each.positions.round(6).tobytes() for each in starts}) == 24
+    assert np.abs(bonds[0]).max() > 0.5
+
+
+def test_a_start_turned_with_its_cell_is_another_one_to_a_model_that_is_not_invariant() -> None:
+    description = described(structure="box", seed=4)
+    replica = structure_of(description)
+    energies = [float(model().predict(each).energies[0]) for each in (replica, start_of(description, replica)[0])]
+    assert 1e-4 < abs(energies[1] - energies[0]) < 1.0, energies
+    lattice = [
+        LennardJones(sigma=2.5, rc=5.0).get_potential_energy(each)
+        for each in (replica, start_of(description, replica)[0])
+    ]
+    assert lattice[0] == pytest.approx(lattice[1], rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("cell", "pbc", "sentence"),
+    [
+        (
+            [[9.0, 0.3, 0.2], [0.0, 8.0, 0.4], [0.0, 0.0, 7.0]],
+            True,
+            "the cell of this structure has no rotation of its own",
+        ),
+        ([9.0, 9.0, 9.0], [True, True, False], "periodic in some directions only"),
+    ],
+)
+def test_what_cannot_be_turned_with_its_cell_is_refused(cell: list[Any], pbc: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        turns_of_cell(Atoms("H", cell=cell, pbc=pbc))

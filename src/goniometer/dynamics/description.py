@@ -134,7 +134,8 @@ class Run(Part):
         Of an isolated structure: as many trajectories, each with velocities of its own, whose forces come from one
         batch.
     orientations
-        ``random`` turns each replica at random at the start; ``same`` leaves them as the structure is.
+        ``random`` turns each replica at random at the start, and a periodic structure by a rotation that maps its
+        lattice onto itself, another one for every seed (none for seed 0); ``same`` leaves them as the structure is.
     ensemble
         ``nve`` or ``nvt``.
     temperature

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.io import write
+from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from goniometer.data import check_structure, read_structures
@@ -46,6 +47,7 @@ from goniometer.engines.served import drivers as served_by
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import content
+from goniometer.symmetrize.crystal import operations
 from goniometer.symmetrize.random import generator
 
 #: Seconds between two checkpoints.
@@ -312,11 +314,12 @@ def start_of(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:
     positions = np.repeat(replica.positions[None], count, axis=0)
     if description.orientations == "random":
         if replica.pbc.any():
-            raise InputError(
-                "only isolated molecules are turned at the start: orientations is 'same' for this structure"
-            )
-        rotations = Rotation.random(count, rng=generator(description.seed, _ORIENTATIONS)).as_matrix()
-        centre = replica.get_center_of_mass()
+            turns = turns_of_cell(replica)
+            rotations = turns[[description.seed % len(turns)]]
+            centre = 0.5 * replica.cell.array.sum(axis=0)
+        else:
+            rotations = Rotation.random(count, rng=generator(description.seed, _ORIENTATIONS)).as_matrix()
+            centre = replica.get_center_of_mass()
         positions = (positions - centre) @ rotations.transpose(0, 2, 1) + centre
     positions = positions + _apart(count, np.ptp(replica.positions, axis=0).max(initial=0.0))[:, None]
     start = Atoms(np.tile(replica.numbers, count), positions.reshape(-1, 3), cell=replica.cell, pbc=replica.pbc)
@@ -324,6 +327,27 @@ def start_of(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:
     groups = [slice(size * each, size * (each + 1)) for each in range(count)]
     drawn = generator(description.seed, _VELOCITIES)
     return start, initial_velocities(start, description.temperature, groups, drawn)
+
+
+def turns_of_cell(structure: Atoms) -> Float64[np.ndarray, "T 3 3"]:
+    """The proper rotations that map the lattice of a structure onto itself: 24 of a cube, the first of which is none.
+
+    Each next one is what leaves the sum of the matrices so far smallest: of a cube the first four are a half turn about
+    each axis and none, under which vectors cancel.
+
+    Raises :class:`InputError` if the structure is not periodic in three directions, or its cell has no such rotation.
+    """
+    if not structure.pbc.all():
+        raise InputError("this structure is periodic in some directions only: orientations is 'same' for it")
+    lattice = Atoms("H", cell=structure.cell, pbc=True)
+    left = [each.matrix for each in operations(lattice) if np.linalg.det(each.matrix) > 0.0]
+    if len(left) < 2:
+        raise InputError("the cell of this structure has no rotation of its own: orientations is 'same' for it")
+    found = [left.pop(0)]
+    while left:
+        sums = [np.linalg.norm(np.sum([*found, each], axis=0)).round(6) for each in left]
+        found.append(left.pop(int(np.argmin(sums))))
+    return np.array(found)
 
 
 def _apart(count: int, extent: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ from ase import Atoms
 from scipy.stats import norm, t
 
 from goniometer.data.trajectory import Trajectory
+from goniometer.dynamics.description import Strategy
 from goniometer.experiments import costs
 from goniometer.observables.blocks import Blocks
-from goniometer.observables.result import Axis, Observable
+from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Part, bound, reweighted
 from goniometer.observables.statics import Static
 from goniometer.report.drawing import front
-from goniometer.report.liquid import Bound, Cost, LiquidStudy, cost_figure
+from goniometer.report.liquid import Cost, LiquidStudy, cost_figure
 from goniometer.verdict import compare_curves, decide
 from goniometer.verdict.runs import compare_runs
 from test_liquid import trajectory
@@ -60,10 +62,9 @@ def test_a_bound_is_what_would_be_equivalent() -> None:
     # What is known with an error of its own widens it.
     nothing = np.zeros(40)
     assert found.bound(shift=nothing, margin=nothing + 1.0) > found.bound() == found.bound(shift=nothing)
-    # A point of which it is not known can be anything, unless it is not looked at.
+    # A point of which it is not known can be anything.
     somewhere = np.where(np.arange(40) == 7, np.nan, 0.0)
     assert found.bound(shift=somewhere) == float("inf")
-    assert found.bound(shift=somewhere, where=np.arange(40) != 7) <= found.bound()
     few = compare_curves(curves(np.random.default_rng(3), 2), curves(np.random.default_rng(4), 2))
     assert few.bound() == float("inf")
     assert compare_curves(np.ones((3, 4)), np.ones((3, 4))).bound() == 0.0
@@ -186,17 +187,39 @@ def test_biases_are_taken_from_the_average(tmp_path: Path) -> None:
     assert len(cost_figure(found).axes) == 3
 
 
-def test_curves_are_looked_at_where_there_are_pairs() -> None:
-    r = np.arange(1, 301) * 0.02
-    values = np.where(r < 2.4, 50.0, 0.01)
-    change = Observable(
-        "c", "", np.stack([values, values]), 0.1 * np.abs(np.stack([values, values])),
-        {"part": Axis(np.array(["a", "b"])), "r": Axis(r, "Angstrom")}, {"simultaneous_90": 3.0},
-    )  # fmt: skip
-    found = costs._by_reweighting("dipole-correlation", change)
-    assert found == Bound(0.01, found.upper, "", "by reweighting")
-    assert found.upper == pytest.approx(0.013)
-    assert costs._by_reweighting("pair-distribution", change).upper == pytest.approx(65.0)
+def test_of_averages_the_bias_of_the_potential_is_known_from_raw(tmp_path: Path) -> None:
+    """Of 2i, though no run of it and of raw could show that; of what samples no potential nothing is said."""
+    strategies = {
+        "raw": Strategy(),
+        "2i": Strategy(kind="mts", rule="legendre:2", inversion=True),
+        "i": Strategy(kind="average", rule="identity", inversion=True),
+        "O": Strategy(kind="average"),
+        "turned": Strategy(kind="mts", rule="identity", inversion=True, outer="random"),
+        "tumble": Strategy(kind="tumble"),
+    }
+
+    def known(value: float) -> Observable:
+        return number("potential_energy_difference", value, 0.1 * value, "eV", simultaneous_90=2.0)
+
+    differences = {"potential energy": {"i": known(0.1), "2i": known(0.1), "3i": known(0.1)}}
+    left = {"potential energy": {"i": known(1e-3), "2i": known(1e-5)}}
+    found = costs.potential_bounds(strategies, differences, left, "3i")
+    upper = {name: each["potential-energy"].upper for name, each in found.items() if each}
+    assert upper == pytest.approx({"raw": 0.12, "i": 1.2e-3, "2i": 1.2e-5})
+    rng = np.random.default_rng(9)
+    runs = {name: ensemble(tmp_path / name, rng, 0.0) for name in ("raw", "2i", "tumble")}
+    whole = study(runs, differences)
+    whole = replace(whole, costs={name: replace(each, potential=found[name]) for name, each in whole.costs.items()})
+    assert costs.document(whole)["strategies"]["2i"]["bias_of_potential"]["potential-energy"]["below"] == upper["2i"]
+    assert (
+        "  bias of the potential of 2i, potential-energy: 1e-05 seen, below 1.2e-05 eV by reweighting"
+        in costs.lines(whole)
+    )
+    panel = cost_figure(whole).axes[2]
+    faces = [
+        line.get_markerfacecolor() == "none" for line in panel.get_lines() if line.get_marker() not in ("", "None")
+    ]
+    assert sorted(faces) == [False, False, False, True]  # the bounds of three strategies, and of one potential
 
 
 def test_the_front_holds_what_nothing_is_better_than() -> None:

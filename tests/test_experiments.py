@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from goniometer.cli.app import app
 from goniometer.data import read_structures
 from goniometer.errors import InputError
+from goniometer.experiments.costs import NAMES
 from goniometer.experiments.gas import Interrupted, gas, summary
 from goniometer.experiments.liquid import liquid
 from goniometer.experiments.liquid import summary as liquid_summary
@@ -108,9 +109,13 @@ def test_changes_that_are_not_resolved_are_drawn_open() -> None:
     differences = {
         "g_OO": changed([np.nan, 0.5, 0.2], 3.0),
         "pressure": changed([0.1, 0.2, 0.1], 3.0),
-        "c_uu(r)": changed([9.0, 0.5, 0.2], float("inf")),  # the first point is too close to say anything
+        "c_uu(r)": changed([np.nan, 0.5, 0.2], float("inf")),
     }
-    study = LiquidStudy("planted", {"raw": 1.0}, {}, {}, grids, differences, {}, {}, {}, 1)
+    left = {
+        kind: {"i": replace(each["2i"], values=each["2i"].values - each["i"].values)}
+        for kind, each in differences.items()
+    }
+    study = LiquidStudy("planted", {"raw": 1.0}, {}, {}, grids, differences, {}, {}, {}, 1, left=left)
     _, left, resolved = convergence_figure(study).axes
     assert [line.get_label() for line in left.get_lines()] == list(differences)
     for line in left.get_lines():
@@ -148,6 +153,15 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     by_grid = dict(zip(study.grids.axes["grid"].values.tolist(), study.grids.values[:, 1].tolist(), strict=True))
     assert by_grid["none"] > by_grid["i"] > by_grid["2i"] == 0.0
     assert set(study.differences["g_OO"]) == set(study.differences["stress"]) == {"i", "2i"}
+    # What an average leaves is known of the frames of raw; of what samples no potential it is not.
+    for kind, by_grid in study.differences.items():
+        gone = by_grid["2i"].values - by_grid["i"].values
+        np.testing.assert_allclose(study.left[kind]["i"].values, gone, atol=1e-12, rtol=1e-6)
+    assert {name: set(each.potential) for name, each in study.costs.items()} == {
+        "raw": set(NAMES.values()),
+        "i": set(NAMES.values()),
+        "tumble": set(),
+    }
     # Averaged, a frame has no rotational gradient.
     change = study.differences["stress"]["2i"].values[2]
     assert 0.0 < np.abs(change).max() < 1.0

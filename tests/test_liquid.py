@@ -207,11 +207,15 @@ def test_dipoles_that_all_point_alike_are_correlated_as_geometry_says(tmp_path: 
     structure.positions = frames[0]
     run = trajectory(tmp_path, structure, np.stack(frames))
     molecules = find_molecules(structure, size=3)
-    found = average(run, dipole_correlation(run, molecules))
+    found = average(run, dipole_correlation(run, molecules, closest=0.0))
     r = found.axes["r"].values
     longitudinal, transverse = found.values
     np.testing.assert_allclose((longitudinal + transverse)[r > 1.0], 1.0, atol=1e-9)
     assert longitudinal[r > 3.0].mean() == pytest.approx(1.0 / 3.0, abs=0.01)  # ⟨cos² θ⟩ of uniform places
+    # Of water it is known where there are pairs: the rest of the curve is the same.
+    far = average(run, dipole_correlation(run, molecules))
+    np.testing.assert_array_equal(np.isnan(far.values).all(axis=0), r < 2.5)
+    np.testing.assert_array_equal(far.values[:, r >= 2.5], found.values[:, r >= 2.5])
 
 
 def test_dipoles_that_point_anywhere_are_not_correlated(tmp_path: Path) -> None:
@@ -223,7 +227,7 @@ def test_dipoles_that_point_anywhere_are_not_correlated(tmp_path: Path) -> None:
     structure = water(rng.random((40, 3)) * 14.0, cell)
     run = trajectory(tmp_path, structure, frames)
     molecules = find_molecules(structure, size=3)
-    found = average(run, dipole_correlation(run, molecules))
+    found = average(run, dipole_correlation(run, molecules, closest=0.0))
     beyond = found.axes["r"].values > 1.5
     assert np.abs(found.values / found.errors)[:, beyond].max() < 5.0
     fluctuation = average(run, STATICS["dipole-fluctuation"](run, molecules=molecules))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from goniometer.data.trajectory import Frames
 from goniometer.errors import InputError
 from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.statics import Static
+from goniometer.potentials import Potential, Prediction
 from goniometer.rotations import rule
 from goniometer.symmetrize import Averaged
+from goniometer.symmetrize.average import inherit
 from goniometer.testing.toys import PeriodicToy
 from test_liquid import trajectory
 
@@ -59,20 +63,31 @@ def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
     positions = structure.positions + rng.normal(scale=0.1, size=(20, 8, 3))
     run = trajectory(tmp_path, structure, positions)
     model = PeriodicToy(ell=2, strength=0.03)
-    found = reevaluate(run, model, ("none", "i", "2i"), frames=5)
+    found = reevaluate(run, model, ("none", "i", "2i", "O", "T"), frames=5)
     assert found.frames.tolist() == spread(run, 5).tolist()
     assert found.frames[0] == 3
     for place, number in enumerate(found.frames):
         atoms = structure.copy()
         atoms.positions = positions[number]
-        for column, over in enumerate((None, rule("identity", True), rule("legendre:2", True))):
-            said = (model if over is None else Averaged(model, over)).predict(atoms)
+        over = [
+            None,
+            *(rule(*each) for each in (("identity", True), ("legendre:2", True), ("octahedral",), ("tetrahedral",))),
+        ]
+        for column, each in enumerate(over):
+            said = (model if each is None else Averaged(model, each)).predict(atoms)
             assert found.energies[place, column] == pytest.approx(said.energies[0], abs=1e-10)
             np.testing.assert_allclose(found.forces[place, column], said.forces[0], atol=1e-10)
+            if said.virials is not None and found.virials is not None:
+                np.testing.assert_allclose(found.virials[place, column], said.virials[0], atol=1e-10)
+    assert found.virials is not None
     table = symmetry_errors([found], "2i")
     assert table.values[0, 0] == pytest.approx(np.abs(found.correction("2i")).mean())
     assert table.values[0, 1] > 1e-3
     assert (table.values[2] == 0.0).all()
+    # What several grids hold is evaluated once: the group of the tetrahedron is in that of the octahedron.
+    copies = Counted(model)
+    reevaluate(run, copies, ("none", "i", "O", "T"), frames=3)
+    assert copies.evaluated == 3 * (24 + 1)
     with pytest.raises(InputError, match="grid '3' was not evaluated; there are none, i, 2i"):
         found.correction("3")
     with pytest.raises(InputError, match="there is no grid '7'"):
@@ -113,6 +128,18 @@ def test_runs_that_know_nothing_of_each_other_have_the_error_of_their_scatter(tm
         assert wrong < 0.85 * values.std(), "control: one series"
 
 
+class Counted(Potential):
+    """Counts the copies that a potential evaluates."""
+
+    def __init__(self, potential: Potential) -> None:
+        self.potential, self.evaluated, self.name = potential, 0, "counted"
+        inherit(self, potential)
+
+    def turned(self, structure: Atoms, matrices: np.ndarray) -> Iterator[Prediction]:
+        self.evaluated += len(matrices)
+        return self.potential.turned(structure, matrices)
+
+
 def remembering(rng: np.random.Generator, count: int, memory: float) -> np.ndarray:
     series = [rng.normal()]
     for _ in range(count - 1):
@@ -125,6 +152,24 @@ def some(x: np.ndarray) -> Frames:
     positions = np.zeros((len(x), 1, 1, 3))
     positions[:, 0, 0, 0] = x
     return Frames(np.arange(len(x)), 1.0 * np.arange(len(x)), positions, np.zeros_like(positions), {})
+
+
+def test_two_potentials_neither_of_which_made_the_frames(tmp_path: Path) -> None:
+    """Under −f x and −f₀ x the means differ by (f − f₀)/k, which is known far better than either."""
+    rng, stiffness, force, less, count = np.random.default_rng(11), 0.5, 0.03, 0.025, 4000
+    place = Static("x", "Angstrom", {}, lambda frames: frames.positions[:, 0, 0, 0], np.asarray)
+    x = np.sqrt(KT / stiffness) * rng.standard_normal(count)
+    plain = place.on(some(x))
+    found = reweighted([Part(plain, -force * x, base=-less * x)], 300.0)
+    one, other = (reweighted([Part(plain, -each * x)], 300.0) for each in (force, less))
+    assert float(found.values) == pytest.approx(float(one.values) - float(other.values), abs=1e-12)
+    assert abs(float(found.values) - (force - less) / stiffness) < 4.0 * float(found.errors)
+    assert float(found.errors) < 0.3 * min(float(each.errors) for each in (one, other))
+    assert found.about["spread_meV"] == pytest.approx(1e3 * (force - less) * x.std())
+    # Of one potential with itself nothing is left, and A′ is that of the second.
+    assert float(reweighted([Part(plain, -force * x, base=-force * x)], 300.0).values) == 0.0
+    moved = reweighted([Part(plain, -force * x, replace(plain, samples=plain.samples + 1.0), -force * x)], 300.0)
+    assert float(moved.values) == pytest.approx(1.0)
 
 
 def test_parts_that_do_not_go_together_are_refused(tmp_path: Path) -> None:

@@ -12,17 +12,17 @@ from scipy.stats import norm, t
 
 from goniometer.data.records import replace_text
 from goniometer.data.trajectory import Trajectory
-from goniometer.dynamics.description import Run
-from goniometer.dynamics.forces import evaluations
+from goniometer.dynamics.description import Run, Strategy
+from goniometer.dynamics.forces import evaluations, rule_of
 from goniometer.dynamics.run import read_sessions
 from goniometer.errors import InputError
 from goniometer.experiments.numbers import finite, with_error
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import bound as reweighted_bound
 from goniometer.observables.reweighting import margin
-from goniometer.observables.statics import CLOSEST
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import Bound, Cost, LiquidStudy
+from goniometer.rotations import grid_rule
 from goniometer.verdict.runs import Report, compare_runs
 
 SCHEMA = "goniometer/costs/1"
@@ -99,7 +99,7 @@ def bounds(
             own |= _by_runs(against_reference[name], f"by runs, against those of {REFERENCE}", {})
         if name == "raw":
             for observable, each in changes.items():
-                alone = _by_reweighting(observable, each)
+                alone = _by_reweighting(each)
                 if np.isfinite(alone.upper) or observable not in own:
                     own[observable] = alone
         elif name not in against_reference:
@@ -107,6 +107,42 @@ def bounds(
         found[name] = own
     reweighting = "raw, and what reweighting says of it" if changes else "raw"
     return f"the runs of {REFERENCE}" if REFERENCE in runs else reweighting, found
+
+
+def potential_bounds(
+    strategies: Mapping[str, Strategy],
+    differences: Mapping[str, Mapping[str, Observable]],
+    left: Mapping[str, Mapping[str, Observable]],
+    finest: str,
+) -> dict[str, dict[str, Bound]]:
+    """By strategy that samples a potential, raw or an average over a grid, how large the bias of that can be.
+
+    From the frames of raw alone, against the finest grid: nothing that the integrator does is in it, be it with
+    multiple time steps. Random turns and tumbling frames sample no potential.
+
+    Parameters
+    ----------
+    strategies
+        By name.
+    differences, left
+        By kind and grid what averaging changes in raw, and what an average over the grid leaves.
+    finest
+        The grid that all are measured by.
+    """
+    found: dict[str, dict[str, Bound]] = {name: {} for name in strategies}
+    for name, strategy in strategies.items():
+        for kind in (each for each in NAMES if each in differences):
+            own = [each for grid, each in left.get(kind, {}).items() if _averages_over(strategy, grid)]
+            for each in [differences[kind][finest]] if strategy.kind == "raw" else own:
+                found[name][NAMES[kind]] = _by_reweighting(each)
+    return found
+
+
+def _averages_over(strategy: Strategy, grid: str) -> bool:
+    if strategy.kind not in ("average", "mts") or strategy.outer == "random":
+        return False
+    one, other = rule_of(strategy), grid_rule(grid)
+    return one.name == other.name and one.inversion == other.inversion
 
 
 def _changes(differences: Mapping[str, Mapping[str, Observable]]) -> dict[str, Observable]:
@@ -139,11 +175,10 @@ def _temperature(found: Cost) -> Bound:
     return Bound(off, off + float(times) * error, "K", "against the thermostat")
 
 
-def _by_reweighting(name: str, change: Observable) -> Bound:
-    where = _where(name, change, change.values.shape)
-    known = np.isfinite(change.values) & np.isfinite(change.errors) & where
+def _by_reweighting(change: Observable) -> Bound:
+    known = np.isfinite(change.values) & np.isfinite(change.errors)
     seen = float(np.abs(change.values[known]).max()) if known.any() else float("nan")
-    return _scaled(Bound(seen, reweighted_bound(change, where), change.unit, "by reweighting"))
+    return _scaled(Bound(seen, reweighted_bound(change), change.unit, "by reweighting"))
 
 
 def _by_runs(
@@ -158,24 +193,17 @@ def _by_runs(
         if name == "temperature" or (shifted_only and name not in changes):
             continue
         observable = report.compared[name].observable
-        where = _where(name, observable, report.compared[name].first.curves.shape[1:]).ravel()
-        shift, width, said = np.zeros(len(where)), np.zeros(len(where)), way
-        if name in changes and changes[name].values.size == len(where):
+        points = len(comparison.difference)
+        shift, width, said = np.zeros(points), np.zeros(points), way
+        if name in changes and changes[name].values.size == points:
             # The verdict has raw less this one, and reweighting the average less raw.
             shift, said = -changes[name].values.ravel(), f"{way} less reweighting"
             width = margin(changes[name]).ravel()
-        seen = np.abs(comparison.difference - shift)[where]
+        seen = np.abs(comparison.difference - shift)
         if np.isfinite(seen).any():
-            upper = comparison.bound(_LEVEL, shift, width, where)
+            upper = comparison.bound(_LEVEL, shift, width)
             found[name] = _scaled(Bound(float(np.nanmax(seen)), upper, observable.unit, said))
     return found
-
-
-def _where(name: str, observable: Observable, shape: tuple[int, ...]) -> np.ndarray:
-    """The points of a curve that are looked at."""
-    if name != "dipole-correlation":
-        return np.ones(shape, dtype=bool)
-    return np.broadcast_to(observable.axes["r"].values[: shape[-1]] >= CLOSEST, shape)
 
 
 def _scaled(found: Bound) -> Bound:
@@ -203,10 +231,8 @@ def document(study: LiquidStudy) -> dict[str, Any]:
             if each.heat is None
             else with_error(1e3 * float(each.heat.values), 1e3 * float(each.heat.errors)),
             "temperature_bias_K": with_error(temperature - each.target, error),
-            "bias": {
-                kind: {"seen": finite(one.seen), "below": finite(one.upper), "unit": one.unit, "known": one.way}
-                for kind, one in each.bounds.items()
-            },
+            "bias": _document(each.bounds),
+            "bias_of_potential": _document(each.potential),
         }
     return {
         "schema": SCHEMA,
@@ -214,6 +240,13 @@ def document(study: LiquidStudy) -> dict[str, Any]:
         "reference": study.reference,
         "confidence": _LEVEL,
         "strategies": strategies,
+    }
+
+
+def _document(bounds: Mapping[str, Bound]) -> dict[str, dict[str, Any]]:
+    return {
+        kind: {"seen": finite(one.seen), "below": finite(one.upper), "unit": one.unit, "known": one.way}
+        for kind, one in bounds.items()
     }
 
 
@@ -234,9 +267,10 @@ def lines(study: LiquidStudy) -> list[str]:
             f"raw, {temperature:.1f} ± {spread:.1g} K ({temperature - each.target:+.1f} K)"
         )
     for name, each in study.costs.items():
-        for kind, one in each.bounds.items():
-            below = f"below {one.upper:.2g}" if np.isfinite(one.upper) else "not bounded"
-            found.append(f"  bias of {name}, {kind}: {one.seen:.2g} seen, {below}{_unit(one.unit)} {one.way}")
+        for of, bounds in ((name, each.bounds), (f"the potential of {name}", each.potential)):
+            for kind, one in bounds.items():
+                below = f"below {one.upper:.2g}" if np.isfinite(one.upper) else "not bounded"
+                found.append(f"  bias of {of}, {kind}: {one.seen:.2g} seen, {below}{_unit(one.unit)} {one.way}")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -104,6 +104,7 @@ def liquid(
         drifts={name: pooled([drift(each) for each in runs]) for name, runs in by_run.items()},
         grids=None,
         differences={},
+        left={},
         costs={},
         verdicts=_verdicts(by_run),
     )
@@ -115,6 +116,7 @@ def liquid(
             study,
             grids=symmetry_errors([each for _, each in tables], reference),
             differences=differences(tables, description.temperature),
+            left=left(tables, description.temperature, reference),
         )
     study = _with_costs(study, found)
     _save(study, folder, f"liquid-{size}")
@@ -172,27 +174,46 @@ def differences(
     tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float
 ) -> dict[str, dict[str, Observable]]:
     """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting."""
-    grids = [grid for grid in tables[0][1].grids if grid != "none"]
+    pairs = {grid: ("none", grid) for grid in tables[0][1].grids if grid != "none"}
+    return _between(tables, temperature, pairs)
+
+
+def left(
+    tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float, reference: str
+) -> dict[str, dict[str, Observable]]:
+    """Kind of observable to grid to what the average over it leaves: the ensemble of the reference less that of it."""
+    pairs = {grid: (grid, reference) for grid in tables[0][1].grids if grid not in ("none", reference)}
+    return _between(tables, temperature, pairs)
+
+
+def _between(
+    tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float, pairs: Mapping[str, tuple[str, str]]
+) -> dict[str, dict[str, Observable]]:
+    """By kind, and by the names of pairs of potentials, the ensemble of the second less that of the first."""
     taken = [(raw.taken(table.frames), raw, table) for raw, table in tables]
-
-    def change(grid: str, plain: Sequence[statics.Sampled], said: Sequence[statics.Sampled | None]) -> Observable:
-        corrections = [table.correction(grid) for _, table in tables]
-        parts = [Part(*each) for each in zip(plain, corrections, said, strict=True)]
-        return reweighted(parts, temperature)
-
-    found = {}
-    for kind, of in REWEIGHTED.items():
-        plain = [of(raw).on(frames) for frames, raw, _ in taken]
-        found[kind] = {grid: change(grid, plain, [None] * len(plain)) for grid in grids}
     strained = all(each.virials is not None for _, each in tables)
-    for kind, name in SAID.items():
-        if name == "potential-energy" or strained:
-            said = {
-                grid: [table.static(raw, name, grid).on(frames) for frames, raw, table in taken]
-                for grid in ("none", *grids)
+    said = {kind: name for kind, name in SAID.items() if name == "potential-energy" or strained}
+
+    def samples(kind: str) -> Mapping[str, list[statics.Sampled]]:
+        if kind in said:
+            return {
+                grid: [table.static(raw, said[kind], grid).on(frames) for frames, raw, table in taken]
+                for grid in tables[0][1].grids
             }
-            found[kind] = {grid: change(grid, said["none"], said[grid]) for grid in grids}
-    return {kind: by_grid for kind, by_grid in found.items() if by_grid}
+        alike = [REWEIGHTED[kind](raw).on(frames) for frames, raw, _ in taken]
+        return dict.fromkeys(tables[0][1].grids, alike)
+
+    found: dict[str, dict[str, Observable]] = {}
+    for kind in (*REWEIGHTED, *said) if pairs else ():
+        of = samples(kind)
+        found[kind] = {}
+        for name, (first, second) in pairs.items():
+            parts = [
+                Part(plain, table.correction(second), changed, table.correction(first))
+                for (_, table), plain, changed in zip(tables, of[first], of[second], strict=True)
+            ]
+            found[kind][name] = reweighted(parts, temperature)
+    return found
 
 
 def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]]) -> LiquidStudy:
@@ -203,6 +224,11 @@ def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]
     }
     reference, bounds = costs.bounds(by_run, found, study.differences, study.verdicts)
     found = {name: replace(each, bounds=bounds[name]) for name, each in found.items()}
+    if study.grids is not None:
+        strategies = {name: each[0][0].strategy for name, each in runs.items()}
+        finest = str(study.grids.about["reference"])
+        potentials = costs.potential_bounds(strategies, study.differences, study.left, finest)
+        found = {name: replace(each, potential=potentials[name]) for name, each in found.items()}
     return replace(study, costs=found, reference=reference)
 
 
@@ -273,6 +299,9 @@ def _save(study: LiquidStudy, folder: Path, name: str) -> None:
     for kind, by_grid in study.differences.items():
         for grid, each in by_grid.items():
             each.save(folder / f"{name}-{_plain(kind)}-{grid}-less-raw.nc")
+    for kind, by_grid in study.left.items():
+        for grid, each in by_grid.items():
+            each.save(folder / f"{name}-{_plain(kind)}-left-by-{grid}.nc")
     costs.save(study, folder / f"{name}-costs.json")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 from jaxtyping import Float64, Int64
 
 from goniometer.data.trajectory import DISCARD, Frames, Trajectory
@@ -17,12 +17,15 @@ from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import check_grids, grid_rule
-from goniometer.symmetrize.average import Averaged
+from goniometer.symmetrize.response import response
 
 #: Frames that are evaluated anew by default.
 FRAMES = 100
 #: What a potential says of a frame, and another one says otherwise; see :meth:`Reevaluated.static`.
 SAID = ("potential-energy", "pressure", "stress")
+
+# Energies, forces and virials by grid.
+_Said = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Reevaluated:
 
 @dataclass(frozen=True)
 class Part:
-    """Frames of one run of V at constant temperature, and what another potential says of them.
+    """Frames of one run of V at constant temperature, and what other potentials say of them.
 
     Attributes
     ----------
@@ -97,12 +100,15 @@ class Part:
     correction : (F,)
         ΔV in eV; see :meth:`Reevaluated.correction`.
     changed
-        A′ where V + ΔV does not say the same of a frame as V, see :meth:`Reevaluated.static`.
+        A′ where V + ΔV does not say the same of a frame as what it is compared with, see :meth:`Reevaluated.static`.
+    base : (F,)
+        ΔV₀ in eV, if V + ΔV is compared with V + ΔV₀ in the place of V.
     """
 
     plain: Sampled
     correction: Float64[np.ndarray, " F"]
     changed: Sampled | None = None
+    base: Float64[np.ndarray, " F"] | None = None
 
 
 def symmetry_errors(tables: Sequence[Reevaluated], reference: str = "3i") -> Observable:
@@ -135,29 +141,58 @@ def reevaluate(
 ) -> Reevaluated:
     """Evaluate averages over grids on so many frames, evenly spaced; or other potentials by name, besides none.
 
+    A rotation that several grids hold is evaluated once.
+
     Raises :class:`InputError` for a grid that is not known, and for replicas.
     """
     if trajectory.replicas > 1:
         raise InputError(f"'{trajectory.name}' is of {trajectory.replicas} replicas, and this is for a liquid")
     if isinstance(grids, Mapping):
-        averages: dict[str, Potential] = {"none": potential, **grids}
+        names, said_of = ("none", *grids), _potentials([potential, *grids.values()])
     else:
-        check_grids(grids)
-        averages = {name: Averaged(potential, grid_rule(name)) for name in grids}
+        names, said_of = tuple(grids), _averages(potential, grids)
     chosen = spread(trajectory, frames, discard)
     taken = trajectory.taken(chosen)
-    energies, forces, virials = [], [], []
+    said = []
     for done in range(len(taken)):
-        atoms = structure_at(trajectory, taken, done)
-        said = Prediction.joined([each.predict(atoms) for each in averages.values()])
-        energies.append(said.energies)
-        forces.append(said.forces)
-        virials.append(said.virials)
+        said.append(said_of(structure_at(trajectory, taken, done)))
         if progress is not None:
             progress(done + 1, len(chosen))
+    energies, forces, virials = zip(*said, strict=True)
     strained = None if any(each is None for each in virials) else np.array(virials, dtype=float)
     found = np.array(energies), np.array(forces), strained
-    return Reevaluated(chosen, tuple(averages), *found, potential.virial == "full", taken.steps)
+    return Reevaluated(chosen, names, *found, potential.virial == "full", taken.steps)
+
+
+def _potentials(potentials: Sequence[Potential]) -> Callable[[Atoms], _Said]:
+    def said_of(atoms: Atoms) -> _Said:
+        joined = Prediction.joined([each.predict(atoms) for each in potentials])
+        return joined.energies, joined.forces, joined.virials
+
+    return said_of
+
+
+def _averages(potential: Potential, grids: Sequence[str]) -> Callable[[Atoms], _Said]:
+    """The averages over grids, (G, ...), from the response at all elements that any of them holds."""
+    check_grids(grids)
+    rules = [grid_rule(name) for name in grids]
+    every = np.concatenate([each.matrices for each in rules])
+    # Adding zero makes one of both zeros.
+    _, first, place = np.unique(every.round(9) + 0.0, axis=0, return_index=True, return_inverse=True)
+    ends = np.cumsum([len(each) for each in rules])[:-1]
+    weights = np.zeros((len(rules), len(first)))
+    for of, over, places in zip(weights, rules, np.split(place.ravel(), ends), strict=True):
+        np.add.at(of, places, over.weights)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        # Relative to the first: energies are large and alike.
+        return np.asarray(values[0] + np.tensordot(weights, values - values[0], 1))
+
+    def said_of(atoms: Atoms) -> _Said:
+        found = response(potential, atoms, every[first])
+        return mean(found.energies), mean(found.forces), None if found.virials is None else mean(found.virials)
+
+    return said_of
 
 
 def spread(trajectory: Trajectory, frames: int, discard: float = DISCARD) -> Int64[np.ndarray, " F"]:
@@ -171,6 +206,8 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
     """⟨A⟩_{V+ΔV} − ⟨A⟩_V from frames of V alone, for a static observable A = f(⟨a⟩).
 
         f(Σ_f w_f a_f / Σ_f w_f) − f(Σ_f a_f / F)        w = exp(−ΔV / kT)
+
+    Of two potentials neither of which made the frames, V + ΔV and V + ΔV₀, the second term has weights exp(−ΔV₀ / kT).
 
     R. W. Zwanzig, J. Chem. Phys. 22, 1420 (1954). To first order −Cov(A, ΔV)/kT. The noise of A is in both terms, and
     cancels: with ΔV of some meV a difference is resolved that two runs show only if each is 2 (kT/σ(ΔV))² times longer.
@@ -186,9 +223,9 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
 
     Where V + ΔV does not say the same of a frame as V the result is ⟨A′⟩_{V+ΔV} − ⟨A⟩_V.
 
-    ``about`` holds the effective share of frames, (Σ w)² / (F Σ w²), and σ(ΔV) in meV: a share far below one means that
-    the frames of V say little about V + ΔV. ``simultaneous_90`` is how many errors wide the band of 90 % is that holds
-    for all values at once. Raises :class:`InputError` for parts that do not go together.
+    ``about`` holds the effective share of frames, (Σ w)² / (F Σ w²), and σ(ΔV − ΔV₀) in meV: a share far below one
+    means that the frames of V say little about V + ΔV. ``simultaneous_90`` is how many errors wide the band of 90 % is
+    that holds for all values at once. Raises :class:`InputError` for parts that do not go together.
     """
     if not parts or len({each.changed is None for each in parts}) > 1:
         raise InputError("reweighting takes frames, and either of all parts what has changed or of none")
@@ -197,23 +234,27 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
         if frames != len(part.correction):
             raise InputError(f"there are {frames} frames and {len(part.correction)} corrections of their energy")
     correction = np.concatenate([each.correction for each in parts])
-    weights = np.exp(-(correction - correction.mean()) / (units.kB * temperature))
+    base = np.concatenate([np.zeros_like(each.correction) if each.base is None else each.base for each in parts])
+    weights, base_weights = (np.exp(-(each - each.mean()) / (units.kB * temperature)) for each in (correction, base))
     of, other = parts[0].plain.of, (parts[0].changed or parts[0].plain).of
     shape = parts[0].plain.samples.shape[1:]
     blocks, ends = Blocks(), np.cumsum([len(each.correction) for each in parts])[:-1]
-    for part, factors in zip(parts, np.split(weights, ends), strict=True):
-        plain, changed = (each.samples.reshape(len(factors), -1) for each in (part.plain, part.changed or part.plain))
+    for part, *factors in zip(parts, np.split(weights, ends), np.split(base_weights, ends), strict=True):
+        sides = [
+            np.column_stack([each, each[:, None] * side.samples.reshape(len(each), -1)])
+            for each, side in zip(factors, (part.changed or part.plain, part.plain), strict=True)
+        ]
         blocks.begin()
-        blocks.add(np.concatenate([factors[:, None], factors[:, None] * changed, plain], axis=1))
+        blocks.add(np.concatenate(sides, axis=1))
 
     def difference(mean: np.ndarray) -> np.ndarray:
-        size = (len(mean) - 1) // 2
-        changed, plain = mean[1 : 1 + size] / mean[0], mean[1 + size :]
+        changed, plain = (each[1:] / each[0] for each in np.split(mean, 2))
         return np.asarray(other.finish(changed.reshape(shape)) - of.finish(plain.reshape(shape)))
 
     values, errors, _ = blocks.estimate(difference)
     share = float(weights.sum() ** 2 / (len(weights) * (weights**2).sum()))
-    about = {**of.about, "frames": len(weights), "effective_share": share, "spread_meV": 1e3 * float(correction.std())}
+    scatter = 1e3 * float((correction - base).std())
+    about = {**of.about, "frames": len(weights), "effective_share": share, "spread_meV": scatter}
     about["simultaneous_90"] = blocks.simultaneous(difference)
     return Observable(f"{of.name}_difference", of.unit, values, errors, of.axes, about)
 
@@ -224,7 +265,7 @@ def margin(found: Observable) -> np.ndarray:
         return np.where(found.errors == 0.0, 0.0, found.about["simultaneous_90"] * found.errors)
 
 
-def bound(found: Observable, where: np.ndarray | None = None) -> float:
+def bound(found: Observable) -> float:
     """How large the true difference can be anywhere, one-sided, with 95 % confidence: max (|value| + c · error).
 
     With c of ``simultaneous_90``, as of two ensembles in :meth:`goniometer.verdict.curves.Comparison.bound`. Infinite
@@ -234,9 +275,7 @@ def bound(found: Observable, where: np.ndarray | None = None) -> float:
     ----------
     found
         What :func:`reweighted` gave.
-    where
-        Components that are looked at, of the shape of the values; all that are known by default.
     """
     largest = np.abs(found.values) + margin(found)
-    largest = largest[~np.isnan(largest) if where is None else ~np.isnan(largest) & where]
+    largest = largest[~np.isnan(largest)]
     return float(largest.max()) if largest.size else float("nan")

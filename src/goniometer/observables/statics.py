@@ -20,7 +20,7 @@ from goniometer.observables.result import Axis, Observable
 
 #: Distance in Å to which the study goes, the width of its Gaussian kernel, and the spacing of points.
 FARTHEST, KERNEL, SPACING = 8.0, 0.1, 0.02
-#: Distance in Å from which c_uu(r)/g(r) is looked at: closer it is the ratio of two numbers that are next to nothing.
+#: Distance in Å from which c_uu(r)/g(r) of water is known: closer it is the ratio of two numbers next to nothing.
 CLOSEST = 2.5
 # Frames whose samples are held at a time: they may be larger than the frames.
 _AT_ONCE = 64
@@ -229,13 +229,13 @@ def _real_harmonic(degree: int, m: int, theta: np.ndarray, phi: np.ndarray) -> n
     return np.asarray(np.sqrt(4.0 * np.pi) * part * (1.0 if m == 0 else np.sqrt(2.0)))
 
 
-def dipole_correlation(trajectory: Trajectory, molecules: Molecules | None = None) -> Static:
+def dipole_correlation(trajectory: Trajectory, molecules: Molecules | None = None, closest: float = CLOSEST) -> Static:
     """c_uu(r) of the directions u of molecules, longitudinal and transverse, over g(r), as in arXiv 2406.17747:
 
         c_l(r) = ⟨Σ_ij K(r − r_ij) (u_i·r̂)(u_j·r̂)⟩ / ⟨Σ_ij K(r − r_ij)⟩      c_t: the same of u_i·u_j − (u_i·r̂)(u_j·r̂)
 
-    Distances are those of the first atoms (the oxygens of water). NaN where there are no pairs. Values have the axes
-    part and r.
+    Distances are those of the first atoms (the oxygens of water). NaN where there are no pairs, and at distances
+    shorter than ``closest`` (Å), where hardly any are. Values have the axes part and r.
     """
     chosen = molecules or find_molecules(trajectory.replica)
     sites = chosen.atoms[:, 0]
@@ -258,7 +258,8 @@ def dipole_correlation(trajectory: Trajectory, molecules: Molecules | None = Non
 
     def finish(mean: np.ndarray) -> np.ndarray:
         # Beyond the tails of the kernel there is nothing to divide by.
-        count = np.where(mean[0] > 1e-6 * mean[0].max(), mean[0], np.nan)
+        known = (mean[0] > 1e-6 * mean[0].max()) & (pairs.points >= closest)
+        count = np.where(known, mean[0], np.nan)
         return np.asarray(mean[1:] / count)
 
     axes = {"part": Axis(np.array(["longitudinal", "transverse"])), "r": Axis(pairs.points, "Angstrom")}

@@ -88,7 +88,14 @@ def costs(found: Findings) -> Iterator[Section]:
 
 
 def _bounds(model: str, strategies: Mapping[str, Any]) -> Iterator[Table]:
-    by_run = {run: said["bias"] for run, said in strategies.items()}
+    yield from _bounds_of(f"{model}: what the bias is below", {run: said["bias"] for run, said in strategies.items()})
+    alone = {run: said.get("bias_of_potential") for run, said in strategies.items()}
+    alone = {run: said for run, said in alone.items() if said}
+    title = f"{model}: what the bias of the potential is below, without the integrator's"
+    yield from _bounds_of(title, alone)
+
+
+def _bounds_of(title: str, by_run: Mapping[str, Any]) -> Iterator[Table]:
     kinds = {kind: bound["unit"] for each in by_run.values() for kind, bound in each.items()}
     if kinds:
         rows = [
@@ -101,7 +108,7 @@ def _bounds(model: str, strategies: Mapping[str, Any]) -> Iterator[Table]:
         ways = dict.fromkeys(bound["known"] for each in by_run.values() for bound in each.values())
         note = f"How it is known: {'; '.join(ways)}. A dash: nothing can be said."
         columns = [("observable", ""), *((run, "") for run in by_run)]
-        yield Table(f"{model}: what the bias is below", columns, rows, note)
+        yield Table(title, columns, rows, note)
 
 
 def provenance(found: Findings) -> Iterator[Section]:

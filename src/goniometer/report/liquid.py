@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from goniometer.observables.result import Observable
-from goniometer.observables.statics import CLOSEST
 from goniometer.report.drawing import (
     COLOURS,
     FLOOR,
@@ -77,6 +76,8 @@ class Cost:
         The slope of the conserved quantity of the box, in eV/ps: what the thermostat has to take.
     bounds
         Of its bias, by observable.
+    potential
+        Of the bias of the potential that it samples, without that of the integrator; none if it samples none.
     """
 
     evaluations: float
@@ -86,6 +87,7 @@ class Cost:
     target: float = float("nan")
     heat: Observable | None = None
     bounds: Mapping[str, Bound] = field(default_factory=dict)
+    potential: Mapping[str, Bound] = field(default_factory=dict)
 
     def times(self, raw: Cost) -> tuple[float, float]:
         """The time of another one's, and the error of that."""
@@ -119,6 +121,8 @@ class LiquidStudy:
         What bounds of the bias are taken from, in words.
     molecules
         Of the box.
+    left
+        Kind of observable to grid to the ensemble of the finest grid less that of this one, by reweighting.
     """
 
     model: str
@@ -132,6 +136,7 @@ class LiquidStudy:
     conserved: Mapping[str, Observable]
     molecules: int
     reference: str = ""
+    left: Mapping[str, Mapping[str, Observable]] = field(default_factory=dict)
 
 
 @styled
@@ -190,18 +195,17 @@ def _stretches(found: Observable) -> Observable:
 def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     """The symmetry error by grid; what each grid leaves of the change of observables; and whether that is resolved.
 
-    With Δ_grid of :attr:`LiquidStudy.differences` the second panel has max |Δ_ref − Δ_grid| / max |Δ_ref| of the
-    reference, which is one without an average. The third has the largest Δ_ref / error, and where the band of 90 %
-    ends that holds for the whole of an observable. Markers are open where the change does not reach beyond that: what
-    falls then is the noise of the change.
+    With Δ of :attr:`LiquidStudy.differences` by the reference the second panel has max |left| / max |Δ| of
+    :attr:`LiquidStudy.left`, which is one without an average. The third has the largest Δ / error, and where the band
+    of 90 % ends that holds for the whole of an observable. Markers are open where the change does not reach beyond
+    that: what falls then is the noise of the change.
     """
     assert study.grids is not None
     figure = matplotlib.figure.Figure(figsize=(11.0, 3.4))
     axes, left, resolved = figure.subplots(1, 3)
     shown = [place for place, each in enumerate(study.grids.values[:, 0]) if each > 0.0]
     reference = str(study.grids.about["reference"])
-    looked = {kind: _looked_at(kind, each) for kind, each in study.differences.items()}
-    moving = {kind: each for kind, each in looked.items() if each[reference].largest[0] > 0.0}
+    moving = {kind: each for kind, each in study.differences.items() if each[reference].largest[0] > 0.0}
     if not shown or not moving:
         axes.text(0.5, 0.5, "averaging changes nothing", ha="center", va="center", transform=axes.transAxes)
         for panel in (axes, left, resolved):
@@ -213,7 +217,8 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
         largest, band = by_grid[reference].largest[2], by_grid[reference].about["simultaneous_90"]
         colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS)]
         face = colour if largest > band else "none"
-        remains = _remains(by_grid, reference)
+        size = by_grid[reference].largest[0]
+        remains = {"none": 1.0} | {grid: each.largest[0] / size for grid, each in study.left[kind].items()}
         points = zip(*remains.items(), strict=True)
         left.plot(*points, f"{marker}-", color=colour, markerfacecolor=face, markersize=4.0, linewidth=1.0, label=kind)
         resolved.plot(largest, place, marker, color=colour, markerfacecolor=face, markersize=5.0)
@@ -228,37 +233,15 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     return figure
 
 
-def _looked_at(kind: str, by_grid: Mapping[str, Observable]) -> dict[str, Observable]:
-    """The same, unknown where c_uu(r)/g(r) is the ratio of two numbers that are next to nothing."""
-    if kind != "c_uu(r)":
-        return dict(by_grid)
-    return {
-        grid: replace(each, values=np.where(each.axes["r"].values >= CLOSEST, each.values, np.nan))
-        for grid, each in by_grid.items()
-    }
-
-
-def _remains(by_grid: Mapping[str, Observable], reference: str) -> dict[str, float]:
-    """Of the change by the reference what each other grid leaves, as a share of its largest."""
-    best = by_grid[reference]
-    changed = {"none": np.zeros_like(best.values), **{grid: each.values for grid, each in by_grid.items()}}
-    largest = best.largest[0]
-    return {
-        grid: float(np.nanmax(np.abs(best.values - each))) / largest
-        for grid, each in changed.items()
-        if grid != reference
-    }
-
-
 @styled
 def cost_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     """Heat, temperature, and for every observable what its bias is below, against the time of each strategy.
 
     A marker is the bound; the line down from it ends at the largest difference that was seen. The grey line joins the
-    strategies than which none is both faster and better known.
+    strategies than which none is both faster and better known. Open markers are bounds of the potential alone.
     """
-    kinds = list(dict.fromkeys(kind for each in study.costs.values() for kind in each.bounds))
-    kinds = [kind for kind in kinds if kind != "temperature" and _bounded(study, kind)]
+    kinds = list(dict.fromkeys(kind for each in study.costs.values() for kind in (*each.bounds, *each.potential)))
+    kinds = [kind for kind in kinds if kind != "temperature" and _sizes(study, kind)]
     figure, (heat, temperature, *panels) = _panels(2 + len(kinds))
     for name, each, style in _styles(study):
         if each.heat is not None:
@@ -267,9 +250,10 @@ def cost_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
         error = float(each.temperature.errors)
         _point(temperature, study, each, float(each.temperature.values) - each.target, error, error, style)
         for panel, kind in zip(panels, kinds, strict=True):
-            bound = _bounded(study, kind).get(name)
-            if bound is not None:
-                _point(panel, study, each, bound.upper, bound.upper - bound.seen, 0.0, style)
+            for by, face in ((_bounded(study, kind), style[0]), (_alone(study, kind), "none")):
+                if name in by:
+                    size = by[name].upper
+                    _point(panel, study, each, size, size - by[name].seen, 0.0, style, face)
     heat.set_ylabel("heat [meV/ps]")
     temperature.set_ylabel("T less the thermostat's [K]")
     for panel in (heat, temperature):
@@ -281,8 +265,12 @@ def cost_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
         Line2D([], [], color=colour, marker=marker, linestyle="none", label=name)
         for name, _, (colour, marker) in _styles(study)
     ]
-    if panels:
+    if any(_bounded(study, kind) for kind in kinds):
         handles.append(Line2D([], [], color=FLOOR, label="front"))
+    if any(_alone(study, kind) for kind in kinds):
+        handles.append(
+            Line2D([], [], color=INK, marker="o", markerfacecolor="none", linestyle="none", label="potential alone")
+        )
     legend_above(figure, handles, len(handles))
     return figure
 
@@ -299,7 +287,14 @@ def _times(study: LiquidStudy, panels: Sequence[Axes]) -> None:
 
 
 def _point(
-    axes: Axes, study: LiquidStudy, of: Cost, value: float, down: float, up: float, style: tuple[str, str]
+    axes: Axes,
+    study: LiquidStudy,
+    of: Cost,
+    value: float,
+    down: float,
+    up: float,
+    style: tuple[str, str],
+    face: str | None = None,
 ) -> None:
     """A strategy at its time, with the errors of both."""
     across, error = of.times(study.costs["raw"])
@@ -312,6 +307,7 @@ def _point(
         xerr=error if np.isfinite(error) else None,
         fmt=marker,
         color=colour,
+        markerfacecolor=colour if face is None else face,
         markersize=6.0,
         elinewidth=1.1,
     )
@@ -329,15 +325,27 @@ def _bounded(study: LiquidStudy, kind: str) -> dict[str, Bound]:
     return {name: each for name, each in known.items() if 0.0 < each.upper < np.inf}
 
 
+def _alone(study: LiquidStudy, kind: str) -> dict[str, Bound]:
+    """The same of the potential, where that is not all that is known of a strategy."""
+    known = {name: each.potential[kind] for name, each in study.costs.items() if kind in each.potential}
+    return {name: each for name, each in known.items() if name != "raw" and 0.0 < each.upper < np.inf}
+
+
+def _sizes(study: LiquidStudy, kind: str) -> list[Bound]:
+    """All that has a place on the axis."""
+    return [*_bounded(study, kind).values(), *_alone(study, kind).values()]
+
+
 def _front(axes: Axes, study: LiquidStudy, kind: str) -> None:
     """The front of one observable, and the axis of its bounds."""
-    raw, known = study.costs["raw"], _bounded(study, kind)
+    raw, known, all_sizes = study.costs["raw"], _bounded(study, kind), _sizes(study, kind)
     points = {name: (study.costs[name].times(raw)[0], each.upper) for name, each in known.items()}
-    across, up = zip(*(points[name] for name in front(points)), strict=True)
-    axes.step([*across, 1e3], [*up, up[-1]], where="post", color=FLOOR, linewidth=1.2, zorder=0)
-    unit = next(iter(known.values())).unit.replace("Angstrom^2", "Å²")
+    if points:
+        across, up = zip(*(points[name] for name in front(points)), strict=True)
+        axes.step([*across, 1e3], [*up, up[-1]], where="post", color=FLOOR, linewidth=1.2, zorder=0)
+    unit = all_sizes[0].unit.replace("Angstrom^2", "Å²")
     axes.set_ylabel(f"bias of {kind.replace('-', ' ')}{unit and f' [{unit}]'}")
-    log_axis(axes, "y", *log_limits([size for each in known.values() for size in (each.upper, each.seen)]))
+    log_axis(axes, "y", *log_limits([size for each in all_sizes for size in (each.upper, each.seen)]))
 
 
 def _panels(count: int) -> tuple[matplotlib.figure.Figure, list[Axes]]:

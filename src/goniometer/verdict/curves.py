@@ -89,7 +89,6 @@ class Comparison:
         level: float = 0.95,
         shift: Float64[np.ndarray, " P"] | None = None,
         margin: Float64[np.ndarray, " P"] | None = None,
-        where: Bool[np.ndarray, " P"] | None = None,
     ) -> float:
         """How large max_r |mean_A − mean_B − shift| of the ensembles can be, with that confidence, one-sided.
 
@@ -105,11 +104,9 @@ class Comparison:
             The confidence.
         shift, margin : (P,)
             A difference that is known from elsewhere, and how far that may be off in a band as wide as c · s here; both
-            widths are added in quadrature. Zero by default.
-        where : (P,)
-            Points that are looked at; all by default. One of them of which the shift is not known can be anything.
+            widths are added in quadrature. Zero by default; a point of which the shift is not known can be anything.
         """
-        looked = np.isfinite(self.difference) & (True if where is None else where)
+        looked = np.isfinite(self.difference)
         moved = np.zeros(len(looked)) if shift is None else shift
         wide = np.zeros(len(looked)) if margin is None else margin
         if not looked.any():

@@ -144,6 +144,8 @@ def compare_runs(
         if name not in observables:
             raise InputError(f"there is no '{name}' to have options; compared are {', '.join(observables)}")
         check_observable(name, given)
+        if "discard" in given:
+            raise InputError(f"'{name}.discard' has no place here: of every run the first tenth is left out")
     found: dict[str, Compared] = {}
     skipped: dict[str, str] = {}
     for each in (*first, *second):

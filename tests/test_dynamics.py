@@ -24,11 +24,14 @@ from goniometer.data import read_structures
 from goniometer.data.trajectory import read_trajectory
 from goniometer.dynamics.checks import RunError
 from goniometer.dynamics.description import Run, packaged_runs, read_runs
+from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.gle import WAVENUMBER, drift_matrix, efficiency
 from goniometer.dynamics.run import Finished, run, start_of, structure_of, turns_of_cell
 from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import placed
+from goniometer.potentials.remembering import Remembering
+from goniometer.rotations import rule as named_rule
 from springs import Springs
 
 EXACT = {"potential": {"dtype": "float64"}, "orientations": "random", "frames_every": 2.0, "length": 0.02}
@@ -193,6 +196,65 @@ def test_multiple_time_steps_of_ratio_one_are_the_averaged_run(tmp_path: Path) -
     np.testing.assert_allclose(one["positions"], other["positions"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(one["potential_energy"], other["potential_energy"], rtol=0, atol=1e-9)
     assert np.abs(one["positions"] - arrays(raw)["positions"]).max() > 1e-6
+
+
+class Counted(Springs):
+    """Counts the copies that are evaluated."""
+
+    evaluated = 0
+
+    def turned_each(self, structure: Atoms, positions: np.ndarray, matrices: np.ndarray) -> Iterator[Prediction]:
+        self.evaluated += len(matrices)
+        return super().turned_each(structure, positions, matrices)
+
+
+@pytest.mark.parametrize(
+    ("rule", "inversion", "replicas", "outer"),
+    [("identity", True, 1, "average"), ("klein", True, 3, "average"), ("legendre:2", False, 1, "average"),
+     ("identity", True, 2, "random")],
+)  # fmt: skip
+def test_what_the_inner_steps_evaluated_is_not_evaluated_again(
+    tmp_path: Path, rule: str, inversion: bool, replicas: int, outer: str
+) -> None:
+    strategy = {"kind": "mts", "rule": rule, "inversion": inversion, "ratio": 4, "outer": outer}
+    description = described(strategy=strategy, replicas=replicas, checks={"energy": None})
+    potential = Counted(read_structures("molecule")[0].atoms, field=0.1)
+    run(description, tmp_path, potential=potential)
+    steps = 4 * description.steps
+    first = evaluations(description.strategy) * 4 - 3  # the model and the average before the first step
+    assert potential.evaluated == pytest.approx(replicas * (steps * evaluations(description.strategy) + first))
+    held = (named_rule(rule, inversion).matrices == np.eye(3)).all(axis=(1, 2)).any() and outer == "average"
+    copies = len(named_rule(rule, inversion))
+    assert evaluations(description.strategy) == 1.0 + (copies - held) / 4
+
+
+def test_a_potential_that_remembers_is_the_same(tmp_path: Path) -> None:
+    """Whatever it was asked before: copies in any order, of one structure or of several, in another cell."""
+    rng = np.random.default_rng(0)
+    water = read_structures("molecule")[0].atoms
+    counted = Counted(water, field=0.3)
+    remembering = Remembering(counted)
+    shifted = [placed(water, water.positions + rng.normal(scale=0.1, size=(3, 3))) for _ in range(2)]
+    matrices = np.concatenate([named_rule("klein", inversion=True).matrices, np.eye(3)[None]])
+    for structure in (*shifted, shifted[0]):
+        for order in (slice(None), [3, 0, 1], [1], [8, 8], slice(None, None, -1)):
+            said = Prediction.joined(remembering.turned(structure, matrices[order]))
+            expected = Prediction.joined(counted.turned(structure, matrices[order]))
+            np.testing.assert_array_equal(said.energies, expected.energies)
+            np.testing.assert_array_equal(said.forces, expected.forces)
+            each = np.stack([shifted[place % 2].positions for place in range(len(matrices[order]))])
+            said = Prediction.joined(remembering.turned_each(structure, each, matrices[order]))
+            expected = Prediction.joined(counted.turned_each(structure, each, matrices[order]))
+            np.testing.assert_array_equal(said.energies, expected.energies)
+            np.testing.assert_array_equal(said.forces, expected.forces)
+    before = counted.evaluated
+    remembering.predict(shifted[0])
+    remembering.predict(shifted[0])
+    assert counted.evaluated == before + 1
+    wider = shifted[0].copy()
+    wider.set_cell([9.0, 9.0, 9.0])
+    remembering.predict(wider)
+    assert counted.evaluated == before + 2
 
 
 def test_what_a_trajectory_says_of_the_model_is_true(tmp_path: Path) -> None:

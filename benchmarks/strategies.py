@@ -1,6 +1,6 @@
 """Time the strategies for a liquid against raw dynamics, as `goniometer experiment liquid` runs them: 64 H2O at 300 K.
 
-    python benchmarks/strategies.py [--rounds N] [--steps N] [--json FILE]
+    python benchmarks/strategies.py [--rounds N] [--steps N] [--only NAME ...] [--json FILE]
 
 Every round runs each of them for a while, one after another in one process and each round in another order, so that
 what the machine does meanwhile meets all alike; nothing else should run. The first outer step of a run is not counted.
@@ -61,12 +61,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), metavar="NAME")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/strategies.json"))
     given = parser.parse_args()
     if given.rounds < 2 or given.steps < 80 or given.steps % 40:
         parser.error("give two rounds or more, and steps by the forty, 80 or more: there is a ratio of 40")
     torch.set_num_threads(1)
-    runs = {name: description(name, given.steps) for name in CONTENDERS}
+    runs = {name: description(name, given.steps) for name in dict.fromkeys(("raw", *given.only))}
     took, rng = np.empty((given.rounds, len(runs))), np.random.default_rng(0)
     for row in took:
         for place in rng.permutation(len(runs)):

@@ -202,8 +202,8 @@ def test_of_averages_the_bias_of_the_potential_is_known_from_raw(tmp_path: Path)
         return number("potential_energy_difference", value, 0.1 * value, "eV", simultaneous_90=2.0)
 
     differences = {"potential energy": {"i": known(0.1), "2i": known(0.1), "3i": known(0.1)}}
-    left = {"potential energy": {"i": known(1e-3), "2i": known(1e-5)}}
-    found = costs.potential_bounds(strategies, differences, left, "3i")
+    remaining = {"potential energy": {"i": known(1e-3), "2i": known(1e-5)}}
+    found = costs.potential_bounds(strategies, differences, remaining, "3i")
     upper = {name: each["potential-energy"].upper for name, each in found.items() if each}
     assert upper == pytest.approx({"raw": 0.12, "i": 1.2e-3, "2i": 1.2e-5})
     rng = np.random.default_rng(9)
@@ -212,7 +212,7 @@ def test_of_averages_the_bias_of_the_potential_is_known_from_raw(tmp_path: Path)
     whole = replace(whole, costs={name: replace(each, potential=found[name]) for name, each in whole.costs.items()})
     assert costs.document(whole)["strategies"]["2i"]["bias_of_potential"]["potential-energy"]["below"] == upper["2i"]
     assert (
-        "  bias of the potential of 2i, potential-energy: 1e-05 seen, below 1.2e-05 eV by reweighting"
+        "  bias of the potential of 2i, potential-energy: 1e-05 seen, below 1.2e-05 eV by reweighting, against 3i"
         in costs.lines(whole)
     )
     panel = cost_figure(whole).axes[2]

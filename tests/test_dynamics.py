@@ -110,14 +110,16 @@ def test_the_other_thermostats_go_on_as_well(kind: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(values, arrays(killed.folder)[name], err_msg=name)
 
 
-def test_a_periodic_structure_goes_on_as_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", [{"kind": "raw"}, {"kind": "mts", "rule": "identity", "ratio": 2}])
+def test_a_periodic_structure_goes_on_as_well(tmp_path: Path, strategy: dict[str, Any]) -> None:
     box = Atoms("H2OH2O", [[0.6, 0, 1], [1.2, 1.5, 1], [0.9, 0.8, 1], [3.6, 0, 3], [4.2, 1.5, 3], [3.9, 0.8, 3]])
     box.set_cell([6.0, 6.0, 6.0])
     box.pbc = True
     box.write(tmp_path / "box.xyz")
     description = described(
-        structure=str(tmp_path / "box.xyz"), orientations="same", **LANGEVIN, checks={"temperature": None}
-    )
+        structure=str(tmp_path / "box.xyz"), strategy=strategy, seed=3, **LANGEVIN,
+        checks={"temperature": None, "energy": None},
+    )  # fmt: skip
     whole = run(description, tmp_path / "whole", potential=model())
     killed = killed_often(description, tmp_path / "killed", 16, potential=model())
     for name, values in arrays(whole.folder).items():
@@ -210,15 +212,22 @@ class Counted(Springs):
 
 @pytest.mark.parametrize(
     ("rule", "inversion", "replicas", "outer"),
-    [("identity", True, 1, "average"), ("klein", True, 3, "average"), ("legendre:2", False, 1, "average"),
-     ("identity", True, 2, "random")],
+    [("identity", True, 0, "average"), ("klein", True, 3, "average"), ("legendre:2", False, 1, "average"),
+     ("identity", True, 2, "random"), ("octahedral", True, 0, "average")],
 )  # fmt: skip
 def test_what_the_inner_steps_evaluated_is_not_evaluated_again(
     tmp_path: Path, rule: str, inversion: bool, replicas: int, outer: str
 ) -> None:
+    """Of replicas, or (0) of a structure that is periodic."""
     strategy = {"kind": "mts", "rule": rule, "inversion": inversion, "ratio": 4, "outer": outer}
-    description = described(strategy=strategy, replicas=replicas, checks={"energy": None})
-    potential = Counted(read_structures("molecule")[0].atoms, field=0.1)
+    water, replicas, periodic = read_structures("molecule")[0].atoms, max(1, replicas), replicas == 0
+    start = {"structure": str(tmp_path / "start.xyz"), "orientations": "same"}
+    if periodic:
+        water.set_cell([9.0, 9.0, 9.0])
+        water.pbc = True
+    water.write(tmp_path / "start.xyz")
+    description = described(strategy=strategy, replicas=replicas, checks={"energy": None}, **start)
+    potential = Counted(water, field=0.1)
     run(description, tmp_path, potential=potential)
     steps = 4 * description.steps
     first = evaluations(description.strategy) * 4 - 3  # the model and the average before the first step
@@ -515,17 +524,21 @@ def test_a_start_turned_with_its_cell_is_another_one_to_a_model_that_is_not_inva
     assert lattice[0] == pytest.approx(lattice[1], rel=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("cell", "pbc", "sentence"),
-    [
-        (
-            [[9.0, 0.3, 0.2], [0.0, 8.0, 0.4], [0.0, 0.0, 7.0]],
-            True,
-            "the cell of this structure has no rotation of its own",
-        ),
-        ([9.0, 9.0, 9.0], [True, True, False], "periodic in some directions only"),
-    ],
-)
-def test_what_cannot_be_turned_with_its_cell_is_refused(cell: list[Any], pbc: Any, sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        turns_of_cell(Atoms("H", cell=cell, pbc=pbc))
+def test_rotations_of_a_cell_are_its_own() -> None:
+    found = turns_of_cell(Atoms("H", cell=[9.0, 9.0, 9.0], pbc=True))
+    np.testing.assert_allclose(
+        [each.diagonal() for each in found[:4]], [[1, 1, 1], [-1, -1, 1], [1, -1, -1], [-1, 1, -1]]
+    )
+    np.testing.assert_allclose(found[4], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-12)
+    triclinic = [[9.0, 0.3, 0.2], [0.0, 8.0, 0.4], [0.0, 0.0, 7.0]]
+    hexagonal = [[3.0, 0.0, 0.0], [-1.5, 1.5 * 3.0**0.5, 0.0], [0.0, 0.0, 5.0]]
+    for cell, count in ((triclinic, 1), ([9.0, 8.0, 7.0], 4), ([9.0, 9.0, 7.0], 8), (hexagonal, 12)):
+        turns = turns_of_cell(Atoms("H", cell=cell, pbc=True))
+        assert len(turns) == count
+        for each in turns:
+            whole = np.linalg.solve(Atoms(cell=cell).cell.array.T, each @ Atoms(cell=cell).cell.array.T)
+            np.testing.assert_allclose(whole, whole.round(), atol=1e-9)
+    with pytest.raises(
+        InputError, match=r"periodic in some directions only is not turned .*: set orientations to same"
+    ):
+        turns_of_cell(Atoms("H", cell=[9.0, 9.0, 9.0], pbc=[True, True, False]))

@@ -111,11 +111,11 @@ def test_changes_that_are_not_resolved_are_drawn_open() -> None:
         "pressure": changed([0.1, 0.2, 0.1], 3.0),
         "c_uu(r)": changed([np.nan, 0.5, 0.2], float("inf")),
     }
-    left = {
+    remaining = {
         kind: {"i": replace(each["2i"], values=each["2i"].values - each["i"].values)}
         for kind, each in differences.items()
     }
-    study = LiquidStudy("planted", {"raw": 1.0}, {}, {}, grids, differences, {}, {}, {}, 1, left=left)
+    study = LiquidStudy("planted", {"raw": 1.0}, {}, {}, grids, differences, {}, {}, {}, 1, remaining=remaining)
     _, left, resolved = convergence_figure(study).axes
     assert [line.get_label() for line in left.get_lines()] == list(differences)
     for line in left.get_lines():
@@ -123,6 +123,10 @@ def test_changes_that_are_not_resolved_are_drawn_open() -> None:
     assert [line.get_markerfacecolor() == "none" for line in left.get_lines()] == [False, True, True]
     markers = {float(line.get_xdata()[0]) for line in resolved.get_lines()}
     assert markers == {5.0, 2.0, 3.0}  # |change| / error, and the band
+    # Of one grid alone there is nothing that another one leaves.
+    only = {"g_OO": {"2i": differences["g_OO"]["2i"]}}
+    _, left, _ = convergence_figure(replace(study, differences=only, remaining={"g_OO": {}})).axes
+    assert [list(line.get_ydata()) for line in left.get_lines()] == [[1.0]]
 
 
 def small_box(path: Path) -> Path:
@@ -156,7 +160,7 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     # What an average leaves is known of the frames of raw; of what samples no potential it is not.
     for kind, by_grid in study.differences.items():
         gone = by_grid["2i"].values - by_grid["i"].values
-        np.testing.assert_allclose(study.left[kind]["i"].values, gone, atol=1e-12, rtol=1e-6)
+        np.testing.assert_allclose(study.remaining[kind]["i"].values, gone, atol=1e-12, rtol=1e-6)
     assert {name: set(each.potential) for name, each in study.costs.items()} == {
         "raw": set(NAMES.values()),
         "i": set(NAMES.values()),

@@ -216,6 +216,10 @@ def test_dipoles_that_all_point_alike_are_correlated_as_geometry_says(tmp_path: 
     far = average(run, dipole_correlation(run, molecules))
     np.testing.assert_array_equal(np.isnan(far.values).all(axis=0), r < 2.5)
     np.testing.assert_array_equal(far.values[:, r >= 2.5], found.values[:, r >= 2.5])
+    assert far.about["closest"] == 2.5
+    for wrong in (-1.0, 8.0):
+        with pytest.raises(InputError, match="the closest distance is below the farthest"):
+            dipole_correlation(run, molecules, closest=wrong)
 
 
 def test_dipoles_that_point_anywhere_are_not_correlated(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from goniometer.errors import InputError
 from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.statics import Static
 from goniometer.potentials import Potential, Prediction
+from goniometer.potentials.base import inherit
 from goniometer.rotations import rule
 from goniometer.symmetrize import Averaged
-from goniometer.symmetrize.average import inherit
 from goniometer.testing.toys import PeriodicToy
 from test_liquid import trajectory
 
@@ -166,6 +166,8 @@ def test_two_potentials_neither_of_which_made_the_frames(tmp_path: Path) -> None
     assert abs(float(found.values) - (force - less) / stiffness) < 4.0 * float(found.errors)
     assert float(found.errors) < 0.3 * min(float(each.errors) for each in (one, other))
     assert found.about["spread_meV"] == pytest.approx(1e3 * (force - less) * x.std())
+    # Frames that say little of what it is compared with count for little.
+    assert reweighted([Part(plain, -force * x, base=-20.0 * force * x)], 300.0).about["effective_share"] < 0.5
     # Of one potential with itself nothing is left, and A′ is that of the second.
     assert float(reweighted([Part(plain, -force * x, base=-force * x)], 300.0).values) == 0.0
     moved = reweighted([Part(plain, -force * x, replace(plain, samples=plain.samples + 1.0), -force * x)], 300.0)
@@ -177,8 +179,14 @@ def test_parts_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are 5 frames and 4 corrections of their energy"):
         reweighted([Part(five, np.zeros(4))], 300.0)
     parts = [Part(five, np.zeros(5), other) for other in (None, five)]
-    with pytest.raises(InputError, match="either of all parts what has changed or of none"):
+    with pytest.raises(InputError, match="either of all parts what has changed, and a base, or of none"):
         reweighted(parts, 300.0)
+    with pytest.raises(InputError, match="either of all parts what has changed, and a base, or of none"):
+        reweighted([Part(five, np.zeros(5), base=each) for each in (None, np.zeros(5))], 300.0)
+    with pytest.raises(InputError, match="there are 5 frames and 6 corrections of their energy"):
+        uneven = Part(five, np.zeros(5), base=np.zeros(5))
+        object.__setattr__(uneven, "base", np.zeros(6))  # here types are checked, and elsewhere not
+        reweighted([uneven], 300.0)
     with pytest.raises(InputError, match="reweighting takes frames"):
         reweighted([], 300.0)
     structure = Atoms("H", [[0, 0, 0]], cell=9.0 * np.eye(3), pbc=True)

@@ -11,12 +11,12 @@ from jaxtyping import Float64
 
 from goniometer.data import read_structures
 from goniometer.errors import InputError, PotentialError
-from goniometer.potentials.base import Potential, Prediction, placed
+from goniometer.potentials.base import Potential, Prediction, inherit, placed
 from goniometer.potentials.loading import load, model_file
 from goniometer.probe.plan import RulePlan, parse_tolerances, plan
 from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
-from goniometer.symmetrize.average import Averaged, inherit
+from goniometer.symmetrize.average import Averaged
 from goniometer.symmetrize.crystal import CrystalAveraged
 from goniometer.symmetrize.random import RandomlyTurned, frozen
 from goniometer.symmetrize.tumble import MEMORY, PERIOD, Tumbling

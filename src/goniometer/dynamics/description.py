@@ -134,8 +134,9 @@ class Run(Part):
         Of an isolated structure: as many trajectories, each with velocities of its own, whose forces come from one
         batch.
     orientations
-        ``random`` turns each replica at random at the start, and a periodic structure by a rotation that maps its
-        lattice onto itself, another one for every seed (none for seed 0); ``same`` leaves them as the structure is.
+        ``random`` turns each replica at random at the start. A periodic structure is turned by one of the rotations
+        that map its lattice onto itself, that of number seed modulo their number; number 0 is none. ``same`` leaves
+        them as the structure is.
     ensemble
         ``nve`` or ``nvt``.
     temperature

@@ -13,7 +13,7 @@ from goniometer.errors import InputError
 from goniometer.potentials.base import Potential
 from goniometer.potentials.batching import ATOMS_AT_ONCE
 from goniometer.potentials.loading import is_factory, load
-from goniometer.potentials.remembering import Remembering
+from goniometer.potentials.remembering import Remembering, unturned
 from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
 from goniometer.symmetrize.average import Averaged
@@ -60,7 +60,7 @@ class Forces:
             self._frames = [Tumbling(model, over, **times, proper=strategy.proper, seed=seed) for seed in seeds]
             return [self._frames[0]]
         if strategy.kind == "mts" and strategy.outer == "average":
-            shared = Remembering(model) if _shared(strategy) else model
+            shared = Remembering(model) if _shares_a_copy(strategy) and model.moment is None else model
             return [shared, Averaged(shared, over)]
         self._random = RandomlyTurned(model, over, proper=strategy.proper, seed=run.seed)
         return [model, self._random] if strategy.kind == "mts" else [self._random]
@@ -128,14 +128,13 @@ def rule_of(strategy: Strategy) -> Rule:
 def evaluations(strategy: Strategy) -> float:
     """Of the model, for each (inner) time step and replica."""
     over = 1 if strategy.kind == "raw" else len(rule_of(strategy))
-    return 1.0 + (over - _shared(strategy)) / strategy.ratio if strategy.kind == "mts" else float(over)
+    return 1.0 + (over - _shares_a_copy(strategy)) / strategy.ratio if strategy.kind == "mts" else float(over)
 
 
-def _shared(strategy: Strategy) -> int:
-    """How many copies of an average with multiple time steps the inner steps have evaluated already."""
-    if strategy.kind != "mts" or strategy.outer == "random":
-        return 0
-    return int((rule_of(strategy).matrices == np.eye(3)).all(axis=(1, 2)).any())
+def _shares_a_copy(strategy: Strategy) -> bool:
+    """Whether the inner steps have evaluated a copy of the average with multiple time steps already."""
+    averaged = strategy.kind == "mts" and strategy.outer == "average"
+    return averaged and bool(unturned(rule_of(strategy).matrices).any())
 
 
 def _seed(seed: int, replica: int) -> int:

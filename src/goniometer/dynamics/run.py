@@ -332,22 +332,30 @@ def start_of(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:
 def turns_of_cell(structure: Atoms) -> Float64[np.ndarray, "T 3 3"]:
     """The proper rotations that map the lattice of a structure onto itself: 24 of a cube, the first of which is none.
 
-    Each next one is what leaves the sum of the matrices so far smallest: of a cube the first four are a half turn about
-    each axis and none, under which vectors cancel.
+    Each next one is what leaves the sum of the matrices so far smallest: of a cube the first four are none and a half
+    turn about each axis, under which vectors cancel. A triclinic lattice has none but the first.
 
-    Raises :class:`InputError` if the structure is not periodic in three directions, or its cell has no such rotation.
+    Raises :class:`InputError` if the structure is not periodic in three directions.
     """
     if not structure.pbc.all():
-        raise InputError("this structure is periodic in some directions only: orientations is 'same' for it")
+        raise InputError(
+            "a structure that is periodic in some directions only is not turned at the start: set orientations to same"
+        )
     lattice = Atoms("H", cell=structure.cell, pbc=True)
     left = [each.matrix for each in operations(lattice) if np.linalg.det(each.matrix) > 0.0]
-    if len(left) < 2:
-        raise InputError("the cell of this structure has no rotation of its own: orientations is 'same' for it")
+    left.sort(key=_place)
     found = [left.pop(0)]
     while left:
         sums = [np.linalg.norm(np.sum([*found, each], axis=0)).round(6) for each in left]
         found.append(left.pop(int(np.argmin(sums))))
     return np.array(found)
+
+
+def _place(matrix: Float64[np.ndarray, "3 3"]) -> tuple[bool, tuple[float, ...]]:
+    """In an order that rounding has no part in: the identity, then by what stays of z, of x and of y."""
+    rounded = matrix.round(6) + 0.0
+    stays = -rounded.diagonal()[[2, 0, 1]]
+    return not np.array_equal(rounded, np.eye(3)), (*stays.tolist(), *rounded.ravel().tolist())
 
 
 def _apart(count: int, extent: float) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,29 +113,29 @@ def bounds(
 def potential_bounds(
     strategies: Mapping[str, Strategy],
     differences: Mapping[str, Mapping[str, Observable]],
-    left: Mapping[str, Mapping[str, Observable]],
+    remaining: Mapping[str, Mapping[str, Observable]],
     finest: str,
 ) -> dict[str, dict[str, Bound]]:
     """By strategy that samples a potential, raw or an average over a grid, how large the bias of that can be.
 
     From the frames of raw alone, against the finest grid: nothing that the integrator does is in it, be it with
-    multiple time steps. Random turns and tumbling frames sample no potential.
+    multiple time steps, and nothing that the finest grid leaves. Random turns and tumbling frames sample no potential.
 
     Parameters
     ----------
     strategies
         By name.
-    differences, left
-        By kind and grid what averaging changes in raw, and what an average over the grid leaves.
+    differences, remaining
+        By kind and grid what averaging changes in raw, and what remains between an average over it and the finest.
     finest
         The grid that all are measured by.
     """
     found: dict[str, dict[str, Bound]] = {name: {} for name in strategies}
     for name, strategy in strategies.items():
         for kind in (each for each in NAMES if each in differences):
-            own = [each for grid, each in left.get(kind, {}).items() if _averages_over(strategy, grid)]
+            own = [each for grid, each in remaining.get(kind, {}).items() if _averages_over(strategy, grid)]
             for each in [differences[kind][finest]] if strategy.kind == "raw" else own:
-                found[name][NAMES[kind]] = _by_reweighting(each)
+                found[name][NAMES[kind]] = replace(_by_reweighting(each), way=f"by reweighting, against {finest}")
     return found
 
 

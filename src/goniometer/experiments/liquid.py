@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -104,7 +104,7 @@ def liquid(
         drifts={name: pooled([drift(each) for each in runs]) for name, runs in by_run.items()},
         grids=None,
         differences={},
-        left={},
+        remaining={},
         costs={},
         verdicts=_verdicts(by_run),
     )
@@ -112,11 +112,12 @@ def liquid(
         kept, count = folder / f"liquid-{size}-frames.npz", frames_of(size, frames)
         tables = _evaluated(kept, found["raw"], wanted, count, progress)
         reference = max(wanted, key=lambda grid: len(grid_rule(grid)))
+        changed, remaining = differences(tables, description.temperature, reference)
         study = replace(
             study,
             grids=symmetry_errors([each for _, each in tables], reference),
-            differences=differences(tables, description.temperature),
-            left=left(tables, description.temperature, reference),
+            differences=changed,
+            remaining=remaining,
         )
     study = _with_costs(study, found)
     _save(study, folder, f"liquid-{size}")
@@ -171,49 +172,39 @@ def pooled(found: Sequence[Observable]) -> Observable:
 
 
 def differences(
-    tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float
-) -> dict[str, dict[str, Observable]]:
-    """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting."""
-    pairs = {grid: ("none", grid) for grid in tables[0][1].grids if grid != "none"}
-    return _between(tables, temperature, pairs)
-
-
-def left(
     tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float, reference: str
-) -> dict[str, dict[str, Observable]]:
-    """Kind of observable to grid to what the average over it leaves: the ensemble of the reference less that of it."""
-    pairs = {grid: (grid, reference) for grid in tables[0][1].grids if grid not in ("none", reference)}
-    return _between(tables, temperature, pairs)
+) -> tuple[dict[str, dict[str, Observable]], dict[str, dict[str, Observable]]]:
+    """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting; and what remains.
 
-
-def _between(
-    tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float, pairs: Mapping[str, tuple[str, str]]
-) -> dict[str, dict[str, Observable]]:
-    """By kind, and by the names of pairs of potentials, the ensemble of the second less that of the first."""
+    What remains is the ensemble of the reference less that of the average over the grid.
+    """
+    grids = [grid for grid in tables[0][1].grids if grid != "none"]
     taken = [(raw.taken(table.frames), raw, table) for raw, table in tables]
     strained = all(each.virials is not None for _, each in tables)
-    said = {kind: name for kind, name in SAID.items() if name == "potential-energy" or strained}
 
-    def samples(kind: str) -> Mapping[str, list[statics.Sampled]]:
-        if kind in said:
+    def samples(kind: str) -> dict[str, tuple[statics.Sampled, ...]]:
+        if kind in SAID:
             return {
-                grid: [table.static(raw, said[kind], grid).on(frames) for frames, raw, table in taken]
-                for grid in tables[0][1].grids
+                grid: tuple(table.static(raw, SAID[kind], grid).on(frames) for frames, raw, table in taken)
+                for grid in ("none", *grids)
             }
-        alike = [REWEIGHTED[kind](raw).on(frames) for frames, raw, _ in taken]
-        return dict.fromkeys(tables[0][1].grids, alike)
+        alike = tuple(REWEIGHTED[kind](raw).on(frames) for frames, raw, _ in taken)
+        return dict.fromkeys(("none", *grids), alike)
 
-    found: dict[str, dict[str, Observable]] = {}
-    for kind in (*REWEIGHTED, *said) if pairs else ():
+    def less(of: dict[str, tuple[statics.Sampled, ...]], second: str, first: str) -> Observable:
+        sides = zip(of[first], of[second], tables, strict=True)
+        parts = [
+            Part(plain, table.correction(second), changed, table.correction(first))
+            for plain, changed, (_, table) in sides
+        ]
+        return reweighted(parts, temperature)
+
+    changed, remaining = {}, {}
+    for kind in (*REWEIGHTED, *(each for each in SAID if strained or SAID[each] == "potential-energy")):
         of = samples(kind)
-        found[kind] = {}
-        for name, (first, second) in pairs.items():
-            parts = [
-                Part(plain, table.correction(second), changed, table.correction(first))
-                for (_, table), plain, changed in zip(tables, of[first], of[second], strict=True)
-            ]
-            found[kind][name] = reweighted(parts, temperature)
-    return found
+        changed[kind] = {grid: less(of, grid, "none") for grid in grids}
+        remaining[kind] = {grid: less(of, reference, grid) for grid in grids if grid != reference}
+    return changed, remaining
 
 
 def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]]) -> LiquidStudy:
@@ -227,7 +218,7 @@ def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]
     if study.grids is not None:
         strategies = {name: each[0][0].strategy for name, each in runs.items()}
         finest = str(study.grids.about["reference"])
-        potentials = costs.potential_bounds(strategies, study.differences, study.left, finest)
+        potentials = costs.potential_bounds(strategies, study.differences, study.remaining, finest)
         found = {name: replace(each, potential=potentials[name]) for name, each in found.items()}
     return replace(study, costs=found, reference=reference)
 
@@ -299,9 +290,9 @@ def _save(study: LiquidStudy, folder: Path, name: str) -> None:
     for kind, by_grid in study.differences.items():
         for grid, each in by_grid.items():
             each.save(folder / f"{name}-{_plain(kind)}-{grid}-less-raw.nc")
-    for kind, by_grid in study.left.items():
+    for kind, by_grid in study.remaining.items():
         for grid, each in by_grid.items():
-            each.save(folder / f"{name}-{_plain(kind)}-left-by-{grid}.nc")
+            each.save(folder / f"{name}-{_plain(kind)}-remaining-{grid}.nc")
     costs.save(study, folder / f"{name}-costs.json")
 
 

@@ -16,7 +16,7 @@ from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
 from goniometer.potentials.base import Potential, Prediction
-from goniometer.rotations import check_grids, grid_rule
+from goniometer.rotations import check_grids, grid_rule, joined
 from goniometer.symmetrize.response import response
 
 #: Frames that are evaluated anew by default.
@@ -175,21 +175,14 @@ def _potentials(potentials: Sequence[Potential]) -> Callable[[Atoms], _Said]:
 def _averages(potential: Potential, grids: Sequence[str]) -> Callable[[Atoms], _Said]:
     """The averages over grids, (G, ...), from the response at all elements that any of them holds."""
     check_grids(grids)
-    rules = [grid_rule(name) for name in grids]
-    every = np.concatenate([each.matrices for each in rules])
-    # Adding zero makes one of both zeros.
-    _, first, place = np.unique(every.round(9) + 0.0, axis=0, return_index=True, return_inverse=True)
-    ends = np.cumsum([len(each) for each in rules])[:-1]
-    weights = np.zeros((len(rules), len(first)))
-    for of, over, places in zip(weights, rules, np.split(place.ravel(), ends), strict=True):
-        np.add.at(of, places, over.weights)
+    elements, weights = joined([grid_rule(name) for name in grids])
 
     def mean(values: np.ndarray) -> np.ndarray:
         # Relative to the first: energies are large and alike.
         return np.asarray(values[0] + np.tensordot(weights, values - values[0], 1))
 
     def said_of(atoms: Atoms) -> _Said:
-        found = response(potential, atoms, every[first])
+        found = response(potential, atoms, elements)
         return mean(found.energies), mean(found.forces), None if found.virials is None else mean(found.virials)
 
     return said_of
@@ -223,16 +216,17 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
 
     Where V + ΔV does not say the same of a frame as V the result is ⟨A′⟩_{V+ΔV} − ⟨A⟩_V.
 
-    ``about`` holds the effective share of frames, (Σ w)² / (F Σ w²), and σ(ΔV − ΔV₀) in meV: a share far below one
-    means that the frames of V say little about V + ΔV. ``simultaneous_90`` is how many errors wide the band of 90 % is
-    that holds for all values at once. Raises :class:`InputError` for parts that do not go together.
+    ``about`` holds the effective share of frames, (Σ w)² / (F Σ w²), the smaller one of both terms, and σ(ΔV − ΔV₀) in
+    meV: a share far below one means that the frames of V say little. ``simultaneous_90`` is how many errors wide the
+    band of 90 % is that holds for all values at once. Raises :class:`InputError` for parts that do not go together.
     """
-    if not parts or len({each.changed is None for each in parts}) > 1:
-        raise InputError("reweighting takes frames, and either of all parts what has changed or of none")
+    if not parts or len({(each.changed is None, each.base is None) for each in parts}) > 1:
+        raise InputError("reweighting takes frames, and either of all parts what has changed, and a base, or of none")
     for part in parts:
         frames = len(part.plain.samples)
-        if frames != len(part.correction):
-            raise InputError(f"there are {frames} frames and {len(part.correction)} corrections of their energy")
+        for corrections in (part.correction, part.correction if part.base is None else part.base):
+            if frames != len(corrections):
+                raise InputError(f"there are {frames} frames and {len(corrections)} corrections of their energy")
     correction = np.concatenate([each.correction for each in parts])
     base = np.concatenate([np.zeros_like(each.correction) if each.base is None else each.base for each in parts])
     weights, base_weights = (np.exp(-(each - each.mean()) / (units.kB * temperature)) for each in (correction, base))
@@ -252,7 +246,7 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
         return np.asarray(other.finish(changed.reshape(shape)) - of.finish(plain.reshape(shape)))
 
     values, errors, _ = blocks.estimate(difference)
-    share = float(weights.sum() ** 2 / (len(weights) * (weights**2).sum()))
+    share = min(float(each.sum() ** 2 / (len(each) * (each**2).sum())) for each in (weights, base_weights))
     scatter = 1e3 * float((correction - base).std())
     about = {**of.about, "frames": len(weights), "effective_share": share, "spread_meV": scatter}
     about["simultaneous_90"] = blocks.simultaneous(difference)

@@ -240,6 +240,8 @@ def dipole_correlation(trajectory: Trajectory, molecules: Molecules | None = Non
     chosen = molecules or find_molecules(trajectory.replica)
     sites = chosen.atoms[:, 0]
     pairs = Pairs(trajectory, sites, sites)
+    if not 0.0 <= closest < pairs.points[-1]:
+        raise InputError(f"the closest distance is below the farthest, {pairs.points[-1]:.3g} Å, and not negative")
     # The search takes sites by their indices.
     rank = np.argsort(sites)
 
@@ -263,7 +265,8 @@ def dipole_correlation(trajectory: Trajectory, molecules: Molecules | None = Non
         return np.asarray(mean[1:] / count)
 
     axes = {"part": Axis(np.array(["longitudinal", "transverse"])), "r": Axis(pairs.points, "Angstrom")}
-    return Static("c_uu_of_r", "", axes, samples, finish, {"kernel": KERNEL, "molecules": len(chosen)})
+    about = {"kernel": KERNEL, "closest": closest, "molecules": len(chosen)}
+    return Static("c_uu_of_r", "", axes, samples, finish, about)
 
 
 def dipole_fluctuation(trajectory: Trajectory, molecules: Molecules | None = None) -> Static:

@@ -175,6 +175,12 @@ class Potential(ABC):
         return PotentialCalculator(self)
 
 
+def inherit(outer: Potential, potential: Potential) -> None:
+    """A potential made of another one knows what that knows."""
+    for attribute in ("dtype", "virial", "conservative", "atomic", "stochastic"):
+        setattr(outer, attribute, getattr(potential, attribute))
+
+
 def placed(structure: Atoms, positions: Float64[np.ndarray, "N 3"]) -> Atoms:
     """A copy of a structure with other positions, without constraints."""
     atoms = structure.copy()

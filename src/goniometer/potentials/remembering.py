@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Bool, Float64
 
-from goniometer.potentials.base import Potential, Prediction
+from goniometer.potentials.base import Potential, Prediction, inherit
 
 
 class Remembering(Potential):
@@ -22,19 +22,18 @@ class Remembering(Potential):
     Parameters
     ----------
     potential
-        What is asked.
+        What is asked: one whose answers depend on the structure alone, so that its :attr:`Potential.moment` is None.
     """
 
     def __init__(self, potential: Potential) -> None:
         self.potential, self.name = potential, potential.name
-        for attribute in ("dtype", "virial", "conservative", "atomic", "stochastic"):
-            setattr(self, attribute, getattr(potential, attribute))
+        inherit(self, potential)
         self._key: tuple[bytes, ...] = ()
         self._last: Prediction | None = None
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`: the copy that is not turned is remembered, of several the first."""
-        places = np.flatnonzero(_unturned(matrices))
+        places = np.flatnonzero(unturned(matrices))
         if not len(places):
             yield from self.potential.turned(structure, matrices)
             return
@@ -49,7 +48,7 @@ class Remembering(Potential):
         self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
     ) -> Iterator[Prediction]:
         """See :meth:`Potential.turned_each`: all copies that are not turned are remembered together."""
-        alone = _unturned(matrices)
+        alone = unturned(matrices)
         parts = [self._known(structure, positions[alone])] if alone.any() else []
         if not alone.all():
             parts += self.potential.turned_each(structure, positions[~alone], matrices[~alone])
@@ -60,11 +59,12 @@ class Remembering(Potential):
         """Of structures as they stand."""
         key = tuple(each.tobytes() for each in (positions, structure.cell.array, structure.numbers, structure.pbc))
         if self._last is None or key != self._key:
-            unturned = np.broadcast_to(np.eye(3), (len(positions), 3, 3))
-            self._last = Prediction.joined(self.potential.turned_each(structure, positions, unturned))
+            identities = np.broadcast_to(np.eye(3), (len(positions), 3, 3))
+            self._last = Prediction.joined(self.potential.turned_each(structure, positions, identities))
             self._key = key
         return self._last
 
 
-def _unturned(matrices: Float64[np.ndarray, "K 3 3"]) -> Bool[np.ndarray, " K"]:
+def unturned(matrices: Float64[np.ndarray, "K 3 3"]) -> Bool[np.ndarray, " K"]:
+    """Which of the matrices are the identity, to the last bit."""
     return np.asarray((matrices == np.eye(3)).all(axis=(1, 2)))

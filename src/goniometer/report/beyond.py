@@ -91,7 +91,7 @@ def _bounds(model: str, strategies: Mapping[str, Any]) -> Iterator[Table]:
     yield from _bounds_of(f"{model}: what the bias is below", {run: said["bias"] for run, said in strategies.items()})
     alone = {run: said.get("bias_of_potential") for run, said in strategies.items()}
     alone = {run: said for run, said in alone.items() if said}
-    title = f"{model}: what the bias of the potential is below, without the integrator's"
+    title = f"{model}: what the bias of the potential alone is below"
     yield from _bounds_of(title, alone)
 
 

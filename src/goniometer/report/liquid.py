@@ -121,7 +121,7 @@ class LiquidStudy:
         What bounds of the bias are taken from, in words.
     molecules
         Of the box.
-    left
+    remaining
         Kind of observable to grid to the ensemble of the finest grid less that of this one, by reweighting.
     """
 
@@ -136,7 +136,7 @@ class LiquidStudy:
     conserved: Mapping[str, Observable]
     molecules: int
     reference: str = ""
-    left: Mapping[str, Mapping[str, Observable]] = field(default_factory=dict)
+    remaining: Mapping[str, Mapping[str, Observable]] = field(default_factory=dict)
 
 
 @styled
@@ -195,10 +195,10 @@ def _stretches(found: Observable) -> Observable:
 def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     """The symmetry error by grid; what each grid leaves of the change of observables; and whether that is resolved.
 
-    With Δ of :attr:`LiquidStudy.differences` by the reference the second panel has max |left| / max |Δ| of
-    :attr:`LiquidStudy.left`, which is one without an average. The third has the largest Δ / error, and where the band
-    of 90 % ends that holds for the whole of an observable. Markers are open where the change does not reach beyond
-    that: what falls then is the noise of the change.
+    With Δ of :attr:`LiquidStudy.differences` by the reference the second panel has max |remaining| / max |Δ|
+    of :attr:`LiquidStudy.remaining`, which is one without an average. The third has the largest Δ / error, and where
+    the band of 90 % ends that holds for the whole of an observable. Markers are open where the change does not reach
+    beyond that: what falls then is the noise of the change.
     """
     assert study.grids is not None
     figure = matplotlib.figure.Figure(figsize=(11.0, 3.4))
@@ -218,7 +218,7 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
         colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS)]
         face = colour if largest > band else "none"
         size = by_grid[reference].largest[0]
-        remains = {"none": 1.0} | {grid: each.largest[0] / size for grid, each in study.left[kind].items()}
+        remains = {"none": 1.0} | {grid: each.largest[0] / size for grid, each in study.remaining.get(kind, {}).items()}
         points = zip(*remains.items(), strict=True)
         left.plot(*points, f"{marker}-", color=colour, markerfacecolor=face, markersize=4.0, linewidth=1.0, label=kind)
         resolved.plot(largest, place, marker, color=colour, markerfacecolor=face, markersize=5.0)

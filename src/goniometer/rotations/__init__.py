@@ -1,7 +1,7 @@
 """Quadrature rules on SO(3) and O(3), and the characters that prove them."""
 
 from goniometer.rotations.named import GRIDS, PAPER_GRIDS, catalogue, check_grids, grid_rule, rule
-from goniometer.rotations.rule import Rule, in_words, random_rotations
+from goniometer.rotations.rule import Rule, in_words, joined, random_rotations
 
 __all__ = [
     "GRIDS",
@@ -11,6 +11,7 @@ __all__ = [
     "check_grids",
     "grid_rule",
     "in_words",
+    "joined",
     "random_rotations",
     "rule",
 ]

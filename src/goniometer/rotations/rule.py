@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,6 +117,21 @@ class Rule:
 def random_rotations(count: int, rng: np.random.Generator) -> Float64[np.ndarray, "K 3 3"]:
     """``count`` proper rotations, uniform on SO(3), from an explicit generator."""
     return np.asarray(Rotation.random(count, rng=rng).as_matrix(), dtype=np.float64).reshape(count, 3, 3)
+
+
+def joined(rules: Sequence[Rule]) -> tuple[Float64[np.ndarray, "K 3 3"], Float64[np.ndarray, "R K"]]:
+    """All elements that any of several rules holds, each once, and the weights of the rules on them.
+
+    An average over rule r is Σ_k w_rk f(g_k): what rules share is evaluated once.
+    """
+    every = np.concatenate([each.matrices for each in rules])
+    # Adding zero makes one of both zeros.
+    _, first, place = np.unique(every.round(9) + 0.0, axis=0, return_index=True, return_inverse=True)
+    weights = np.zeros((len(rules), len(first)))
+    ends = np.cumsum([len(each) for each in rules])[:-1]
+    for row, over, places in zip(weights, rules, np.split(place.ravel(), ends), strict=True):
+        np.add.at(row, places, over.weights)
+    return every[first], weights
 
 
 def in_words(matrix: Float64[np.ndarray, "3 3"]) -> str:

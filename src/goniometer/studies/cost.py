@@ -74,19 +74,20 @@ def _seconds(run: Run) -> float:
     """Of one step of the integrator: with multiple time steps ``ratio`` inner evaluations and an outer one."""
     replica = structure_of(run)
     atoms, _ = start_of(run, replica)
-    times = [_timed(each, atoms) for each in Forces(run, replica).potentials]
+    potentials = Forces(run, replica).potentials
+    for shift in (0.0, 1e-3):  # the first evaluation, which is slower, counts if it is long
+        atoms.positions[0] += shift
+        # The outer potential comes by what the inner one has just evaluated, as it does in a run.
+        times = [_timed(each, atoms) for each in potentials]
+        if sum(times) > _LONG:
+            break
     return times[0] if len(times) == 1 else run.strategy.ratio * times[0] + times[1]
 
 
 def _timed(potential: Potential, atoms: Atoms) -> float:
-    """Of an evaluation; the first one, which is slower, counts if it is long."""
-    for _ in range(2):
-        began = time.perf_counter()
-        potential.predict(atoms)
-        seconds = time.perf_counter() - began
-        if seconds > _LONG:
-            break
-    return seconds
+    began = time.perf_counter()
+    potential.predict(atoms)
+    return time.perf_counter() - began
 
 
 def total(each: Iterable[Cost]) -> Cost:

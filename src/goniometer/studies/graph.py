@@ -23,7 +23,7 @@ from goniometer.experiments.liquid import chosen as strategies
 from goniometer.observables.molecules import find_molecules
 from goniometer.potentials.loading import identity
 from goniometer.report.chapter import SCHEMA
-from goniometer.rotations import GRIDS, grid_rule
+from goniometer.rotations import GRIDS, grid_rule, joined
 from goniometer.studies.description import Experiment, Study, label
 
 
@@ -173,7 +173,8 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
         sample, frames = runs[0].run, frames_of(size, experiment.frames)
         if frames:
             grids = averages(experiment.grids or tuple(GRIDS))
-            effort = float(frames * sum(len(grid_rule(each)) for each in grids))
+            elements, _ = joined([grid_rule(each) for each in grids])
+            effort = float(frames * len(elements))
     if experiment.experiment == "ice":
         known = {**changes, "structure": "ice"}
         for setting in experiment.set:

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from goniometer.data import called
 from goniometer.errors import GoniometerError, PotentialError
-from goniometer.potentials.base import Potential, Prediction, Spread
+from goniometer.potentials.base import Potential, Prediction, Spread, inherit
 from goniometer.rotations import Rule, in_words
 from goniometer.symmetrize.response import evaluated
 
@@ -65,12 +65,6 @@ def described(over: Rule) -> str:
 def element(over: Rule, index: int) -> str:
     """What errors call an element of a rule, of one copy or the next."""
     return f"element {index % len(over)} (counted from 0) of {described(over)}"
-
-
-def inherit(symmetrized: Potential, potential: Potential) -> None:
-    """A symmetrized potential knows what the potential within knows."""
-    for attribute in ("dtype", "virial", "conservative", "atomic", "stochastic"):
-        setattr(symmetrized, attribute, getattr(potential, attribute))
 
 
 def averages(

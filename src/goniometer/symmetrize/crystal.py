@@ -12,9 +12,9 @@ from jaxtyping import Float64, Int64
 from scipy.spatial import KDTree
 
 from goniometer.errors import InputError
-from goniometer.potentials.base import Potential, Prediction, Spread
+from goniometer.potentials.base import Potential, Prediction, Spread, inherit
 from goniometer.rotations import Rule
-from goniometer.symmetrize.average import averages, described, inherit
+from goniometer.symmetrize.average import averages, described
 
 # Elements of rules are compared as matrices; those of named rules agree to some roundings.
 _SAME = 1e-8

@@ -11,9 +11,9 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from goniometer.errors import InputError
-from goniometer.potentials.base import Potential, Prediction, placed
+from goniometer.potentials.base import Potential, Prediction, inherit, placed
 from goniometer.rotations import Rule, random_rotations
-from goniometer.symmetrize.average import averages, averages_each, described, inherit
+from goniometer.symmetrize.average import averages, averages_each, described
 
 KEYS = ("positions", "step")
 

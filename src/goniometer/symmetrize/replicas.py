@@ -9,8 +9,7 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from goniometer.errors import InputError
-from goniometer.potentials.base import Potential, Prediction
-from goniometer.symmetrize.average import inherit
+from goniometer.potentials.base import Potential, Prediction, inherit
 from goniometer.symmetrize.tumble import Tumbling, follow_each
 
 

@@ -12,9 +12,9 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from goniometer.errors import InputError
-from goniometer.potentials.base import Potential, Prediction, placed
+from goniometer.potentials.base import Potential, Prediction, inherit, placed
 from goniometer.rotations import Rule
-from goniometer.symmetrize.average import averages, averages_each, described, inherit
+from goniometer.symmetrize.average import averages, averages_each, described
 from goniometer.symmetrize.random import fingerprint, generator, random_turn
 
 #: Defaults in fs: the time of one turn at the rms angular velocity, and the time in which the velocity is forgotten.

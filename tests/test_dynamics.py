@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms, units
 from ase.calculators.lj import LennardJones
 from scipy.stats import kstest
@@ -26,7 +27,7 @@ from goniometer.dynamics.checks import RunError
 from goniometer.dynamics.description import Run, packaged_runs, read_runs
 from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.gle import WAVENUMBER, drift_matrix, efficiency
-from goniometer.dynamics.run import Finished, run, start_of, structure_of, turns_of_cell
+from goniometer.dynamics.run import Finished, run, start_of, structure_of, trajectory_of, turns_of_cell
 from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import placed
@@ -124,6 +125,26 @@ def test_a_periodic_structure_goes_on_as_well(tmp_path: Path, strategy: dict[str
     killed = killed_often(description, tmp_path / "killed", 16, potential=model())
     for name, values in arrays(whole.folder).items():
         np.testing.assert_array_equal(values, arrays(killed.folder)[name], err_msg=name)
+
+
+def test_asked_for_a_greater_length_a_run_goes_on_and_it_serves_for_a_smaller_one(tmp_path: Path) -> None:
+    short, long = (described(length=length, **LANGEVIN, strategy=STRATEGIES["mts"]) for length in (0.012, 0.02))
+    first = run(short, tmp_path / "grown", potential=model())
+    grown = run(long, tmp_path / "grown", potential=model())
+    assert grown.folder == first.folder
+    assert yaml.safe_load((grown.folder / "description.yaml").read_text("utf-8"))["length"] == 0.02
+    whole = arrays(run(long, tmp_path / "whole", potential=model()).folder)
+    for name, values in arrays(grown.folder).items():
+        np.testing.assert_array_equal(values, whole[name], err_msg=name)
+    told: list[int] = []
+    assert run(short, tmp_path / "grown", potential=model(), progress=lambda done, *_: told.append(done)).finished
+    assert told == []
+    part = trajectory_of(short, grown.folder).frames()
+    assert part.steps.tolist() == list(range(0, short.steps + 1, short.stride))
+    np.testing.assert_array_equal(part.positions, whole["positions"][: len(part)])
+    assert len(trajectory_of(long, grown.folder)) == len(whole["step"]) > len(part)
+    # Control: anything else that differs is another run.
+    assert run(described(length=0.002, seed=1, **LANGEVIN), tmp_path / "grown").folder != grown.folder
 
 
 def command(tmp_path: Path) -> list[str]:

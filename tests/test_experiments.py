@@ -204,3 +204,12 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     # Three frames of two runs bound nothing: what is left is heat and temperature.
     assert len(cost_figure(study).axes) == 2
     assert not any(np.isfinite(each.upper) for name, each in study.costs["raw"].bounds.items() if name != "temperature")
+    # Of half the length nothing is run, and half of the frames are looked at.
+    told.clear()
+    half = liquid(
+        tmp_path, progress=lambda done, whole, label: told.append(label),
+        **{**arguments, "changes": {**changes, "length": 0.1}},
+    )  # fmt: skip
+    assert set(told) == {"frames over all grids"}
+    assert half.lengths == {"raw": 0.2, "i": 0.2, "tumble": 0.2}
+    assert len(half.conserved["raw"].values) < len(study.conserved["raw"].values)

@@ -183,9 +183,9 @@ def test_parts_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         reweighted(parts, 300.0)
     with pytest.raises(InputError, match="either of all parts what has changed, and a base, or of none"):
         reweighted([Part(five, np.zeros(5), base=each) for each in (None, np.zeros(5))], 300.0)
+    uneven = Part(five, np.zeros(5), base=np.zeros(5))
+    object.__setattr__(uneven, "base", np.zeros(6))  # here types are checked, and elsewhere not
     with pytest.raises(InputError, match="there are 5 frames and 6 corrections of their energy"):
-        uneven = Part(five, np.zeros(5), base=np.zeros(5))
-        object.__setattr__(uneven, "base", np.zeros(6))  # here types are checked, and elsewhere not
         reweighted([uneven], 300.0)
     with pytest.raises(InputError, match="reweighting takes frames"):
         reweighted([], 300.0)

@@ -144,7 +144,7 @@ class Run(Part):
     timestep
         In fs; with the strategy ``mts`` the inner one.
     length
-        In ps.
+        In ps; asked for a longer one, a run goes on.
     frames_every
         In fs: positions, velocities and energies.
     seed
@@ -191,8 +191,11 @@ class Run(Part):
         return round(self.frames_every / self.step)
 
     def digest(self, *more: bytes) -> str:
-        """A hash of the description and of what it names: the contents of files."""
-        digest = hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode())
+        """A hash of the description and of what it names: the contents of files. The length has no part in it.
+
+        A longer run goes on from a shorter one, and has its frames.
+        """
+        digest = hashlib.sha256(json.dumps(self.model_dump(exclude={"length"}), sort_keys=True).encode())
         for each in more:
             digest.update(hashlib.sha256(each).digest())
         return digest.hexdigest()[:12]

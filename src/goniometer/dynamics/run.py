@@ -36,7 +36,7 @@ from scipy.spatial.transform import Rotation
 
 from goniometer.data import check_structure, read_structures
 from goniometer.data.records import hardware, make_folder, replace_text, versions
-from goniometer.data.trajectory import Frames, write_segment
+from goniometer.data.trajectory import Excerpt, Frames, Trajectory, read_trajectory, write_segment
 from goniometer.dynamics.checks import RunError, Watch
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.engine import Engine, initial_velocities
@@ -95,15 +95,15 @@ def run(
     checkpoint: float = CHECKPOINT,
     wait: bool = False,
 ) -> Finished:
-    """Start a run, or go on with it, or find it finished.
+    """Start a run, or go on with it, or find it finished. Asked for a longer one, a finished run goes on.
 
     Parameters
     ----------
     description
         What to do.
     parent
-        The folder in which the run has a folder of its own, ``name-hash``: the hash is that of the description, the
-        structure and the model.
+        The folder in which the run has a folder of its own, ``name-hash``: the hash is that of the description (but for
+        its length), the structure and the model.
     potential
         In the place of the model that the description names; it must be a function of its name.
     drivers
@@ -172,6 +172,8 @@ class _Trajectory:
         potential: Potential | None,
         state: dict[str, Any] | None,
     ) -> None:
+        import yaml
+
         self.run, self.folder = description, folder
         start, velocities = start_of(description, replica)
         self.structure = start
@@ -190,16 +192,12 @@ class _Trajectory:
             free -= 3 * description.replicas
         self.degrees = free
         if state is None:
-            self._describe()
+            replace_text(folder / "i-pi.xml", self.engine.input)
+            write(folder / "start.xyz", start, format="extxyz")
+        # It says how far the run is to go: farther than before, when it goes on.
+        replace_text(folder / "description.yaml", yaml.safe_dump(description.model_dump(), sort_keys=False))
         for extra in sorted(folder.glob("frames-*.h5"))[self.segments :]:
             extra.unlink()
-
-    def _describe(self) -> None:
-        import yaml
-
-        replace_text(self.folder / "description.yaml", yaml.safe_dump(self.run.model_dump(), sort_keys=False))
-        replace_text(self.folder / "i-pi.xml", self.engine.input)
-        write(self.folder / "start.xyz", self.structure, format="extxyz")
 
     def go(self, progress: Progress | None, checkpoint: float, interrupted: Callable[[], bool]) -> None:
         engine, whole, stride = self.engine, self.run.steps, self.run.stride
@@ -285,6 +283,12 @@ def digest(description: Run, potential: Potential | None = None) -> str:
     """The hash that the folder of a run has in its name: of the description, the structure and the model."""
     model = content(description.potential.model) if potential is None else potential.name.encode()
     return description.digest(_content(structure_of(description)), model)
+
+
+def trajectory_of(description: Run, folder: Path) -> Trajectory:
+    """What a finished run of this description has in its folder: of a longer one so much of it."""
+    whole, count = read_trajectory(folder), description.steps // description.stride + 1
+    return whole if len(whole) <= count else Excerpt(whole, 0, count)
 
 
 def structure_of(description: Run) -> Atoms:

@@ -175,7 +175,9 @@ def _provenance(folder: Path, size: str, runs: Iterable[dict[str, Run]]) -> dict
             )
             said["ps"] += run.length
             said["runs"] += 1
-            said["seconds"] += sum(session["seconds"] for session in sessions)
+            steps = sum(session["to_step"] - session["from_step"] for session in sessions)
+            share = min(1.0, run.steps / steps) if steps else 1.0  # of a run that is longer than what is shown of it
+            said["seconds"] += share * sum(session["seconds"] for session in sessions)
             for session in sessions:
                 known = {
                     "days": [session["began"][:10], session["ended"][:10]],

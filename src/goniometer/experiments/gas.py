@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from goniometer.data.trajectory import DISCARD, Trajectory, read_trajectory
+from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.dynamics.description import Run, read_runs
-from goniometer.dynamics.run import run
+from goniometer.dynamics.run import run, trajectory_of
 from goniometer.observables import orientation
 from goniometer.observables.gas import angular_momentum, by_grid, drift, potential_spectrum, power_spectrum
 from goniometer.observables.orientation import Response, agreement, directions, response
@@ -144,5 +144,5 @@ def trajectories(
         result = run(description, folder, name=label, progress=told)
         if not result.finished:
             raise Interrupted(f"stopped in {label}; the same command goes on")
-        found[label.removeprefix(f"{name}-{size}-")] = (description, read_trajectory(result.folder))
+        found[label.removeprefix(f"{name}-{size}-")] = (description, trajectory_of(description, result.folder))
     return found

@@ -266,7 +266,7 @@ def _evaluated_run(
     told: Callable[[int, int], None],
 ) -> Reevaluated:
     """What was evaluated before, or evaluated now and kept."""
-    key = sha256(f"{raw.name} {len(raw)} {frames} {grids}".encode()).hexdigest()
+    key = sha256(f"{raw.paths[0].parent.name} {len(raw)} {frames} {grids}".encode()).hexdigest()
     if path.exists():
         with np.load(path) as kept:
             if str(kept["key"]) == key:

@@ -201,10 +201,10 @@ def _runs(
             strategy = name.removeprefix(f"{source}-{size}-")
             words = ("run", source, "--size", size, "--only", strategy, "-o", str(folder), "--wait")
             task = "-".join([f"{prefix}/{source.partition('-')[2]}", strategy, *map(str, more.values())])
-            key, count = digest(run), round(1e3 * run.length / run.timestep) * run.replicas
+            own, count = digest(run), round(1e3 * run.length / run.timestep) * run.replicas
             effort = evaluations(run.strategy) * count
             command = (*words, *_set({**changes, **more}))
-            yield Task(task, command, (), key, run, folder / f"{name}-{key}", run, effort)
+            yield Task(task, command, (), _key(own, run.length), run, folder / f"{name}-{own}", run, effort)
 
 
 def _set(changes: dict[str, Any]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ from goniometer.dynamics.checks import RunError
 from goniometer.dynamics.description import Run, packaged_runs, read_runs
 from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.gle import WAVENUMBER, drift_matrix, efficiency
-from goniometer.dynamics.run import Finished, run, start_of, structure_of, trajectory_of, turns_of_cell
+from goniometer.dynamics.run import Finished, read_sessions, run, start_of, structure_of, trajectory_of, turns_of_cell
 from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import placed
@@ -144,7 +145,20 @@ def test_asked_for_a_greater_length_a_run_goes_on_and_it_serves_for_a_smaller_on
     np.testing.assert_array_equal(part.positions, whole["positions"][: len(part)])
     assert len(trajectory_of(long, grown.folder)) == len(whole["step"]) > len(part)
     # Control: anything else that differs is another run.
-    assert run(described(length=0.002, seed=1, **LANGEVIN), tmp_path / "grown").folder != grown.folder
+    other = run(short.model_copy(update={"seed": 1}), tmp_path / "grown", potential=model())
+    assert other.folder != grown.folder
+    sessions = read_sessions(grown.folder, short.steps)
+    assert [each["to_step"] for each in sessions] == [short.steps]
+    assert [each["to_step"] for each in read_sessions(grown.folder)] == [short.steps, long.steps]
+    (part_of,) = read_sessions(tmp_path / "whole" / grown.folder.name, short.steps)
+    (all_of,) = read_sessions(tmp_path / "whole" / grown.folder.name)
+    assert part_of["seconds"] == pytest.approx(0.6 * all_of["seconds"])
+    # What is asked of a run that another process makes longer is there all the same.
+    with (grown.folder / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert run(short, tmp_path / "grown", potential=model()).finished
+        with pytest.raises(InputError, match="another process is at work"):
+            run(short.model_copy(update={"length": 0.04}), tmp_path / "grown", potential=model())
 
 
 def command(tmp_path: Path) -> list[str]:

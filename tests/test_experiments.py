@@ -211,5 +211,5 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
         **{**arguments, "changes": {**changes, "length": 0.1}},
     )  # fmt: skip
     assert set(told) == {"frames over all grids"}
-    assert half.lengths == {"raw": 0.2, "i": 0.2, "tumble": 0.2}
-    assert len(half.conserved["raw"].values) < len(study.conserved["raw"].values)
+    assert half.conserved["raw"].axes["time"].values[-1] <= 100.0 < study.conserved["raw"].axes["time"].values[-1]
+    assert half.costs["raw"].seconds == pytest.approx(study.costs["raw"].seconds, rel=0.2)

@@ -218,6 +218,10 @@ def test_runs_are_units_where_there_are_enough(tmp_path: Path) -> None:
     assert verdict.answer == "differ"
     assert verdict.comparison.difference[0] == pytest.approx(-0.5, abs=0.2)
     assert in_words(verdict).startswith("differ: most clearly by 0.")
+    # One run under two names, of another length for instance, is one run.
+    runs[1].attributes["description"] = {"strategy": {"kind": "raw"}, "seed": 0, "length": 3.0}
+    with pytest.raises(InputError, match="have one description and one seed: they are one run"):
+        compare_runs(*ensembles(runs).values(), ["potential-energy"])
 
 
 def scattered(folder: Path, formula: str, rng: np.random.Generator) -> list[Trajectory]:

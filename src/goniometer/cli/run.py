@@ -68,7 +68,9 @@ def run(
             raise Stopped(
                 f"stopped at step {result.steps} of {each.steps}; the same command goes on from {result.folder}"
             )
-        print(f"goniometer: {result.folder} is finished, {each.length:g} ps", file=sys.stderr)
+        longer = result.steps * each.step * 1e-3
+        more = f" (it holds {longer:g} ps)" if result.steps > each.steps else ""
+        print(f"goniometer: {result.folder} is finished, {each.length:g} ps{more}", file=sys.stderr)
 
 
 def changes_of(pairs: list[str]) -> dict[str, Any]:

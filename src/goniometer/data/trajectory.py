@@ -213,6 +213,18 @@ class Trajectory:
             if left < len(chunk):
                 yield chunk[left:]
 
+    def beginning(self, count: int) -> Trajectory:
+        """The first frames, of no file that holds none of them."""
+        paths, total = list[Path](), 0
+        for path in self.paths:
+            if total >= count:
+                break
+            with _opened(path, total) as file:
+                total += len(file[_GROUP]["position/step"])
+            paths.append(path)
+        part = Trajectory(paths, self.name)
+        return part if total <= count else Excerpt(part, 0, count)
+
     def frames(self) -> Frames:
         """All frames at once."""
         return _joined(list(self.chunks(2**62)))

@@ -36,7 +36,7 @@ from scipy.spatial.transform import Rotation
 
 from goniometer.data import check_structure, read_structures
 from goniometer.data.records import hardware, make_folder, replace_text, versions
-from goniometer.data.trajectory import Excerpt, Frames, Trajectory, read_trajectory, write_segment
+from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
 from goniometer.dynamics.checks import RunError, Watch
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.engine import Engine, initial_velocities
@@ -127,15 +127,23 @@ def run(
     structure = structure_of(description)
     folder = Path(parent) / f"{name}-{digest(description, potential)}"
     make_folder(folder)
+    if ended := _ended(folder, description):  # be it that another process makes it longer
+        return ended
     with _locked(folder, wait):
+        if ended := _ended(folder, description):
+            return ended
         state = _read_state(folder)
-        if state is not None and state["step"] >= description.steps:
-            return Finished(folder, state["step"], True)
         with _elsewhere(description, structure, drivers, address) as served:
             trajectory = _Trajectory(description, structure, folder, served or potential, state)
             with _session(folder, trajectory.engine), _interrupts() as interrupted:
                 trajectory.go(progress, checkpoint, interrupted)
         return Finished(folder, trajectory.engine.step, trajectory.engine.step >= description.steps)
+
+
+def _ended(folder: Path, description: Run) -> Finished | None:
+    state = _read_state(folder)
+    done = -1 if state is None else int(state["step"])
+    return Finished(folder, done, True) if done >= description.steps else None
 
 
 @contextmanager
@@ -194,7 +202,7 @@ class _Trajectory:
         if state is None:
             replace_text(folder / "i-pi.xml", self.engine.input)
             write(folder / "start.xyz", start, format="extxyz")
-        # It says how far the run is to go: farther than before, when it goes on.
+        # It says how far the run was to go when it was last at work.
         replace_text(folder / "description.yaml", yaml.safe_dump(description.model_dump(), sort_keys=False))
         for extra in sorted(folder.glob("frames-*.h5"))[self.segments :]:
             extra.unlink()
@@ -204,7 +212,7 @@ class _Trajectory:
         began, from_step = time.monotonic(), engine.step
         saved = began
         try:
-            if engine.step == 0:
+            if engine.step == 0 and not self.segments:
                 self._record()
             while engine.step < whole and not interrupted():
                 engine.advance()
@@ -287,8 +295,7 @@ def digest(description: Run, potential: Potential | None = None) -> str:
 
 def trajectory_of(description: Run, folder: Path) -> Trajectory:
     """What a finished run of this description has in its folder: of a longer one so much of it."""
-    whole, count = read_trajectory(folder), description.steps // description.stride + 1
-    return whole if len(whole) <= count else Excerpt(whole, 0, count)
+    return read_trajectory(folder).beginning(description.steps // description.stride + 1)
 
 
 def structure_of(description: Run) -> Atoms:
@@ -413,11 +420,21 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def read_sessions(folder: Path) -> list[dict[str, Any]]:
-    """When a run was at work, with which versions, on what; none of one that was killed before it could be noted."""
+def read_sessions(folder: Path, steps: int | None = None) -> list[dict[str, Any]]:
+    """When a run was at work, with which versions, on what; none of one that was killed before it could be noted.
+
+    Of a run that is longer only those are given that went to so many ``steps``, and of the last one its share.
+    """
     path = folder / "sessions.json"
     found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return found
+    if steps is None:
+        return found
+    kept = [each for each in found if each["from_step"] < steps]
+    for each in kept:
+        if each["to_step"] > steps:
+            each["seconds"] *= (steps - each["from_step"]) / (each["to_step"] - each["from_step"])
+            each["to_step"] = steps
+    return kept
 
 
 @contextmanager

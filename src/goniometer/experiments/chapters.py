@@ -160,7 +160,7 @@ def _provenance(folder: Path, size: str, runs: Iterable[dict[str, Run]]) -> dict
     for each in runs:
         for name, run in each.items():
             key = name.replace(f"-{size}-", " ")
-            sessions = read_sessions(folder / f"{name}-{digest(run)}")
+            sessions = read_sessions(folder / f"{name}-{digest(run)}", run.steps)
             said = found.setdefault(
                 key,
                 {
@@ -175,9 +175,7 @@ def _provenance(folder: Path, size: str, runs: Iterable[dict[str, Run]]) -> dict
             )
             said["ps"] += run.length
             said["runs"] += 1
-            steps = sum(session["to_step"] - session["from_step"] for session in sessions)
-            share = min(1.0, run.steps / steps) if steps else 1.0  # of a run that is longer than what is shown of it
-            said["seconds"] += share * sum(session["seconds"] for session in sessions)
+            said["seconds"] += sum(session["seconds"] for session in sessions)
             for session in sessions:
                 known = {
                     "days": [session["began"][:10], session["ended"][:10]],

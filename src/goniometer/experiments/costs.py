@@ -47,8 +47,8 @@ def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: 
     """Evaluations a step of the inner length, the time that runs took here, their temperature, and their heat."""
     description = runs[0][0]
     seconds, steps = np.zeros(len(runs)), np.zeros(len(runs))
-    for place, (_, trajectory) in enumerate(runs):
-        for session in read_sessions(trajectory.paths[0].parent):
+    for place, (run, trajectory) in enumerate(runs):
+        for session in read_sessions(trajectory.paths[0].parent, run.steps):
             seconds[place] += session["seconds"]
             steps[place] += session["to_step"] - session["from_step"]
     with np.errstate(invalid="ignore", divide="ignore"):  # a run whose sessions were all killed has no time

@@ -110,7 +110,7 @@ def done(graph: Graph) -> dict[str, float]:
     for task in graph.tasks:
         found[task.name] = float(ended(graph, task))
         if task.run is not None and task.folder is not None and not found[task.name]:
-            found[task.name] = _steps(task.folder) / task.run.steps
+            found[task.name] = min(1.0, _steps(task.folder) / task.run.steps)  # a run may be longer than is asked
     return found
 
 

@@ -151,10 +151,7 @@ def compare_runs(
     for each in (*first, *second):
         if not np.isfinite(_spacing(each)):
             raise InputError(f"'{each.name}' does not say the time between its frames: give it (spacing)")
-    paths = [(str(each.paths[0]), each.name) for each in (*first, *second)]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise InputError(f"'{path[1]}' is given twice: it is one run")
+    _check_distinct(first, second)
     for name in observables:
         try:
             one, other, example = _sides(first, second, name, (options or {}).get(name, {}))
@@ -179,6 +176,21 @@ def compare_runs(
     asked = {name: size for name, size in (within or {}).items() if name in comparisons}
     verdicts = decide(comparisons, asked, level=level, look=look)
     return Report(names, (_length(first), _length(second)), verdicts, found, skipped)
+
+
+def _check_distinct(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> None:
+    """That no run counts twice: not by its name, and on one side not by its description, the seed included."""
+    paths = [(str(each.paths[0]), each.name) for each in (*first, *second)]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"'{path[1]}' is given twice: it is one run")
+    for side in (first, second):
+        known: dict[str, Trajectory] = {}
+        for each in side:
+            description = {**each.attributes.get("description", {}), "length": None}
+            one = known.setdefault(json.dumps(description, sort_keys=True), each)
+            if "seed" in description and one.paths[0] != each.paths[0]:
+                raise InputError(f"'{one.name}' and '{each.name}' have one description and one seed: they are one run")
 
 
 class _TooShort(Exception):  # noqa: N818 - it is an answer

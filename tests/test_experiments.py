@@ -141,12 +141,12 @@ def small_box(path: Path) -> Path:
 
 
 def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
-    changes = {"structure": str(small_box(tmp_path / "small.xyz")), "frames_every": 5.0, "length": 0.2}
+    changes = {"structure": str(small_box(tmp_path / "small.xyz")), "frames_every": 5.0, "length": 0.12}
     changes |= {"potential.model": "pet-water-unaugmented", "checks.energy": None, "checks.temperature": None}
     told: list[str] = []
     arguments = {"only": ("tumble", "i"), "walkers": 2, "frames": 3, "grids": ("none", "i", "2i"), "changes": changes}
     study = liquid(tmp_path, progress=lambda done, whole, label: told.append(label), **arguments)
-    assert study.lengths == {"raw": 0.4, "i": 0.4, "tumble": 0.4}
+    assert study.lengths == {"raw": 0.24, "i": 0.24, "tumble": 0.24}
     assert told[-1] == "frames over all grids"
     assert study.drawn["g_OO"]["raw"].about["runs"] == 2
     assert study.grids is not None
@@ -206,8 +206,8 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     assert not any(np.isfinite(each.upper) for name, each in study.costs["raw"].bounds.items() if name != "temperature")
     # Of half the length nothing is run.
     told.clear()
-    shorter = {**arguments, "frames": 0, "changes": {**changes, "length": 0.1}}
+    shorter = {**arguments, "frames": 0, "changes": {**changes, "length": 0.06}}
     half = liquid(tmp_path, progress=lambda done, whole, label: told.append(label), **shorter)
     assert told == []
-    assert half.conserved["raw"].axes["time"].values[-1] <= 100.0 < study.conserved["raw"].axes["time"].values[-1]
+    assert half.conserved["raw"].axes["time"].values[-1] <= 60.0 < study.conserved["raw"].axes["time"].values[-1]
     assert half.costs["raw"].seconds == pytest.approx(study.costs["raw"].seconds, rel=0.2)

@@ -213,18 +213,6 @@ class Trajectory:
             if left < len(chunk):
                 yield chunk[left:]
 
-    def beginning(self, count: int) -> Trajectory:
-        """The first frames, of no file that holds none of them."""
-        paths, total = list[Path](), 0
-        for path in self.paths:
-            if total >= count:
-                break
-            with _opened(path, total) as file:
-                total += len(file[_GROUP]["position/step"])
-            paths.append(path)
-        part = Trajectory(paths, self.name)
-        return part if total <= count else Excerpt(part, 0, count)
-
     def frames(self) -> Frames:
         """All frames at once."""
         return _joined(list(self.chunks(2**62)))
@@ -371,6 +359,19 @@ def read_trajectory(path: str | Path, spacing: float | None = None) -> Trajector
         raise
     except (KeyError, ValueError) as error:
         raise InputError(f"'{paths[0]}' is no trajectory of this program: {error}") from error
+
+
+def read_beginning(folder: str | Path, count: int) -> Trajectory:
+    """Open the first frames of a run's folder, and no file that holds none of them: the run may be going on."""
+    whole, paths, total = read_trajectory(folder), list[Path](), 0
+    for path in whole.paths:
+        if total >= count:
+            break
+        with _opened(path, total) as file:
+            total += len(file[_GROUP]["position/step"])
+        paths.append(path)
+    part = Trajectory(paths, whole.name)
+    return part if total <= count else Excerpt(part, 0, count)
 
 
 def is_foreign(path: Path) -> bool:

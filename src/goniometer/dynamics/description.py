@@ -75,6 +75,11 @@ class Strategy(Part):
                 raise ValueError(f"{name} does not go with the strategy {self.kind}")
         return self
 
+    @property
+    def samples(self) -> bool:
+        """Whether it samples a potential of its own, the model's or an average: what is turned at random does not."""
+        return self.kind in ("raw", "average", "mts") and self.outer == "average"
+
 
 class Thermostat(Part):
     """What keeps the temperature.

@@ -59,7 +59,7 @@ class Forces:
             seeds = [_seed(run.seed, replica) for replica in range(run.replicas)]
             self._frames = [Tumbling(model, over, **times, proper=strategy.proper, seed=seed) for seed in seeds]
             return [self._frames[0]]
-        if strategy.kind == "mts" and strategy.outer == "average":
+        if strategy.kind == "mts" and strategy.samples:
             shared = Remembering(model) if _shares_a_copy(strategy) and model.moment is None else model
             return [shared, Averaged(shared, over)]
         self._random = RandomlyTurned(model, over, proper=strategy.proper, seed=run.seed)
@@ -133,8 +133,7 @@ def evaluations(strategy: Strategy) -> float:
 
 def _shares_a_copy(strategy: Strategy) -> bool:
     """Whether the inner steps have evaluated a copy of the average with multiple time steps already."""
-    averaged = strategy.kind == "mts" and strategy.outer == "average"
-    return averaged and bool(unturned(rule_of(strategy).matrices).any())
+    return strategy.kind == "mts" and strategy.samples and bool(unturned(rule_of(strategy).matrices).any())
 
 
 def _seed(seed: int, replica: int) -> int:

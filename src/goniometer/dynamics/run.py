@@ -36,7 +36,7 @@ from scipy.spatial.transform import Rotation
 
 from goniometer.data import check_structure, read_structures
 from goniometer.data.records import hardware, make_folder, replace_text, versions
-from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
+from goniometer.data.trajectory import Frames, Trajectory, read_beginning, write_segment
 from goniometer.dynamics.checks import RunError, Watch
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.engine import Engine, initial_velocities
@@ -127,12 +127,12 @@ def run(
     structure = structure_of(description)
     folder = Path(parent) / f"{name}-{digest(description, potential)}"
     make_folder(folder)
-    if ended := _ended(folder, description):  # be it that another process makes it longer
+    if ended := _ended(folder, description, _read_state(folder)):  # be it that another process makes it longer
         return ended
     with _locked(folder, wait):
-        if ended := _ended(folder, description):
-            return ended
         state = _read_state(folder)
+        if ended := _ended(folder, description, state):
+            return ended
         with _elsewhere(description, structure, drivers, address) as served:
             trajectory = _Trajectory(description, structure, folder, served or potential, state)
             with _session(folder, trajectory.engine), _interrupts() as interrupted:
@@ -140,10 +140,10 @@ def run(
         return Finished(folder, trajectory.engine.step, trajectory.engine.step >= description.steps)
 
 
-def _ended(folder: Path, description: Run) -> Finished | None:
-    state = _read_state(folder)
-    done = -1 if state is None else int(state["step"])
-    return Finished(folder, done, True) if done >= description.steps else None
+def _ended(folder: Path, description: Run, state: dict[str, Any] | None) -> Finished | None:
+    if state is None or state["step"] < description.steps:
+        return None
+    return Finished(folder, state["step"], True)
 
 
 @contextmanager
@@ -295,7 +295,7 @@ def digest(description: Run, potential: Potential | None = None) -> str:
 
 def trajectory_of(description: Run, folder: Path) -> Trajectory:
     """What a finished run of this description has in its folder: of a longer one so much of it."""
-    return read_trajectory(folder).beginning(description.steps // description.stride + 1)
+    return read_beginning(folder, description.steps // description.stride + 1)
 
 
 def structure_of(description: Run) -> Atoms:

@@ -140,7 +140,7 @@ def potential_bounds(
 
 
 def _averages_over(strategy: Strategy, grid: str) -> bool:
-    if strategy.kind not in ("average", "mts") or strategy.outer == "random":
+    if strategy.kind == "raw" or not strategy.samples:
         return False
     one, other = rule_of(strategy), grid_rule(grid)
     return one.name == other.name and one.inversion == other.inversion

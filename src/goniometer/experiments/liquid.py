@@ -104,7 +104,6 @@ def liquid(
         drifts={name: pooled([drift(each) for each in runs]) for name, runs in by_run.items()},
         grids=None,
         differences={},
-        remaining={},
         costs={},
         verdicts=_verdicts(by_run),
     )

@@ -62,7 +62,7 @@ def change(
     if not description:
         raise InputError(f"'{trajectory.name}' does not say which model made it, and at what temperature")
     run = Run.model_validate(description)
-    if run.strategy.kind in ("random", "tumble") or run.strategy.outer == "random":
+    if not run.strategy.samples:
         raise InputError(f"'{trajectory.name}' samples no potential of its own: it was turned; reweight a raw run")
     if run.ensemble != "nvt":
         raise InputError(f"'{trajectory.name}' is of no constant temperature")

@@ -17,7 +17,7 @@ from goniometer.experiments import costs
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Part, bound, reweighted
-from goniometer.observables.statics import Static
+from goniometer.observables.statics import Sampled, Static
 from goniometer.report.drawing import front
 from goniometer.report.liquid import Cost, LiquidStudy, cost_figure
 from goniometer.verdict import compare_curves, decide
@@ -120,6 +120,38 @@ def test_bounds_by_reweighting_hold(tmp_path: Path) -> None:
     assert naive / repeats > 0.15, "control: frames taken as independent"
 
 
+def test_bounds_from_six_runs_hold_whatever_these_remember() -> None:
+    """The same of eight runs that never forget where they began: their frames say nothing of each other's scatter."""
+    rng, part, spread, repeats = np.random.default_rng(8), 0.2, 0.5, 100
+    of = Static("x", "", {}, lambda frames: np.zeros(len(frames)), np.asarray)
+    below, naive = 0, 0
+    for _ in range(repeats):
+        x, other = (np.repeat(rng.standard_normal((8, 1)), 15, axis=1) for _ in range(2))
+        x, other = (each + 0.1 * rng.standard_normal((8, 15)) for each in (x, other))
+        correction = spread * KT * (np.sqrt(1.0 - part**2) * other - part * x)
+        runs = [Part(Sampled(of, one), changes) for one, changes in zip(x, correction, strict=True)]
+        found = reweighted(runs, 300.0)
+        below += bound(found) < part * spread
+        assert np.isfinite(bound(found))
+        factors = np.exp(-correction / KT)
+        seen = (factors * x).mean() / factors.mean() - x.mean()
+        error = ((factors / factors.mean() - 1.0) * x).std() / np.sqrt(x.size)
+        naive += abs(seen) + norm.ppf(0.95) * error < part * spread
+    assert below / repeats < 0.05 + 3 * 0.022
+    assert naive / repeats > 0.15, "control: frames taken as independent"
+    # Five runs are too few, and have no more than their frames say.
+    assert bound(reweighted(runs[:5], 300.0)) == float("inf")
+    # Errors are those of the scatter of runs.
+    six = Blocks()
+    for place in range(6):
+        six.begin()
+        six.add(np.array([float(place)] * (3 + place)))
+    value, error, _ = six.independent().estimate(np.asarray)
+    assert value == pytest.approx(2.5)
+    assert error == pytest.approx(np.arange(6.0).std(ddof=1) / np.sqrt(6))
+    assert six.independent().simultaneous(np.asarray) == pytest.approx(t.ppf(0.95, 5), abs=0.1)
+
+
 # ---- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +162,7 @@ def ensemble(folder: Path, rng: np.random.Generator, mean: float) -> list[Trajec
 
 
 def study(runs: dict[str, list[Trajectory]], differences: dict[str, dict[str, Observable]]) -> LiquidStudy:
-    times = {"raw": (1.0, 10.0), "2i": (4.8, 48.0), "tumble": (1.0, 11.0)}
+    times = {"raw": (1.0, 10.0), "2i": (4.8, 48.0), "i": (1.1, 11.0), "tumble": (1.0, 11.0)}
     temperature = number("temperature", 301.0, 0.4, "K", runs=6)
     heat = number("drift", 1e-3, 2e-4, "eV/ps")
     found = {name: Cost(*times[name], temperature, 0.1, 300.0, heat) for name in runs}
@@ -146,22 +178,33 @@ def study(runs: dict[str, list[Trajectory]], differences: dict[str, dict[str, Ob
 
 
 def test_biases_are_taken_from_the_average(tmp_path: Path) -> None:
-    """Raw is off by 0.1, tumbling by 0.02, the average with multiple time steps by nothing."""
+    """Raw is off by 0.1, tumbling by 0.02, and averages, with multiple time steps, by nothing."""
     rng = np.random.default_rng(7)
-    means = {"raw": 0.1, "2i": 0.0, "tumble": 0.02}
+    means = {"raw": 0.1, "2i": 0.0, "i": 0.0, "tumble": 0.02}
     runs = {name: ensemble(tmp_path / name, rng, mean) for name, mean in means.items()}
     change = number("potential_energy_difference", -0.1, 1e-4, "eV", simultaneous_90=1.7)
     differences = {"potential energy": {"i": change, "2i": change}}
     found = study(runs, differences)
-    assert found.reference == "the runs of 2i"
+    assert found.reference == "raw, and what reweighting says of it; the runs of 2i"
     bounds = {name: each.bounds["potential-energy"] for name, each in found.costs.items()}
     assert bounds["raw"].way == "by reweighting"
     assert bounds["raw"].upper == pytest.approx(0.1 + 1.7e-4)
-    assert bounds["tumble"].way == "by runs, against those of 2i"
+    # All that ran is bounded in one way: less raw, and less what reweighting says of raw.
+    for name in ("2i", "i", "tumble"):
+        assert bounds[name].way == "by runs, against raw less reweighting"
     assert 0.02 < bounds["tumble"].upper < 0.03
-    # The reference itself is bounded through raw: (2i − raw) less what reweighting says.
-    assert bounds["2i"].way == "by runs, against raw less reweighting"
-    assert bounds["2i"].seen < bounds["2i"].upper < 0.01
+    for name in ("2i", "i"):
+        assert bounds[name].seen < bounds[name].upper < 0.01
+    assert bounds["i"].upper == pytest.approx(bounds["2i"].upper, rel=0.5)
+    # Where frames are too few for a bound of raw, the others stand against the runs of the reference.
+    unbounded = {"potential energy": {"2i": replace(change, about={**change.about, "simultaneous_90": float("inf")})}}
+    other = study(runs, unbounded)
+    assert other.reference == "the runs of 2i"
+    for name, below in {"raw": 0.12, "i": 0.01, "tumble": 0.03}.items():
+        bound = other.costs[name].bounds["potential-energy"]
+        assert bound.way == "by runs, against those of 2i"
+        assert bound.seen < bound.upper < below
+    assert other.costs["2i"].bounds["potential-energy"].upper == float("inf")
     for each in found.costs.values():
         assert each.bounds["temperature"].upper == pytest.approx(1.0 + 0.4 * t.ppf(0.95, 5))
     # Without runs of the average, raw reweighted is the reference.
@@ -202,8 +245,8 @@ def test_of_averages_the_bias_of_the_potential_is_known_from_raw(tmp_path: Path)
         return number("potential_energy_difference", value, 0.1 * value, "eV", simultaneous_90=2.0)
 
     differences = {"potential energy": {"i": known(0.1), "2i": known(0.1), "3i": known(0.1)}}
-    remaining = {"potential energy": {"i": known(1e-3), "2i": known(1e-5)}}
-    found = costs.potential_bounds(strategies, differences, remaining, "3i")
+    remaining = {"potential energy": {"none": known(0.1), "i": known(1e-3), "2i": known(1e-5)}}
+    found = costs.potential_bounds(strategies, remaining, "3i")
     upper = {name: each["potential-energy"].upper for name, each in found.items() if each}
     assert upper == pytest.approx({"raw": 0.12, "i": 1.2e-3, "2i": 1.2e-5})
     rng = np.random.default_rng(9)

@@ -508,6 +508,20 @@ def test_names_that_a_description_does_not_hold_are_refused() -> None:
         read_runs("gas-nve", size="huge")
     with pytest.raises(InputError, match="holds no run 'cooked'; its runs are raw, 2i"):
         read_runs("gas-nve", only=["cooked"])
+    with pytest.raises(InputError, match="holds no run 'cooked'; its runs are raw, 2i"):
+        read_runs("gas-nve", changes={"runs.cooked.length": 1})
+    with pytest.raises(InputError, match="'runs' holds names, each with keys and values"):
+        read_runs("gas-nve", changes={"runs.2i": 1})
+
+
+def test_a_change_can_be_of_one_run_alone() -> None:
+    changes = {"runs.2i.length": 3.0, "length": 2.0, "runs.2i.strategy.ratio": 4}
+    runs = read_runs("liquid-nvt", size="laptop", only=["raw", "2i"], changes=changes)
+    raw, averaged = runs["liquid-nvt-laptop-raw"], runs["liquid-nvt-laptop-2i"]
+    assert (raw.length, averaged.length, averaged.strategy.ratio) == (2.0, 3.0, 4)
+    nested = {"length": 2.0, "runs": {"2i": {"length": 3.0, "strategy": {"ratio": 4}}}}
+    assert read_runs("liquid-nvt", size="laptop", only=["raw", "2i"], changes=nested) == runs
+    assert set(read_runs("liquid-nvt", size="laptop", only=["raw"], changes=changes)) == {"liquid-nvt-laptop-raw"}
 
 
 @pytest.mark.parametrize("name", packaged_runs())

@@ -21,7 +21,7 @@ from goniometer.data import read_structures
 from goniometer.errors import InputError
 from goniometer.experiments.costs import NAMES
 from goniometer.experiments.gas import Interrupted, gas, summary
-from goniometer.experiments.liquid import liquid
+from goniometer.experiments.liquid import liquid, walks
 from goniometer.experiments.liquid import summary as liquid_summary
 from goniometer.experiments.numbers import liquid_numbers
 from goniometer.observables.result import Axis, Observable
@@ -76,6 +76,30 @@ def test_options_of_the_liquid_are_those_of_no_other(tmp_path: Path, option: lis
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("raw", "--walkers raw: wanted is a number from 1 on, or a strategy with one, raw=8"),
+        ("raw=0", "--walkers raw=0: wanted is a number"),
+        ("i=2", "walkers are of 'i', which is not run; the strategies are raw, tumble"),
+    ],
+)
+def test_walkers_are_so_many_of_a_strategy(tmp_path: Path, given: str, message: str) -> None:
+    arguments = ["experiment", "liquid", "-o", str(tmp_path), "--only", "tumble", "--walkers", "2", "--walkers", given]
+    shown = CliRunner().invoke(app, arguments)
+    assert isinstance(shown.exception, InputError)
+    assert message in str(shown.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_strategies_have_walkers_of_their_own() -> None:
+    each = [(3, ("raw", "i", "tumble")), (4, ("raw", "tumble")), (5, ("raw",))]
+    assert walks("laptop", ("tumble", "i"), {"raw": 3, "i": 1, "others": 2}, {"seed": 3}) == each
+    assert walks("laptop", ("i",), {"i": 1}, {}) == [(0, ("raw", "i")), *((seed, ("raw",)) for seed in range(1, 8))]
+    assert walks("smoke", ("i",), None, {}) == [(0, ("raw", "i"))]
+    assert walks("smoke", (), 2, {})[1] == (1, ("raw", "2i", "i", "turned", "random", "tumble"))
+
+
 def test_frames_are_averaged_over_something_or_refused_before_anything_is_run(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["experiment", "liquid", "-o", str(tmp_path), "--grids", "none", "--frames", "1"])
     assert isinstance(shown.exception, InputError)
@@ -112,7 +136,7 @@ def test_changes_that_are_not_resolved_are_drawn_open() -> None:
         "c_uu(r)": changed([np.nan, 0.5, 0.2], float("inf")),
     }
     remaining = {
-        kind: {"i": replace(each["2i"], values=each["2i"].values - each["i"].values)}
+        kind: {"none": each["2i"], "i": replace(each["2i"], values=each["2i"].values - each["i"].values)}
         for kind, each in differences.items()
     }
     study = LiquidStudy("planted", {"raw": 1.0}, {}, {}, grids, differences, {}, {}, {}, 1, remaining=remaining)
@@ -124,8 +148,9 @@ def test_changes_that_are_not_resolved_are_drawn_open() -> None:
     markers = {float(line.get_xdata()[0]) for line in resolved.get_lines()}
     assert markers == {5.0, 2.0, 3.0}  # |change| / error, and the band
     # Of one grid alone there is nothing that another one leaves.
-    only = {"g_OO": {"2i": differences["g_OO"]["2i"]}}
-    _, left, _ = convergence_figure(replace(study, differences=only, remaining={"g_OO": {}})).axes
+    whole = differences["g_OO"]["2i"]
+    alone = replace(study, differences={"g_OO": {"2i": whole}}, remaining={"g_OO": {"none": whole}})
+    _, left, _ = convergence_figure(alone).axes
     assert [list(line.get_ydata()) for line in left.get_lines()] == [[1.0]]
 
 
@@ -144,9 +169,11 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     changes = {"structure": str(small_box(tmp_path / "small.xyz")), "frames_every": 5.0, "length": 0.12}
     changes |= {"potential.model": "pet-water-unaugmented", "checks.energy": None, "checks.temperature": None}
     told: list[str] = []
-    arguments = {"only": ("tumble", "i"), "walkers": 2, "frames": 3, "grids": ("none", "i", "2i"), "changes": changes}
+    changes["runs.tumble.length"] = 0.06
+    arguments = {"only": ("tumble", "i"), "frames": 3, "grids": ("none", "i", "2i"), "changes": changes}
+    arguments["walkers"] = {"raw": 2, "others": 1}
     study = liquid(tmp_path, progress=lambda done, whole, label: told.append(label), **arguments)
-    assert study.lengths == {"raw": 0.24, "i": 0.24, "tumble": 0.24}
+    assert study.lengths == {"raw": 0.24, "i": 0.12, "tumble": 0.06}
     assert told[-1] == "frames over all grids"
     assert study.drawn["g_OO"]["raw"].about["runs"] == 2
     assert study.grids is not None
@@ -161,6 +188,7 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     for kind, by_grid in study.differences.items():
         gone = by_grid["2i"].values - by_grid["i"].values
         np.testing.assert_allclose(study.remaining[kind]["i"].values, gone, atol=1e-12, rtol=1e-6)
+        assert study.remaining[kind]["none"] is by_grid["2i"]
     assert {name: set(each.potential) for name, each in study.costs.items()} == {
         "raw": set(NAMES.values()),
         "i": set(NAMES.values()),

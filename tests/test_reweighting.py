@@ -84,10 +84,10 @@ def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
     assert table.values[0, 0] == pytest.approx(np.abs(found.correction("2i")).mean())
     assert table.values[0, 1] > 1e-3
     assert (table.values[2] == 0.0).all()
-    # What several grids hold is evaluated once: the group of the tetrahedron is in that of the octahedron.
+    # What several grids hold is evaluated once, and all that these hold maps the lattice onto itself.
     copies = Counted(model)
     reevaluate(run, copies, ("none", "i", "O", "T"), frames=3)
-    assert copies.evaluated == 3 * (24 + 1)
+    assert copies.evaluated == 3 * 48
     with pytest.raises(InputError, match="grid '3' was not evaluated; there are none, i, 2i"):
         found.correction("3")
     with pytest.raises(InputError, match="there is no grid '7'"):

@@ -104,6 +104,8 @@ def test_only_what_changed_has_another_key(tmp_path: Path) -> None:
     changed = {name for name, key in before.items() if more[name] != key}
     assert changed == {f"{MODEL}/liquid/analysis", "report"}
     assert set(more) - set(before) == {f"{MODEL}/liquid/nvt-raw-1", f"{MODEL}/liquid/nvt-i-1"}
+    own = keys(experiments=[{"experiment": "gas"}, {**liquid, "walkers": {"raw": 2, "others": 1}}], probe=["molecule"])
+    assert set(more) - set(own) == {f"{MODEL}/liquid/nvt-i-1"}
     longer = keys(experiments=[{"experiment": "gas", "set": {"length": 0.12}}, liquid], probe=["molecule"])
     assert {name for name in before if longer[name] != before[name]} == {
         each for each in before if "/gas/" in each or each == "report"
@@ -117,7 +119,7 @@ def test_costs_follow_from_steps_and_rules(tmp_path: Path) -> None:
     found = costs(graph)
     steps = 80
     count = {name.rpartition("/")[2]: cost.evaluations for name, cost in found.items()}
-    assert count == {"nvt-raw-0": steps, "nvt-i-0": 1.1 * steps, "nvt-2i-0": 4.6 * steps, "analysis": 38, "report": 0}
+    assert count == {"nvt-raw-0": steps, "nvt-i-0": 1.1 * steps, "nvt-2i-0": 4.6 * steps, "analysis": 132, "report": 0}
     assert found[f"{MODEL}/liquid/nvt-raw-0"].size == 9 * 192 * 48
     raw, inverted, finer = (found[f"{MODEL}/liquid/nvt-{name}-0"].seconds for name in ("raw", "i", "2i"))
     assert 0.0 < raw < finer
@@ -203,7 +205,9 @@ def test_what_much_waits_for_comes_before_what_takes_long_itself(tmp_path: Path)
     graph = study_graph(read_study(written(tmp_path, experiments=[liquid], probe=["box"])), tmp_path)
     work = {task.name: task.work for task in graph.tasks}
     runs, analysis = [task for task in graph.tasks if task.run is not None], f"{MODEL}/liquid/analysis"
-    assert work[analysis] == 100 * 258 * 192  # of 378 rotations of all grids some are in several
+    assert (
+        work[analysis] == 100 * 280 * 192
+    )  # of 378 rotations of all grids some are in several; with the 48 of the lattice
     for run in runs:
         assert work[run.name] == 40 * 192
         assert graph.ahead[run.name] == work[run.name] + work[analysis]

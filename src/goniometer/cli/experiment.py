@@ -9,6 +9,7 @@ import typer
 
 from goniometer.cli.app import app
 from goniometer.cli.run import Change, changes_of
+from goniometer.errors import InputError
 
 
 @app.command()
@@ -24,7 +25,12 @@ def experiment(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Runs, results and the figure.")],
     size: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
     walkers: Annotated[
-        int | None, typer.Option(min=1, help="liquid: independent runs of each strategy; 8 in the size laptop, or 1.")
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]N",
+            help="liquid: independent runs of each strategy, or of the one that is named; repeatable. 8 in the size "
+            "laptop, or 1.",
+        ),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="liquid: this strategy besides raw; repeatable.")
@@ -55,7 +61,7 @@ def experiment(
                 size=size,
                 changes=changes_of(change or []),
                 only=only or (),
-                walkers=walkers,
+                walkers=_walkers(walkers or []),
                 frames=frames,
                 grids=None if grids is None else tuple(grids.split(",")),
                 progress=progress,
@@ -64,3 +70,16 @@ def experiment(
         raise Stopped(str(stopped)) from None
     for line in found.lines:
         typer.echo(line)
+
+
+def _walkers(given: list[str]) -> dict[str, int] | None:
+    """Numbers by the name of a strategy, of the others without one."""
+    from goniometer.experiments.liquid import OTHERS
+
+    found = {}
+    for each in given:
+        name, _, count = each.rpartition("=")
+        if not count.isdecimal() or int(count) < 1:
+            raise InputError(f"--walkers {each}: wanted is a number from 1 on, or a strategy with one, raw=8")
+        found[name or OTHERS] = int(count)
+    return found or None

@@ -237,7 +237,8 @@ def read_runs(
     size, only
         One of the sizes, and some of the runs.
     changes
-        Keys and values, where a dot leads into a part: ``{"potential.model": "model.pt"}``.
+        Keys and values, where a dot leads into a part: ``{"potential.model": "model.pt"}``. Those below ``runs`` and
+        a name are of that run alone: ``{"runs.2i.length": 5}``.
 
     Raises :class:`goniometer.errors.InputError` for a file that is none, for names that it does not hold, and for what
     cannot be right in it.
@@ -251,7 +252,15 @@ def read_runs(
     if size is not None and size not in sizes:
         raise InputError(f"'{source}' has no size '{size}'; its sizes are {', '.join(sizes) or 'not given'}")
     chosen = sizes.get(size or next(iter(sizes), ""), {})
-    for name in only:
+    changed: dict[str, Any] = {}
+    for key, value in (changes or {}).items():
+        *parents, last = key.split(".")
+        change: Any = {last: value}
+        for parent in reversed(parents):
+            change = {parent: change}
+        changed = _together(changed, change)
+    changed_alone = _named(changed, "runs", source)
+    for name in (*only, *changed_alone):
         if name not in runs:
             raise InputError(f"'{source}' holds no run '{name}'; its runs are {', '.join(runs) or 'not named'}")
     label = "-".join(each for each in (path.stem, size or next(iter(sizes), None)) if each)
@@ -259,13 +268,9 @@ def read_runs(
     for name, own in (runs or {"": {}}).items():
         if only and name not in only:
             continue
-        whole = _together(_together(settings, chosen), own)
-        for key, value in (changes or {}).items():
-            *parents, last = key.split(".")
-            change: Any = {last: value}
-            for parent in reversed(parents):
-                change = {parent: change}
-            whole = _together(whole, change)
+        whole = settings
+        for more in (chosen, own, changed, changed_alone.get(name, {})):
+            whole = _together(whole, more)
         called = "-".join(each for each in (label, name) if each)
         found[called] = validated(Run, whole, f"the run '{called}'")
     return found

@@ -119,15 +119,15 @@ def _loaded(run: Run, structure: Atoms) -> Potential:
 
 
 def rule_of(strategy: Strategy) -> Rule:
-    """The rule of a strategy; where a single turned copy is meant, without its inverse."""
-    alone = strategy.rule is None and strategy.kind in ("random", "tumble")
+    """The rule of a strategy; where a single copy is meant, turned or not, without its inverse."""
+    alone = strategy.rule is None and strategy.kind in ("raw", "random", "tumble")
     name = strategy.rule or ("identity" if alone else "octahedral")
     return named_rule(name, inversion=not alone if strategy.inversion is None else strategy.inversion)
 
 
 def evaluations(strategy: Strategy) -> float:
     """Of the model, for each (inner) time step and replica."""
-    over = 1 if strategy.kind == "raw" else len(rule_of(strategy))
+    over = len(rule_of(strategy))
     return 1.0 + (over - _shares_a_copy(strategy)) / strategy.ratio if strategy.kind == "mts" else float(over)
 
 

@@ -76,7 +76,7 @@ def experiment(
     size: str = "smoke",
     changes: dict[str, Any] | None = None,
     only: Sequence[str] = (),
-    walkers: int | None = None,
+    walkers: liquid.Walkers | None = None,
     frames: int | None = None,
     grids: Sequence[str] | None = None,
     progress: Progress | None = None,
@@ -127,9 +127,10 @@ def experiment(
         )
         figures, lines, model = _liquid_figures(bulk), liquid.summary(bulk), bulk.model
         values = {**liquid_numbers(bulk), "costs": costs.document(bulk)}
-        seeds = liquid.seeds(size, walkers, changes)
-        chosen = liquid.chosen(only)
-        runs = [read_runs("liquid-nvt", size=size, only=chosen, changes={**changes, "seed": seed}) for seed in seeds]
+        runs = [
+            read_runs(liquid.DESCRIPTION, size=size, only=names, changes={**changes, "seed": seed})
+            for seed, names in liquid.walks(size, only, walkers, changes)
+        ]
     drawings = []
     for kind, figure in figures.items():
         title, caption = CAPTIONS[kind]

@@ -66,16 +66,19 @@ def bounds(
 ) -> tuple[str, dict[str, dict[str, Bound]]]:
     """What bounds are taken from, and by strategy and observable how large the bias can be.
 
-    The averaged ensemble is known in two ways: by the runs of :data:`REFERENCE`, and from raw by reweighting its
-    frames, which says for static observables how far raw is from it. With B the largest bias anywhere on a curve
+    The averaged ensemble is known in two ways: from raw by reweighting its frames, which says of static observables
+    how far raw is from it, if there are frames enough; and by the runs of :data:`REFERENCE`.
 
-    ===========  =====================================================================================================
-    raw          static: reweighting alone, if there are frames enough; else against the runs of the reference
-    reference    static: against raw, less what reweighting says of raw; nothing else can be said of it
-    others       against the runs of the reference; without them against raw, less what reweighting says of raw where it
-                 says something
-    temperature  against the thermostat
-    ===========  =====================================================================================================
+    ===========  ==============================================  ==================================
+    ..           where reweighting bounds the bias of raw        else
+    ===========  ==============================================  ==================================
+    raw          by reweighting alone                            against the runs of the reference
+    reference    against raw, less what reweighting says of raw  the same, not bounded
+    others       against raw, less what reweighting says of raw  against the runs of the reference
+    temperature  against the thermostat                          the same
+    ===========  ==============================================  ==================================
+
+    Without runs of the reference the others stand against raw, less what reweighting says of it where that is static.
 
     Each is one-sided, of 95 %, for an observable alone. The widths of a comparison and of reweighting are added in
     quadrature. What all runs have in common, the time step of the integrator for instance, is not seen by reweighting.
@@ -92,29 +95,25 @@ def bounds(
         Each against raw.
     """
     changes = _changes(differences)
+    alone = {observable: _by_reweighting(each) for observable, each in changes.items()}
+    bounded = {observable for observable, each in alone.items() if np.isfinite(each.upper)}
     against_reference = _against(runs) if REFERENCE in runs else {}
     found: dict[str, dict[str, Bound]] = {}
     for name in runs:
-        own = {"temperature": _temperature(costs[name])}
-        if name in against_reference:
-            own |= _by_runs(against_reference[name], f"by runs, against those of {REFERENCE}", {})
-        if name == "raw":
-            for observable, each in changes.items():
-                alone = _by_reweighting(each)
-                if np.isfinite(alone.upper) or observable not in own:
-                    own[observable] = alone
-        elif name not in against_reference:
-            own |= _by_runs(verdicts.get(name, ""), "by runs, against raw", changes, name == REFERENCE)
-        found[name] = own
-    reweighting = "raw, and what reweighting says of it" if changes else "raw"
-    return f"the runs of {REFERENCE}" if REFERENCE in runs else reweighting, found
+        by_reference = _by_runs(against_reference.get(name, ""), f"by runs, against those of {REFERENCE}", {})
+        by_raw = alone if name == "raw" else _by_runs(verdicts.get(name, ""), "by runs, against raw", changes)
+        if name == REFERENCE:
+            by_raw = {observable: each for observable, each in by_raw.items() if observable in changes}
+        known = {observable: each for observable, each in by_raw.items() if observable in bounded}
+        found[name] = {"temperature": _temperature(costs[name])} | by_raw | by_reference | known
+    sources = [f"the runs of {REFERENCE}"] if REFERENCE in runs else []
+    if bounded or not sources:
+        sources.insert(0, "raw, and what reweighting says of it" if changes else "raw")
+    return "; ".join(sources), found
 
 
 def potential_bounds(
-    strategies: Mapping[str, Strategy],
-    differences: Mapping[str, Mapping[str, Observable]],
-    remaining: Mapping[str, Mapping[str, Observable]],
-    finest: str,
+    strategies: Mapping[str, Strategy], remaining: Mapping[str, Mapping[str, Observable]], finest: str
 ) -> dict[str, dict[str, Bound]]:
     """By strategy that samples a potential, raw or an average over a grid, how large the bias of that can be.
 
@@ -125,22 +124,22 @@ def potential_bounds(
     ----------
     strategies
         By name.
-    differences, remaining
-        By kind and grid what averaging changes in raw, and what remains between an average over it and the finest.
+    remaining
+        By kind and grid the ensemble of the finest grid less that of the average over this one.
     finest
         The grid that all are measured by.
     """
     found: dict[str, dict[str, Bound]] = {name: {} for name in strategies}
     for name, strategy in strategies.items():
-        for kind in (each for each in NAMES if each in differences):
-            own = [each for grid, each in remaining.get(kind, {}).items() if _averages_over(strategy, grid)]
-            for each in [differences[kind][finest]] if strategy.kind == "raw" else own:
-                found[name][NAMES[kind]] = replace(_by_reweighting(each), way=f"by reweighting, against {finest}")
+        for kind in (each for each in NAMES if each in remaining):
+            for grid, each in remaining[kind].items():
+                if _averages_over(strategy, grid):
+                    found[name][NAMES[kind]] = replace(_by_reweighting(each), way=f"by reweighting, against {finest}")
     return found
 
 
 def _averages_over(strategy: Strategy, grid: str) -> bool:
-    if strategy.kind == "raw" or not strategy.samples:
+    if not strategy.samples:
         return False
     one, other = rule_of(strategy), grid_rule(grid)
     return one.name == other.name and one.inversion == other.inversion
@@ -182,16 +181,14 @@ def _by_reweighting(change: Observable) -> Bound:
     return _scaled(Bound(seen, reweighted_bound(change), change.unit, "by reweighting"))
 
 
-def _by_runs(
-    report: Report | str, way: str, changes: Mapping[str, Observable], shifted_only: bool = False
-) -> dict[str, Bound]:
-    """Of every observable that could be compared, less what is known of raw; or of those alone of which that is."""
+def _by_runs(report: Report | str, way: str, changes: Mapping[str, Observable]) -> dict[str, Bound]:
+    """Of every observable that could be compared, less what is known of raw."""
     if isinstance(report, str):
         return {}
     found = {}
     for verdict in report.verdicts:
         name, comparison = verdict.name, verdict.comparison
-        if name == "temperature" or (shifted_only and name not in changes):
+        if name == "temperature":
             continue
         observable = report.compared[name].observable
         points = len(comparison.difference)

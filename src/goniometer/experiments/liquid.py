@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -12,20 +12,23 @@ from typing import Any
 import numpy as np
 
 from goniometer.data.trajectory import Trajectory
-from goniometer.dynamics.description import Run
+from goniometer.dynamics.description import Run, read_runs
 from goniometer.errors import InputError
 from goniometer.experiments import costs
 from goniometer.experiments.gas import Progress, Trajectories, loaded, trajectories
 from goniometer.observables import observe, statics
 from goniometer.observables.gas import conserved, drift
 from goniometer.observables.molecules import find_molecules
+from goniometer.observables.orbits import Orbits
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
+from goniometer.observables.reweighting import Reevaluated, Side, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import LiquidStudy
 from goniometer.rotations import GRIDS, check_grids, grid_rule
 from goniometer.verdict.runs import Report, compare_runs
 
+#: Of the runs.
+DESCRIPTION = "liquid-nvt"
 #: What is drawn of every run: name to observable and options.
 DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
     "orientation": ("orientation", {}),
@@ -49,6 +52,10 @@ SAID = {"potential energy": "potential-energy", "pressure": "pressure", "stress"
 # Independent runs by size, where it is not one; and frames that are evaluated over all grids. Of 20 ps of water no more
 # than eight know nothing of each other, and bounds take fifty.
 _WALKERS = {"laptop": 8}
+#: In a mapping of walkers, those of the strategies that it does not name.
+OTHERS = "others"
+#: Independent runs: of each strategy, or by name.
+Walkers = Mapping[str, int] | int
 _FRAMES = {"smoke": 4, "laptop": 120, "paper": 200}
 
 
@@ -57,7 +64,7 @@ def liquid(
     *,
     size: str = "smoke",
     only: Sequence[str] = (),
-    walkers: int | None = None,
+    walkers: Walkers | None = None,
     frames: int | None = None,
     grids: Sequence[str] = tuple(GRIDS),
     changes: dict[str, Any] | None = None,
@@ -73,7 +80,9 @@ def liquid(
         See :func:`goniometer.dynamics.description.read_runs`; ``raw`` is always among them.
     walkers
         Independent runs of each strategy, with seeds from that of the description on: by default one in the sizes
-        smoke and paper, and eight in laptop; six are the fewest that can differ in eight observables.
+        smoke and paper, and eight in laptop; six are the fewest that can differ in eight observables. By name,
+        ``{"raw": 8, "others": 4}``, where strategies have different numbers; ``runs.2i.length`` among the changes gives
+        one a length of its own.
     frames, grids
         How many frames of all raw runs together are evaluated anew (by default 4, 120 and 200 in the three sizes; 0
         leaves it out), and over which averages; the reference is 3i, or the finest grid if that is not among them.
@@ -83,10 +92,8 @@ def liquid(
     """
     wanted = averages(grids) if frames_of(size, frames) else ()
     found: dict[str, list[tuple[Run, Trajectory]]] = {}
-    for seed in seeds(size, walkers, changes or {}):
-        runs: Trajectories = trajectories(
-            "liquid-nvt", folder, size, chosen(only), {**(changes or {}), "seed": seed}, progress
-        )
+    for seed, names in walks(size, only, walkers, changes or {}):
+        runs: Trajectories = trajectories(DESCRIPTION, folder, size, names, {**(changes or {}), "seed": seed}, progress)
         for name, each in runs.items():
             found.setdefault(name, []).append(each)
     by_run = {name: [trajectory for _, trajectory in each] for name, each in found.items()}
@@ -123,10 +130,21 @@ def liquid(
     return study
 
 
-def seeds(size: str, walkers: int | None, changes: dict[str, Any]) -> range:
-    """Of the independent runs of each strategy."""
-    first = int(changes.get("seed", 0))
-    return range(first, first + (walkers or _WALKERS.get(size, 1)))
+def walks(
+    size: str, only: Sequence[str], walkers: Walkers | None, changes: dict[str, Any]
+) -> list[tuple[int, tuple[str, ...]]]:
+    """Seeds of independent runs, and the strategies that have a run with each."""
+    first, prefix = int(changes.get("seed", 0)), f"{DESCRIPTION}-{size}-"
+    wanted = read_runs(DESCRIPTION, size=size, only=chosen(only), changes=changes)
+    names = [each.removeprefix(prefix) for each in wanted]
+    given = walkers if isinstance(walkers, Mapping) else {OTHERS: walkers or _WALKERS.get(size, 1)}
+    for name in given:
+        if name not in (*names, OTHERS):
+            raise InputError(f"walkers are of '{name}', which is not run; the strategies are {', '.join(names)}")
+    counts = {name: given.get(name, given.get(OTHERS, _WALKERS.get(size, 1))) for name in names}
+    return [
+        (first + place, tuple(name for name in names if counts[name] > place)) for place in range(max(counts.values()))
+    ]
 
 
 def frames_of(size: str, frames: int | None) -> int:
@@ -175,34 +193,30 @@ def differences(
 ) -> tuple[dict[str, dict[str, Observable]], dict[str, dict[str, Observable]]]:
     """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting; and what remains.
 
-    What remains is the ensemble of the reference less that of the average over the grid.
+    What remains is the ensemble of the reference less that of the average over the grid, or of raw. Both are taken from
+    frames in all orientations of their lattice, but what remains of grids that have other elements than that: there
+    the frames are taken as they are.
     """
-    grids = [grid for grid in tables[0][1].grids if grid != "none"]
-    taken = [(raw.taken(table.frames), raw, table) for raw, table in tables]
+    first = tables[0][1]
+    grids = [grid for grid in first.grids if grid != "none"]
     strained = all(each.virials is not None for _, each in tables)
+    alone = [grid for grid in grids if first.averaged(grid) is None]
 
-    def samples(kind: str) -> dict[str, tuple[statics.Sampled, ...]]:
-        if kind in SAID:
-            return {
-                grid: tuple(table.static(raw, SAID[kind], grid).on(frames) for frames, raw, table in taken)
-                for grid in ("none", *grids)
-            }
-        alike = tuple(REWEIGHTED[kind](raw).on(frames) for frames, raw, _ in taken)
-        return dict.fromkeys(("none", *grids), alike)
-
-    def less(of: dict[str, tuple[statics.Sampled, ...]], second: str, first: str) -> Observable:
-        sides = zip(of[first], of[second], tables, strict=True)
-        parts = [
-            Part(plain, table.correction(second), changed, table.correction(first))
-            for plain, changed, (_, table) in sides
-        ]
-        return reweighted(parts, temperature)
+    def less(second: Sequence[Side], first: Sequence[Side]) -> Observable:
+        return reweighted([one.less(other) for one, other in zip(second, first, strict=True)], temperature)
 
     changed, remaining = {}, {}
     for kind in (*REWEIGHTED, *(each for each in SAID if strained or SAID[each] == "potential-energy")):
-        of = samples(kind)
-        changed[kind] = {grid: less(of, grid, "none") for grid in grids}
-        remaining[kind] = {grid: less(of, reference, grid) for grid in grids if grid != reference}
+        of = [(table, raw, SAID.get(kind) or REWEIGHTED[kind](raw)) for raw, table in tables]
+        each_turned = [table.turned_sides(raw, each, temperature) for table, raw, each in of]
+        turned = {grid: [sides[grid] for sides in each_turned] for grid in ("none", *grids)}
+        plain = {grid: [table.side(raw, each, grid) for table, raw, each in of] for grid in (reference, *alone)}
+        changed[kind] = {grid: less(turned[grid], turned["none"]) for grid in grids}
+        remaining[kind] = {"none": changed[kind][reference]} | {
+            grid: less((sides := plain if grid in alone else turned)[reference], sides[grid])
+            for grid in grids
+            if grid != reference
+        }
     return changed, remaining
 
 
@@ -217,7 +231,7 @@ def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]
     if study.grids is not None:
         strategies = {name: each[0][0].strategy for name, each in runs.items()}
         finest = str(study.grids.about["reference"])
-        potentials = costs.potential_bounds(strategies, study.differences, study.remaining, finest)
+        potentials = costs.potential_bounds(strategies, study.remaining, finest)
         found = {name: replace(each, potential=potentials[name]) for name, each in found.items()}
     return replace(study, costs=found, reference=reference)
 
@@ -265,16 +279,19 @@ def _evaluated_run(
     told: Callable[[int, int], None],
 ) -> Reevaluated:
     """What was evaluated before, or evaluated now and kept."""
-    key = sha256(f"{raw.paths[0].parent.name} {len(raw)} {frames} {grids}".encode()).hexdigest()
+    key = sha256(f"{raw.paths[0].parent.name} {len(raw)} {frames} {grids} with copies".encode()).hexdigest()
     if path.exists():
         with np.load(path) as kept:
             if str(kept["key"]) == key:
-                virials = kept.get("virials")
-                known = kept["frames"], grids, kept["energies"], kept["forces"], virials
-                return Reevaluated(*known, bool(kept["full"]), kept["steps"])
+                known = kept["frames"], grids, kept["energies"], kept["forces"], kept.get("virials")
+                copies = Orbits(kept["copies"], kept["energies_of_copies"], kept.get("virials_of_copies"))
+                return Reevaluated(*known, bool(kept["full"]), kept["steps"], copies)
     found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
     partial = path.with_name(f"part-{path.name}")
     parts = {name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps")}
+    assert found.orbits is not None  # as there are grids
+    parts |= {"copies": found.orbits.matrices, "energies_of_copies": found.orbits.energies}
+    parts["virials_of_copies"] = found.orbits.virials
     np.savez_compressed(partial, key=key, **{name: each for name, each in parts.items() if each is not None})
     partial.replace(path)
     return found

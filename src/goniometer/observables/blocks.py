@@ -10,8 +10,10 @@ from goniometer.observables.statistics import autocorrelation_times, slowest
 
 #: Stretches that are kept at most; twice as many are put together in pairs.
 MOST = 128
-#: Stretches that have forgotten each other, from which on a band is given.
+#: Stretches that have forgotten each other as far as they say, from which on a band is given.
 INDEPENDENT = 50
+#: Runs from which on they are what errors are made of, whatever they remember.
+RUNS = 6
 # Stretches that an error takes.
 _FEWEST = 4
 # Draws of which a quantile is taken.
@@ -85,6 +87,17 @@ class Blocks:
         """How many stretches are full."""
         return sum(count == self.size for count in self._counts)
 
+    def independent(self) -> Blocks:
+        """Each run as one stretch, where there are :data:`RUNS` or more; else as it is."""
+        if self._run < RUNS:
+            return self
+        found = Blocks()
+        sums, counts, runs = np.stack(self._sums), np.array(self._counts), np.array(self._runs)
+        for run in dict.fromkeys(self._runs):
+            found.begin()
+            found.add(sums[runs == run].sum(axis=0)[None] / counts[runs == run].sum())
+        return found
+
     def _pseudo(self, finish: Finish) -> np.ndarray:
         """θ_b = B f(mean) − (B − 1) f(mean without stretch b), (B, ...)."""
         means = self.means()
@@ -99,8 +112,8 @@ class Blocks:
 
         The pseudo-values θ_b of :meth:`estimate`, with signs and sizes drawn anew, have the correlation of the
         components with each other; the correlation in time is in the errors, and in ν with its slowest motion. NaN for
-        fewer than four stretches, and infinite for fewer than :data:`INDEPENDENT` that know nothing of each other: from
-        so few no band holds as often as it says.
+        fewer than four stretches, and infinite for fewer than :data:`INDEPENDENT` that have forgotten each other: from
+        so few no band holds as often as it says. Of :meth:`independent` runs six do, for they have nothing to forget.
         """
         if self.full < _FEWEST:
             return float("nan")
@@ -115,7 +128,7 @@ class Blocks:
         draws = np.array_split(rng.standard_normal((_DRAWS, len(scaled))), _DRAWS // 100)
         largest = np.concatenate([np.abs(each @ scaled).max(axis=1) for each in draws])
         free = len(scaled) / (2.0 * slowest(pseudo, self._lengths)) - 1.0
-        if free + 1.0 < INDEPENDENT:
+        if free + 1.0 < (RUNS if max(self._lengths) == 1 else INDEPENDENT):
             return float("inf")
         return float(np.quantile(largest / np.sqrt(rng.chisquare(free, _DRAWS) / free), level))
 

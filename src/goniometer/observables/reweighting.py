@@ -12,11 +12,12 @@ from jaxtyping import Float64, Int64
 from goniometer.data.trajectory import DISCARD, Frames, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
+from goniometer.observables.orbits import Orbits, lattice_elements, sampled
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
 from goniometer.potentials.base import Potential, Prediction
-from goniometer.rotations import check_grids, grid_rule, joined
+from goniometer.rotations import Rule, check_grids, grid_rule, joined
 from goniometer.symmetrize.response import response
 
 #: Frames that are evaluated anew by default.
@@ -24,8 +25,8 @@ FRAMES = 100
 #: What a potential says of a frame, and another one says otherwise; see :meth:`Reevaluated.static`.
 SAID = ("potential-energy", "pressure", "stress")
 
-# Energies, forces and virials by grid.
-_Said = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+# Energies, forces and virials by grid, and what the potential says of copies.
+_Said = tuple[np.ndarray, np.ndarray, np.ndarray | None, Orbits | None]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Reevaluated:
         Whether these have all nine components.
     steps : (F,) or None
         Of the frames, where virials are known.
+    orbits
+        What the potential itself says of frames turned by what maps their lattice onto itself; None for averages alone.
     """
 
     frames: Int64[np.ndarray, " F"]
@@ -57,6 +60,7 @@ class Reevaluated:
     virials: Float64[np.ndarray, "F G 3 3"] | None = None
     full: bool = True
     steps: Int64[np.ndarray, " F"] | None = None
+    orbits: Orbits | None = None
 
     def static(self, trajectory: Trajectory, kind: str, grid: str) -> Static:
         """``pressure``, ``stress`` or ``potential-energy`` of the frames, as the average over a grid says it.
@@ -64,19 +68,69 @@ class Reevaluated:
         These change with the potential itself, and not only with how often it comes by a frame.
         """
         place = self.place(grid)
+        virials = None if self.virials is None else self.virials[:, place]
+        return self._static(trajectory, kind, grid, self.energies[:, place], virials)
+
+    def _static(
+        self, trajectory: Trajectory, kind: str, grid: str, energies: np.ndarray, virials: np.ndarray | None
+    ) -> Static:
         if self.steps is None:
             raise InputError(f"the frames of '{trajectory.name}' were evaluated without what {kind} takes")
         if kind == "potential-energy":
-            known = dict(zip(self.steps.tolist(), self.energies[:, place] / len(trajectory.replica), strict=True))
+            known = dict(zip(self.steps.tolist(), energies / len(trajectory.replica), strict=True))
 
-            def energies(frames: Frames) -> np.ndarray:
+            def samples(frames: Frames) -> np.ndarray:
                 return np.array([known[step] for step in frames.steps.tolist()])
 
-            return Static("potential_energy", "eV", {}, energies, np.asarray, {"grid": grid})
-        if self.virials is None:
+            return Static("potential_energy", "eV", {}, samples, np.asarray, {"grid": grid})
+        if virials is None:
             raise InputError(f"the potential has no virials: there is no {kind}")
-        virials = Virials(self.steps, self.virials[:, place], self.full, grid)
-        return {"pressure": pressure_static, "stress": stress_static}[kind](trajectory, virials)
+        made = {"pressure": pressure_static, "stress": stress_static}[kind]
+        return made(trajectory, Virials(self.steps, virials, self.full, grid))
+
+    def side(self, trajectory: Trajectory, of: str | Static, grid: str) -> Side:
+        """The average over a grid as one side of a comparison. ``of`` is an observable, or one of :data:`SAID`."""
+        static = self.static(trajectory, of, grid) if isinstance(of, str) else of
+        return Side(static.on(trajectory.taken(self.frames)), self.correction(grid))
+
+    def turned_sides(self, trajectory: Trajectory, of: str | Static, temperature: float) -> dict[str, Side]:
+        """By grid the same of the frames in all orientations of their lattice, which no run has to turn to.
+
+        The average over a grid that has other elements than the lattice is taken to say the same of all of them.
+        """
+        if self.orbits is None:
+            raise InputError(
+                f"the frames of '{trajectory.name}' were not evaluated in all orientations of their lattice"
+            )
+        frames, matrices, base = trajectory.taken(self.frames), self.orbits.matrices, self.orbits
+        seen = {}
+        for place, grid in enumerate(self.grids):
+            virials = None if self.virials is None else self.virials[:, place]
+            seen[grid] = self.averaged(grid) or base.alike(self.energies[:, place], virials)
+        weights = [each.weights(temperature) for each in seen.values()]
+        if isinstance(of, str):
+            samples = []
+            for each, known in zip(weights, seen.items(), strict=True):
+                samples += sampled(frames, matrices, [each], self._static_of_copies(trajectory, of, *known))
+        else:
+            samples = sampled(frames, matrices, weights, lambda _: of)
+        free = base.free_energies(temperature)
+        return {
+            grid: Side(each, seen[grid].free_energies(temperature) - free)
+            for grid, each in zip(seen, samples, strict=True)
+        }
+
+    def _static_of_copies(self, trajectory: Trajectory, kind: str, grid: str, seen: Orbits) -> Callable[[int], Static]:
+        def static(copy: int) -> Static:
+            matrix = seen.matrices[copy]
+            virials = None if seen.virials is None else matrix @ seen.virials[:, copy] @ matrix.T
+            return self._static(trajectory, kind, grid, seen.energies[:, copy], virials)
+
+        return static
+
+    def averaged(self, grid: str) -> Orbits | None:
+        """The average over a grid, of all copies; None if the grid has other elements than the lattice."""
+        return None if self.orbits is None else self.orbits.average(grid_rule(grid))
 
     def place(self, grid: str) -> int:
         """Of a grid along the second axis."""
@@ -87,6 +141,21 @@ class Reevaluated:
     def correction(self, grid: str, base: str = "none") -> Float64[np.ndarray, " F"]:
         """ΔV = V_grid − V_base in eV."""
         return np.asarray(self.energies[:, self.place(grid)] - self.energies[:, self.place(base)])
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two potentials that are compared on frames of V: what it says of them, and V_it − V in eV.
+
+    Of frames in all orientations of their lattice these are the means of :meth:`Orbits.sampled`, and F_it − F.
+    """
+
+    sampled: Sampled
+    correction: Float64[np.ndarray, " F"]
+
+    def less(self, other: Side) -> Part:
+        """This one compared with the other."""
+        return Part(other.sampled, self.correction, self.sampled, other.correction)
 
 
 @dataclass(frozen=True)
@@ -124,7 +193,7 @@ def symmetry_errors(tables: Sequence[Reevaluated], reference: str = "3i") -> Obs
         force = np.abs(each.forces - each.forces[:, place : place + 1]).mean(axis=(2, 3))
         blocks.begin()
         blocks.add(np.stack([energy, force], axis=-1))
-    values, errors, _ = blocks.estimate(lambda mean: mean)
+    values, errors, _ = blocks.independent().estimate(lambda mean: mean)
     axes = {"grid": Axis(np.array(grids)), "quantity": Axis(np.array(["energy", "forces"]))}
     about = {"frames": len(blocks), "reference": reference}
     return Observable("symmetry_error_by_grid", "eV, eV/Angstrom", values, errors, axes, about)
@@ -141,7 +210,8 @@ def reevaluate(
 ) -> Reevaluated:
     """Evaluate averages over grids on so many frames, evenly spaced; or other potentials by name, besides none.
 
-    A rotation that several grids hold is evaluated once.
+    A rotation that several grids hold is evaluated once. With grids the potential is evaluated on the copies of
+    :func:`goniometer.observables.orbits.lattice_elements` as well.
 
     Raises :class:`InputError` for a grid that is not known, and for replicas.
     """
@@ -150,7 +220,7 @@ def reevaluate(
     if isinstance(grids, Mapping):
         names, said_of = ("none", *grids), _potentials([potential, *grids.values()])
     else:
-        names, said_of = tuple(grids), _averages(potential, grids)
+        names, said_of = tuple(grids), _averages(potential, grids, trajectory.replica)
     chosen = spread(trajectory, frames, discard)
     taken = trajectory.taken(chosen)
     said = []
@@ -158,24 +228,47 @@ def reevaluate(
         said.append(said_of(structure_at(trajectory, taken, done)))
         if progress is not None:
             progress(done + 1, len(chosen))
-    energies, forces, virials = zip(*said, strict=True)
+    energies, forces, virials, copies = zip(*said, strict=True)
     strained = None if any(each is None for each in virials) else np.array(virials, dtype=float)
     found = np.array(energies), np.array(forces), strained
-    return Reevaluated(chosen, names, *found, potential.virial == "full", taken.steps)
+    return Reevaluated(chosen, names, *found, potential.virial == "full", taken.steps, _joined(copies))
+
+
+def evaluated_elements(grids: Sequence[str], structure: Atoms) -> int:
+    """How many elements of O(3) :func:`reevaluate` takes for each frame."""
+    return len(joined(_rules(grids, structure))[0])
+
+
+def _rules(grids: Sequence[str], structure: Atoms) -> list[Rule]:
+    """Those of grids, and one of the elements of the lattice."""
+    check_grids(grids)
+    elements = lattice_elements(structure)
+    lattice = Rule("lattice", elements, np.full(len(elements), 1.0 / len(elements)), degree=0, inversion=True)
+    return [*(grid_rule(name) for name in grids), lattice]
+
+
+def _joined(copies: Sequence[Orbits | None]) -> Orbits | None:
+    """Of all frames."""
+    known = [each for each in copies if each is not None]
+    if len(known) < len(copies):
+        return None
+    virials = [each.virials for each in known if each.virials is not None]
+    strained = np.concatenate(virials) if len(virials) == len(known) else None
+    return Orbits(known[0].matrices, np.concatenate([each.energies for each in known]), strained)
 
 
 def _potentials(potentials: Sequence[Potential]) -> Callable[[Atoms], _Said]:
     def said_of(atoms: Atoms) -> _Said:
         joined = Prediction.joined([each.predict(atoms) for each in potentials])
-        return joined.energies, joined.forces, joined.virials
+        return joined.energies, joined.forces, joined.virials, None
 
     return said_of
 
 
-def _averages(potential: Potential, grids: Sequence[str]) -> Callable[[Atoms], _Said]:
-    """The averages over grids, (G, ...), from the response at all elements that any of them holds."""
-    check_grids(grids)
-    elements, weights = joined([grid_rule(name) for name in grids])
+def _averages(potential: Potential, grids: Sequence[str], structure: Atoms) -> Callable[[Atoms], _Said]:
+    """The averages over grids, (G, ...), from the response at all elements that any of them or the lattice holds."""
+    elements, weights = joined(_rules(grids, structure))
+    weights, held = weights[:-1], np.flatnonzero(weights[-1])
 
     def mean(values: np.ndarray) -> np.ndarray:
         # Relative to the first: energies are large and alike.
@@ -183,7 +276,10 @@ def _averages(potential: Potential, grids: Sequence[str]) -> Callable[[Atoms], _
 
     def said_of(atoms: Atoms) -> _Said:
         found = response(potential, atoms, elements)
-        return mean(found.energies), mean(found.forces), None if found.virials is None else mean(found.virials)
+        if found.virials is None:
+            return mean(found.energies), mean(found.forces), None, Orbits(elements[held], found.energies[None, held])
+        copies = Orbits(elements[held], found.energies[None, held], found.virials[None, held])
+        return mean(found.energies), mean(found.forces), mean(found.virials), copies
 
     return said_of
 
@@ -204,7 +300,8 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
 
     R. W. Zwanzig, J. Chem. Phys. 22, 1420 (1954). To first order −Cov(A, ΔV)/kT. The noise of A is in both terms, and
     cancels: with ΔV of some meV a difference is resolved that two runs show only if each is 2 (kT/σ(ΔV))² times longer.
-    The error is that of blocks left out of both terms at once.
+    The error is that of blocks left out of both terms at once; of :data:`goniometer.observables.blocks.RUNS` runs or
+    more that of whole runs.
 
     Parameters
     ----------
@@ -240,6 +337,7 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
         ]
         blocks.begin()
         blocks.add(np.concatenate(sides, axis=1))
+    blocks = blocks.independent()
 
     def difference(mean: np.ndarray) -> np.ndarray:
         changed, plain = (each[1:] / each[0] for each in np.split(mean, 2))
@@ -263,7 +361,7 @@ def bound(found: Observable) -> float:
     """How large the true difference can be anywhere, one-sided, with 95 % confidence: max (|value| + c · error).
 
     With c of ``simultaneous_90``, as of two ensembles in :meth:`goniometer.verdict.curves.Comparison.bound`. Infinite
-    for fewer than fifty independent frames, NaN where there is no error at all.
+    for fewer than six runs whose frames are not fifty independent ones, NaN where there is no error at all.
 
     Parameters
     ----------

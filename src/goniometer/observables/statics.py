@@ -42,6 +42,8 @@ class Static:
         ⟨a⟩ to values.
     about
         Settings of the estimator.
+    invariant
+        Whether a is the same of a frame that is turned.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Static:
     samples: Callable[[Frames], np.ndarray]
     finish: Callable[[np.ndarray], np.ndarray]
     about: Mapping[str, object] = field(default_factory=dict)
+    invariant: bool = False
 
     def on(self, frames: Frames) -> Sampled:
         """What these frames hold."""
@@ -192,7 +195,8 @@ def pair_distribution(
         return pairs.each(frames, counts) @ pairs.smooth.T / ideal
 
     axes = {"r": Axis(pairs.points, "Angstrom")}
-    return Static(f"g_{pair.replace('-', '')}", "", axes, samples, lambda mean: mean, {"kernel": kernel, "pair": pair})
+    about = {"kernel": kernel, "pair": pair}
+    return Static(f"g_{pair.replace('-', '')}", "", axes, samples, lambda mean: mean, about, invariant=True)
 
 
 def pair_moments(trajectory: Trajectory, pair: str = "O-O", degree: int = 2) -> Static:
@@ -266,7 +270,7 @@ def dipole_correlation(trajectory: Trajectory, molecules: Molecules | None = Non
 
     axes = {"part": Axis(np.array(["longitudinal", "transverse"])), "r": Axis(pairs.points, "Angstrom")}
     about = {"kernel": KERNEL, "closest": closest, "molecules": len(chosen)}
-    return Static("c_uu_of_r", "", axes, samples, finish, about)
+    return Static("c_uu_of_r", "", axes, samples, finish, about, invariant=True)
 
 
 def dipole_fluctuation(trajectory: Trajectory, molecules: Molecules | None = None) -> Static:

@@ -122,7 +122,7 @@ class LiquidStudy:
     molecules
         Of the box.
     remaining
-        Kind of observable to grid to the ensemble of the finest grid less that of this one, by reweighting.
+        Kind of observable to grid, ``none`` among them, to the ensemble of the finest grid less that of this one.
     """
 
     model: str
@@ -196,7 +196,7 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     """The symmetry error by grid; what each grid leaves of the change of observables; and whether that is resolved.
 
     With Δ of :attr:`LiquidStudy.differences` by the reference the second panel has max |remaining| / max |Δ|
-    of :attr:`LiquidStudy.remaining`, which is one without an average. The third has the largest Δ / error, and where
+    of :attr:`LiquidStudy.remaining`, one without an average. The third has the largest Δ / error, and where
     the band of 90 % ends that holds for the whole of an observable. Markers are open where the change does not reach
     beyond that: what falls then is the noise of the change.
     """
@@ -218,7 +218,7 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
         colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS)]
         face = colour if largest > band else "none"
         size = by_grid[reference].largest[0]
-        remains = {"none": 1.0} | {grid: each.largest[0] / size for grid, each in study.remaining.get(kind, {}).items()}
+        remains = {grid: each.largest[0] / size for grid, each in study.remaining[kind].items()}
         points = zip(*remains.items(), strict=True)
         left.plot(*points, f"{marker}-", color=colour, markerfacecolor=face, markersize=4.0, linewidth=1.0, label=kind)
         resolved.plot(largest, place, marker, color=colour, markerfacecolor=face, markersize=5.0)

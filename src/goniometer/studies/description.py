@@ -46,18 +46,18 @@ class Experiment(_Lists):
     size
         By default that of the study.
     only, walkers, frames, grids
-        Of ``liquid``: strategies besides raw, independent runs of each, frames that are evaluated over grids, and
-        which; see :func:`goniometer.experiments.liquid.liquid`.
+        Of ``liquid``: strategies besides raw, independent runs of each (or by name, ``{raw: 8, others: 4}``), frames
+        that are evaluated over grids, and which; see :func:`goniometer.experiments.liquid.liquid`.
     set
-        Changes of the runs' descriptions, ``{length: 5}``; of ice ``molecules``, those of each cell, and ``steps``, of
-        which 0 leaves the relaxations out.
+        Changes of the runs' descriptions, ``{length: 5}`` or ``{runs.2i.length: 5}``; of ice ``molecules``, those of
+        each cell, and ``steps``, of which 0 leaves the relaxations out.
     """
 
     experiment: Literal["gas", "liquid", "ice"]
     models: tuple[str, ...] | None = None
     size: str | None = None
     only: tuple[str, ...] = ()
-    walkers: PositiveInt | None = None
+    walkers: dict[str, PositiveInt] | PositiveInt | None = None
     frames: int | None = Field(default=None, ge=0)
     grids: tuple[str, ...] = ()
     set: dict[str, Any] = Field(default={})

@@ -18,12 +18,12 @@ from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.run import digest, structure_of
 from goniometer.experiments.gas import SHOWN
 from goniometer.experiments.ice import effort as ice_effort
-from goniometer.experiments.liquid import averages, frames_of, seeds
-from goniometer.experiments.liquid import chosen as strategies
+from goniometer.experiments.liquid import DESCRIPTION, OTHERS, averages, frames_of, walks
 from goniometer.observables.molecules import find_molecules
+from goniometer.observables.reweighting import evaluated_elements
 from goniometer.potentials.loading import identity
 from goniometer.report.chapter import SCHEMA
-from goniometer.rotations import GRIDS, grid_rule, joined
+from goniometer.rotations import GRIDS
 from goniometer.studies.description import Experiment, Study, label
 
 
@@ -163,7 +163,9 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
         for only in experiment.only:
             command += ["--only", only]
         if experiment.walkers is not None:
-            command += ["--walkers", str(experiment.walkers)]
+            by_name = experiment.walkers if isinstance(experiment.walkers, dict) else {OTHERS: experiment.walkers}
+            for each, count in by_name.items():
+                command += ["--walkers", str(count) if each == OTHERS else f"{each}={count}"]
         if experiment.frames is not None:
             command += ["--frames", str(experiment.frames)]
         if experiment.grids:
@@ -171,10 +173,9 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
     sample, effort = None, 0.0
     if experiment.experiment == "liquid" and runs:
         sample, frames = runs[0].run, frames_of(size, experiment.frames)
-        if frames:
+        if frames and sample is not None:
             grids = averages(experiment.grids or tuple(GRIDS))
-            elements, _ = joined([grid_rule(each) for each in grids])
-            effort = float(frames * len(elements))
+            effort = float(frames * evaluated_elements(grids, structure_of(sample)))
     if experiment.experiment == "ice":
         known = {**changes, "structure": "ice"}
         for setting in experiment.set:
@@ -194,8 +195,8 @@ def _runs(
     if experiment.experiment == "gas":
         chosen = [("gas-nve", (), {"seed": study.seed}), ("gas-nvt", SHOWN, {"seed": study.seed})]
     elif experiment.experiment == "liquid":
-        each = seeds(size, experiment.walkers, {"seed": study.seed})
-        chosen = [("liquid-nvt", strategies(experiment.only), {"seed": seed}) for seed in each]
+        each = walks(size, experiment.only, experiment.walkers, {**changes, "seed": study.seed})
+        chosen = [(DESCRIPTION, names, {"seed": seed}) for seed, names in each]
     for source, only, more in chosen:
         for name, run in read_runs(source, size=size, only=only, changes={**changes, **more}).items():
             strategy = name.removeprefix(f"{source}-{size}-")

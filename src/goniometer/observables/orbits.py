@@ -1,0 +1,109 @@
+"""Frames in all the orientations that their lattice allows: an ensemble knows of them without having turned to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from jaxtyping import Float64
+from scipy.special import logsumexp, softmax
+
+from goniometer.data.trajectory import Frames
+from goniometer.observables.statics import Sampled, Static
+from goniometer.rotations import Rule
+from goniometer.symmetrize.crystal import operations
+
+_SAME = 1e-6
+
+
+@dataclass(frozen=True)
+class Orbits:
+    """What a potential U says of the copies g x of each frame x, for the elements g that map its lattice onto itself.
+
+    A turned copy of a frame is as good a frame of the same cell, and for a potential that is the same in all
+    orientations it has the same probability. So U gives frames and copies together the weights
+
+        p(g|x) = exp(−U(g x)/kT) / Σ_h exp(−U(h x)/kT)        F(x) = −kT ln (1/|G| Σ_g exp(−U(g x)/kT))
+
+    p of a copy among those of its frame, and exp(−F/kT) of all of them together. Whether a run has turned from one to
+    another plays no part; what is left to it is how structures differ. (Of estimators that replace A by its conditional
+    mean: C. R. Rao, Bull. Calcutta Math. Soc. 37, 81 (1945); D. Blackwell, Ann. Math. Stat. 18, 105 (1947).)
+
+    Attributes
+    ----------
+    matrices : (C, 3, 3)
+        A group, with inversion.
+    energies : (F, C)
+        U(g x) in eV.
+    virials : (F, C, 3, 3) or None
+        In eV, turned back to the orientation of the frame.
+    """
+
+    matrices: Float64[np.ndarray, "C 3 3"]
+    energies: Float64[np.ndarray, "F C"]
+    virials: Float64[np.ndarray, "F C 3 3"] | None = None
+
+    def average(self, over: Rule) -> Orbits | None:
+        """Of U averaged over a rule, Σ_s w_s U(s g x); None if one of its elements does not map the lattice."""
+        products = np.einsum("sij,cjk->csik", over.matrices, self.matrices)
+        apart = np.abs(products[:, :, None] - self.matrices).max(axis=(3, 4))
+        if apart.min(axis=2).max() > _SAME:
+            return None
+        places = apart.argmin(axis=2)
+        virials = None
+        if self.virials is not None:
+            virials = np.einsum("s,fcsij->fcij", over.weights, self.virials[:, places])
+        return Orbits(self.matrices, self.energies[:, places] @ over.weights, virials)
+
+    def alike(self, energies: Float64[np.ndarray, " F"], virials: Float64[np.ndarray, "F 3 3"] | None) -> Orbits:
+        """Of a potential that says the same of all copies: what it says of the frame."""
+        energies = np.repeat(energies[:, None], len(self.matrices), axis=1)
+        return Orbits(
+            self.matrices,
+            energies,
+            None if virials is None else np.repeat(virials[:, None], len(self.matrices), axis=1),
+        )
+
+    def free_energies(self, temperature: float) -> Float64[np.ndarray, " F"]:
+        """F(x) in eV."""
+        thermal = units.kB * temperature
+        return np.asarray(-thermal * logsumexp(-self.energies / thermal, axis=1, b=1.0 / len(self.matrices)))
+
+    def weights(self, temperature: float) -> Float64[np.ndarray, "F C"]:
+        """p(g|x)."""
+        return np.asarray(softmax(-self.energies / (units.kB * temperature), axis=1))
+
+
+def sampled(
+    frames: Frames,
+    matrices: Float64[np.ndarray, "C 3 3"],
+    weights: Sequence[Float64[np.ndarray, "F C"]],
+    static: Callable[[int], Static],
+) -> list[Sampled]:
+    """Σ_g p(g|x) a(g x) of each frame, by several weights p, with what ``static`` says of each copy by its number."""
+    if static(0).invariant:
+        return [static(0).on(frames)] * len(weights)
+    means: list[Any] = [0.0] * len(weights)
+    for copy, matrix in enumerate(matrices):
+        samples = static(copy).on(turned(frames, matrix)).samples
+        for place, each in enumerate(weights):
+            means[place] = means[place] + each[:, copy].reshape(-1, *[1] * (samples.ndim - 1)) * samples
+    return [Sampled(static(0), each) for each in means]
+
+
+def turned(frames: Frames, matrix: Float64[np.ndarray, "3 3"]) -> Frames:
+    """Positions and velocities turned in a cell that is as before, since its lattice is."""
+    return replace(frames, positions=frames.positions @ matrix.T, velocities=frames.velocities @ matrix.T)
+
+
+def lattice_elements(structure: Atoms) -> Float64[np.ndarray, "C 3 3"]:
+    """Elements of O(3) that map the lattice of a structure onto itself, none first: 48 of a cube, 2 of any.
+
+    Without a lattice in three directions they are none and inversion, too.
+    """
+    if not structure.pbc.all():
+        return np.stack([np.eye(3), -np.eye(3)])
+    return np.array([each.matrix for each in operations(Atoms("H", cell=structure.cell, pbc=True))])

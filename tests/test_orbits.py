@@ -1,0 +1,198 @@
+"""Frames in all orientations of their lattice: what an ensemble is, wherever a run has turned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.cell import Cell
+
+from goniometer.data.trajectory import Frames
+from goniometer.errors import InputError
+from goniometer.observables.orbits import Orbits, lattice_elements, turned
+from goniometer.observables.reweighting import Reevaluated, evaluated_elements, reevaluate, reweighted
+from goniometer.observables.statics import (
+    Static,
+    dipole_correlation,
+    direction_moments,
+    pair_distribution,
+    pair_moments,
+)
+from goniometer.rotations import grid_rule
+from goniometer.symmetrize import Averaged
+from goniometer.testing.toys import PeriodicToy
+from test_experiments import small_box
+from test_liquid import trajectory
+from test_reweighting import KT
+
+CUBE = lattice_elements(Atoms("H", cell=9.0 * np.eye(3), pbc=True))
+
+
+@pytest.mark.parametrize(
+    ("cell", "count"),
+    [
+        ([9, 9, 9, 90, 90, 90], 48),
+        ([9, 9, 8, 90, 90, 90], 16),
+        ([9, 8, 7, 90, 90, 90], 8),
+        ([9, 9, 8, 90, 90, 120], 24),
+        ([9, 8, 7, 80, 75, 95], 2),
+    ],
+)
+def test_elements_are_those_of_the_lattice(cell: list[float], count: int) -> None:
+    structure = Atoms("H", cell=Cell.new(cell), pbc=True)
+    found = lattice_elements(structure)
+    assert len(found) == count
+    np.testing.assert_allclose(found[0], np.eye(3), atol=1e-12)
+    for matrix in found:  # whole numbers of cell vectors
+        scaled = np.linalg.solve(structure.cell.array.T, matrix @ structure.cell.array.T)
+        np.testing.assert_allclose(scaled, scaled.round(), atol=1e-9)
+    products = np.einsum("aij,bjk->abik", found, found)[:, :, None]
+    assert np.abs(products - found).max(axis=(3, 4)).min(axis=2).max() < 1e-9
+    structure.pbc = False
+    np.testing.assert_array_equal(lattice_elements(structure), [np.eye(3), -np.eye(3)])
+
+
+def vectors(run_frames: Frames) -> np.ndarray:
+    """d and |d| between two atoms."""
+    d = run_frames.positions[:, 0, 1] - run_frames.positions[:, 0, 0]
+    return np.column_stack([d, np.linalg.norm(d, axis=1)])
+
+
+FIELD = 1.2 * KT
+
+
+def table(d: np.ndarray) -> Reevaluated:
+    """V = −FIELD d_z, its averages zero, on copies as well."""
+    count = len(d)
+    energies = np.column_stack([-FIELD * d[:, 2], np.zeros((count, 2))])
+    copies = Orbits(CUBE, -FIELD * np.einsum("cj,fj->fc", CUBE[:, 2], d))
+    steps = np.arange(count)
+    return Reevaluated(steps, ("none", "i", "2i"), energies, np.zeros((count, 3, 2, 3)), None, True, steps, copies)
+
+
+def drawn(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Vectors of two lengths, equally likely in the average, in equilibrium with V."""
+    length = np.array([1.0, 2.0])
+    x = FIELD * length / KT
+    share = np.sinh(x) / x
+    a = rng.choice(length, size=count, p=share / share.sum())
+    b = FIELD * a / KT
+    cosine = np.log(np.exp(-b) + rng.random(count) * (np.exp(b) - np.exp(-b))) / b
+    angle = rng.uniform(0.0, 2.0 * np.pi, count)
+    sine = np.sqrt(1.0 - cosine**2)
+    return a[:, None] * np.column_stack([sine * np.cos(angle), sine * np.sin(angle), cosine])
+
+
+def test_a_run_that_has_not_turned_says_the_same(tmp_path: Path) -> None:
+    """⟨d⟩ and ⟨|d|⟩ of a vector in a field: exact, from any copy of each frame; of the frames alone they are not."""
+    rng, count = np.random.default_rng(3), 4000
+    length = np.array([1.0, 2.0])
+    x = FIELD * length / KT
+    share = np.sinh(x) / x / (np.sinh(x) / x).sum()
+    along = (share * length * (1.0 / np.tanh(x) - 1.0 / x)).sum()
+    exact = np.array([0.0, 0.0, -along, length.mean() - (share * length).sum()])
+    structure = Atoms("H2", np.zeros((2, 3)), cell=9.0 * np.eye(3), pbc=True)
+    observable = Static("d", "Angstrom", {}, vectors, np.asarray)
+    d = drawn(rng, count)
+    # The copy of each frame whose d lies closest to (1, 0, 0): a run that never turned.
+    frozen = np.einsum("cij,fj->fci", CUBE, d)
+    frozen = frozen[np.arange(count), frozen[:, :, 0].argmax(axis=1)]
+    by_copies, alone = [], []
+    for vector in (d, frozen):
+        positions = np.zeros((count, 2, 3))
+        positions[:, 1] = vector
+        run, evaluated = trajectory(tmp_path, structure, positions), table(vector)
+        sides = evaluated.turned_sides(run, observable, 300.0)
+        by_copies.append(reweighted([sides["2i"].less(sides["none"])], 300.0))
+        plain = {grid: evaluated.side(run, observable, grid) for grid in ("none", "2i")}
+        alone.append(reweighted([plain["2i"].less(plain["none"])], 300.0))
+        # Over the lattice the average is worked out, over 2i it is what was given.
+        averaged = reweighted([sides["i"].less(sides["none"])], 300.0)
+        np.testing.assert_allclose(averaged.values, by_copies[-1].values, atol=1e-12)
+    assert (np.abs(by_copies[0].values - exact)[2:] < 4.0 * by_copies[0].errors[2:]).all()
+    np.testing.assert_allclose(by_copies[0].values[:2], 0.0, atol=1e-12)
+    np.testing.assert_allclose(by_copies[1].values, by_copies[0].values, atol=1e-12)
+    assert (np.abs(alone[0].values - exact) < 4.0 * alone[0].errors).all()
+    assert (by_copies[0].errors < 0.6 * alone[0].errors).all()
+    assert abs(alone[1].values[2] - exact[2]) > 20.0 * alone[1].errors[2], "control: frames of one orientation"
+
+
+def test_copies_are_evaluated_as_they_stand(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    structure = Atoms("Ar8", rng.random((8, 3)) * 9.0, cell=9.0 * np.eye(3), pbc=True)
+    positions = structure.positions + rng.normal(scale=0.1, size=(12, 8, 3))
+    run = trajectory(tmp_path, structure, positions)
+    model = PeriodicToy(ell=2, strength=0.03)
+    found = reevaluate(run, model, ("none", "i", "O", "2"), frames=2)
+    assert found.orbits is not None
+    assert found.averaged("2") is None
+    for grid in ("none", "i", "O"):
+        seen = found.averaged(grid)
+        assert seen is not None
+        said_by = model if grid == "none" else Averaged(model, grid_rule(grid))
+        for place, frame in enumerate(found.frames):
+            for copy in (0, 5, 29):
+                matrix = seen.matrices[copy]
+                atoms = structure.copy()
+                atoms.positions = positions[frame] @ matrix.T
+                said = said_by.predict(atoms)
+                assert seen.energies[place, copy] == pytest.approx(said.energies[0], abs=1e-10)
+                assert said.virials is not None
+                assert seen.virials is not None
+                np.testing.assert_allclose(matrix @ seen.virials[place, copy] @ matrix.T, said.virials[0], atol=1e-9)
+    assert np.ptp(found.orbits.energies[0]) > 1e-3  # the model tells them apart
+    octahedral = found.averaged("O")
+    assert octahedral is not None
+    # Its rotations turn each copy into half of the others, which are all alike for it.
+    assert all(len(set(each.round(9))) <= 2 for each in octahedral.energies)
+    assert evaluated_elements(("none", "i", "O", "2"), structure) == len(grid_rule("2")) + 48
+    with pytest.raises(InputError, match="were not evaluated in the orientations of their lattice"):
+        replace(found, orbits=None).turned_sides(run, "stress", 300.0)
+
+
+def test_energy_pressure_and_stress_are_those_of_copies(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    structure = Atoms("Ar8", rng.random((8, 3)) * 9.0, cell=9.0 * np.eye(3), pbc=True)
+    run = trajectory(tmp_path, structure, structure.positions + rng.normal(scale=0.1, size=(12, 8, 3)))
+    found = reevaluate(run, PeriodicToy(ell=2, strength=0.03), ("none", "2i"), frames=3)
+    assert found.orbits is not None
+    weights = found.orbits.weights(300.0)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+    by_kind = {kind: found.turned_sides(run, kind, 300.0) for kind in ("potential-energy", "pressure", "stress")}
+    mean = (weights * found.orbits.energies).sum(axis=1) / 8
+    np.testing.assert_allclose(by_kind["potential-energy"]["none"].sampled.samples, mean)
+    np.testing.assert_allclose(by_kind["potential-energy"]["2i"].sampled.samples, found.energies[:, 1] / 8)
+    frames = run.taken(found.frames)
+    for grid in ("none", "2i"):
+        stress = by_kind["stress"][grid].sampled.samples
+        pressure = by_kind["pressure"][grid].sampled.samples
+        np.testing.assert_allclose(pressure, -np.trace(stress, axis1=1, axis2=2) / 3.0, rtol=1e-9)
+    # In the mean over a cube's copies the stress of what is the same in all of them has no direction.
+    along = by_kind["pressure"]["2i"].sampled.samples[:, None, None] * -np.eye(3)
+    np.testing.assert_allclose(by_kind["stress"]["2i"].sampled.samples, along, atol=1e-12)
+    plain = found.side(run, "stress", "2i").sampled.samples
+    assert np.abs(plain - along).max() > 1e-4, "control: of the frames alone it has"
+    assert len(frames) == 3
+
+
+def test_what_is_said_to_be_invariant_is(tmp_path: Path) -> None:
+    from goniometer.data.structures import read_structures
+
+    atoms = read_structures(str(small_box(tmp_path / "box.xyz")))[0].atoms
+    rng = np.random.default_rng(4)
+    run = trajectory(tmp_path, atoms, atoms.positions + rng.normal(scale=0.05, size=(2, len(atoms), 3)))
+    frames = run.frames()
+    for made, invariant in (
+        (pair_distribution(run), True),
+        (pair_distribution(run, "O-H"), True),
+        (dipole_correlation(run), True),
+        (pair_moments(run), False),
+        (direction_moments(run), False),
+    ):
+        assert made.invariant is invariant
+        moved = [np.abs(made.samples(turned(frames, each)) - made.samples(frames)).max() for each in CUBE]
+        size = np.abs(made.samples(frames)).max()
+        assert bool(max(moved) < 1e-8 * size) is invariant

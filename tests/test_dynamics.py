@@ -88,7 +88,9 @@ def killed_often(description: Run, parent: Path, steps: int, **options: Any) -> 
 # ---- a kill at any moment ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("thermostat", [{}, LANGEVIN], ids=["nve", "langevin"])
+@pytest.mark.parametrize(
+    "thermostat", [pytest.param({}, id="nve", marks=pytest.mark.nightly), pytest.param(LANGEVIN, id="langevin")]
+)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_killed_run_gives_the_same_trajectory_to_the_last_bit(strategy, thermostat, tmp_path: Path) -> None:
     description = described(strategy=STRATEGIES[strategy], replicas=2, **thermostat, checks={"energy": None})
@@ -401,7 +403,7 @@ def test_without_a_thermostat_they_do_not(tmp_path: Path) -> None:
 def test_rescaled_velocities_keep_the_direction_of_every_angular_momentum(tmp_path: Path) -> None:
     """Why the lone molecule is no place for this thermostat, whose temperature is right all the same."""
     for kind, kept in (("svr", True), ("langevin", False)):
-        found = sampled({"kind": kind, "time": 50.0}, tmp_path, length=2.0)
+        found = sampled({"kind": kind, "time": 50.0}, tmp_path, length=1.0)
         masses = DIATOMIC.get_masses()
         centre = np.einsum("a,traj->trj", masses, found["positions"])[:, :, None] / masses.sum()
         momenta = masses[:, None] * found["velocities"]

@@ -32,6 +32,8 @@ from goniometer.verdict.runs import Report
 # Of a run, for what is slow.
 _STRETCHES = 100
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+# Shares of a change below this are rounding.
+_ROUNDING = 1e-9
 # How the components of one curve differ.
 _DASHES: tuple[Literal["-", "--"], ...] = ("-", "--")
 
@@ -198,7 +200,7 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     With Δ of :attr:`LiquidStudy.differences` by the reference the second panel has max |remaining| / max |Δ|
     of :attr:`LiquidStudy.remaining`, one without an average. The third has the largest Δ / error, and where
     the band of 90 % ends that holds for the whole of an observable. Markers are open where the change does not reach
-    beyond that: what falls then is the noise of the change.
+    beyond that: what falls then is the noise of the change. Where a grid leaves nothing it has no marker.
     """
     assert study.grids is not None
     figure = matplotlib.figure.Figure(figsize=(11.0, 3.4))
@@ -219,6 +221,7 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
         face = colour if largest > band else "none"
         size = by_grid[reference].largest[0]
         remains = {grid: each.largest[0] / size for grid, each in study.remaining[kind].items()}
+        remains = {grid: each if each > _ROUNDING else float("nan") for grid, each in remains.items()}
         points = zip(*remains.items(), strict=True)
         left.plot(*points, f"{marker}-", color=colour, markerfacecolor=face, markersize=4.0, linewidth=1.0, label=kind)
         resolved.plot(largest, place, marker, color=colour, markerfacecolor=face, markersize=5.0)

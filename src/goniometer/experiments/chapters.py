@@ -54,7 +54,7 @@ CAPTIONS = {
         "Symmetry error on frames of the raw runs; of the change that averaging would make in static observables, by "
         "reweighting the same frames, the share that each grid leaves; and how many errors that change is, with a mark "
         "where the band of 90 % for the whole of an observable ends, from six runs or fifty independent frames on. "
-        "Open markers: the change is not resolved, so that what falls is its noise. No marker: the grid leaves nothing.",
+        "Open markers: the change is not resolved, so that what falls is its noise. No marker: a grid leaves nothing.",
     ),
     "liquid-cost": (
         "what strategies cost",

@@ -139,6 +139,19 @@ def test_bounds_from_six_runs_hold_whatever_these_remember() -> None:
         naive += abs(seen) + norm.ppf(0.95) * error < part * spread
     assert below / repeats < 0.05 + 3 * 0.022
     assert naive / repeats > 0.15, "control: frames taken as independent"
+    # Of curves the band is as wide as so few runs need it to be, whose points do not know their own scatter.
+    inside = []
+    for _ in range(repeats):
+        points = rng.standard_normal((7, 60))
+        curves_of_runs = Blocks()
+        for each in points:
+            curves_of_runs.begin()
+            curves_of_runs.add(each[None])
+        curves_of_runs = curves_of_runs.independent()
+        ratio = np.abs(points.mean(axis=0)) / (points.std(axis=0, ddof=1) / np.sqrt(7))
+        inside.append((ratio.max(), curves_of_runs.simultaneous(np.asarray)))
+    assert np.mean([one < other for one, other in inside]) == pytest.approx(0.9, abs=0.09)
+    assert np.mean([one < t.ppf(0.95, 6) for one, _ in inside]) < 0.1, "control: of single points"
     # Five runs are too few, and have no more than their frames say.
     assert bound(reweighted(runs[:5], 300.0)) == float("inf")
     # Errors are those of the scatter of runs.

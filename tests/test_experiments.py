@@ -81,6 +81,8 @@ def test_options_of_the_liquid_are_those_of_no_other(tmp_path: Path, option: lis
     [
         ("raw", "--walkers raw: wanted is a number from 1 on, or a strategy with one, raw=8"),
         ("raw=0", "--walkers raw=0: wanted is a number"),
+        ("=4", "--walkers =4: wanted is a number"),
+        ("3", "--walkers 3: there is another number for all strategies"),
         ("i=2", "walkers are of 'i', which is not run; the strategies are raw, tumble"),
     ],
 )
@@ -96,6 +98,16 @@ def test_strategies_have_walkers_of_their_own() -> None:
     each = [(3, ("raw", "i", "tumble")), (4, ("raw", "tumble")), (5, ("raw",))]
     assert walks("laptop", ("tumble", "i"), {"raw": 3, "i": 1, "others": 2}, {"seed": 3}) == each
     assert walks("laptop", ("i",), {"i": 1}, {}) == [(0, ("raw", "i")), *((seed, ("raw",)) for seed in range(1, 8))]
+    for changes, message in (
+        ({"runs.raw.seed": 3, "runs.i.seed": 3}, "a strategy has no seed of its own"),
+        ({"runs.raw.seed": 3}, "seed of i is another than of raw"),
+        ({"runs": {"i": {"temperature": 310.0}}}, "temperature of i is another than of raw"),
+        ({"seed": "x"}, "seed"),
+    ):
+        with pytest.raises(InputError, match=message):
+            walks("laptop", ("i",), 2, changes)
+    with pytest.raises(InputError, match="there are 0 walkers of 'raw': wanted is one or more"):
+        walks("laptop", ("i",), {"raw": 0}, {})
     assert walks("smoke", ("i",), None, {}) == [(0, ("raw", "i"))]
     assert walks("smoke", (), 2, {})[1] == (1, ("raw", "2i", "i", "turned", "random", "tumble"))
 
@@ -201,7 +213,8 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     assert said["2i"]["frames"] == 3
     assert 0.0 < said["2i"]["effective_share"] <= 1.0
     assert any(
-        line.startswith("  2i less raw: ") and "so that 3 frames count for" in line for line in liquid_summary(study)
+        line.startswith("  2i less raw, over orientations: ") and "meV rms, 3 frames count for" in line
+        for line in liquid_summary(study)
     )
     ways = {kind: each.way for kind, each in study.costs["raw"].bounds.items()}
     assert ways["pressure"] == ways["pair-distribution"] == "by reweighting"

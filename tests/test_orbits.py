@@ -11,7 +11,6 @@ from ase import Atoms
 from ase.cell import Cell
 
 from goniometer.data.trajectory import Frames
-from goniometer.errors import InputError
 from goniometer.observables.orbits import Orbits, lattice_elements, turned
 from goniometer.observables.reweighting import Reevaluated, evaluated_elements, reevaluate, reweighted
 from goniometer.observables.statics import (
@@ -21,7 +20,7 @@ from goniometer.observables.statics import (
     pair_distribution,
     pair_moments,
 )
-from goniometer.rotations import grid_rule
+from goniometer.rotations import Rule, grid_rule
 from goniometer.symmetrize import Averaged
 from goniometer.testing.toys import PeriodicToy
 from test_experiments import small_box
@@ -64,11 +63,11 @@ def vectors(run_frames: Frames) -> np.ndarray:
 FIELD = 1.2 * KT
 
 
-def table(d: np.ndarray) -> Reevaluated:
-    """V = −FIELD d_z, its averages zero, on copies as well."""
+def table(d: np.ndarray, field: float = FIELD) -> Reevaluated:
+    """V = −field d_z, its averages zero, on copies as well."""
     count = len(d)
-    energies = np.column_stack([-FIELD * d[:, 2], np.zeros((count, 2))])
-    copies = Orbits(CUBE, -FIELD * np.einsum("cj,fj->fc", CUBE[:, 2], d))
+    energies = np.column_stack([-field * d[:, 2], np.zeros((count, 2))])
+    copies = Orbits(CUBE, -field * np.einsum("cj,fj->fc", CUBE[:, 2], d))
     steps = np.arange(count)
     return Reevaluated(steps, ("none", "i", "2i"), energies, np.zeros((count, 3, 2, 3)), None, True, steps, copies)
 
@@ -86,7 +85,7 @@ def drawn(rng: np.random.Generator, count: int) -> np.ndarray:
     return a[:, None] * np.column_stack([sine * np.cos(angle), sine * np.sin(angle), cosine])
 
 
-def test_a_run_that_has_not_turned_says_the_same(tmp_path: Path) -> None:
+def test_copies_give_the_ensemble_of_all_orientations(tmp_path: Path) -> None:
     """⟨d⟩ and ⟨|d|⟩ of a vector in a field: exact, from any copy of each frame; of the frames alone they are not."""
     rng, count = np.random.default_rng(3), 4000
     length = np.array([1.0, 2.0])
@@ -97,7 +96,7 @@ def test_a_run_that_has_not_turned_says_the_same(tmp_path: Path) -> None:
     structure = Atoms("H2", np.zeros((2, 3)), cell=9.0 * np.eye(3), pbc=True)
     observable = Static("d", "Angstrom", {}, vectors, np.asarray)
     d = drawn(rng, count)
-    # The copy of each frame whose d lies closest to (1, 0, 0): a run that never turned.
+    # The copy of each frame whose d lies closest to (1, 0, 0): another that is as good.
     frozen = np.einsum("cij,fj->fci", CUBE, d)
     frozen = frozen[np.arange(count), frozen[:, :, 0].argmax(axis=1)]
     by_copies, alone = [], []
@@ -105,7 +104,7 @@ def test_a_run_that_has_not_turned_says_the_same(tmp_path: Path) -> None:
         positions = np.zeros((count, 2, 3))
         positions[:, 1] = vector
         run, evaluated = trajectory(tmp_path, structure, positions), table(vector)
-        sides = evaluated.turned_sides(run, observable, 300.0)
+        sides = evaluated.sides_by_orbit(run, observable, evaluated.by_orbit("2i"), 300.0)
         by_copies.append(reweighted([sides["2i"].less(sides["none"])], 300.0))
         plain = {grid: evaluated.side(run, observable, grid) for grid in ("none", "2i")}
         alone.append(reweighted([plain["2i"].less(plain["none"])], 300.0))
@@ -120,6 +119,70 @@ def test_a_run_that_has_not_turned_says_the_same(tmp_path: Path) -> None:
     assert abs(alone[1].values[2] - exact[2]) > 20.0 * alone[1].errors[2], "control: frames of one orientation"
 
 
+def test_a_run_that_never_turned_is_right_to_leading_order(tmp_path: Path) -> None:
+    """In a weak field, of vectors that stay within one domain of the cube about x; from the frames alone it is lost."""
+    rng, count = np.random.default_rng(5), 40000
+    vectors_of_all = rng.normal(size=(count, 3))
+    length = np.linalg.norm(vectors_of_all, axis=1)
+    vectors_of_all *= (rng.choice([1.0, 2.0], size=count) / length)[:, None]
+    along_x = np.einsum("cij,fj->fci", CUBE, vectors_of_all)
+    d = along_x[np.arange(count), along_x[:, :, 0].argmax(axis=1)]
+    weak = 0.2 * KT
+    accepted = rng.random(count) < np.exp(weak * (d[:, 2] - 2.0) / KT)
+    d = d[accepted][:4000]
+    positions = np.zeros((len(d), 2, 3))
+    positions[:, 1] = d
+    run = trajectory(tmp_path, Atoms("H2", np.zeros((2, 3)), cell=9.0 * np.eye(3), pbc=True), positions)
+    evaluated = table(d, weak)
+    observable = Static("d", "Angstrom", {}, vectors, np.asarray)
+    sides = evaluated.sides_by_orbit(run, observable, evaluated.by_orbit("2i"), 300.0)
+    found = reweighted([sides["2i"].less(sides["none"])], 300.0)
+    plain = {grid: evaluated.side(run, observable, grid) for grid in ("none", "2i")}
+    lost = reweighted([plain["2i"].less(plain["none"])], 300.0)
+    x = weak * np.array([1.0, 2.0]) / KT
+    share = np.sinh(x) / x / (np.sinh(x) / x).sum()
+    along = (share * np.array([1.0, 2.0]) * (1.0 / np.tanh(x) - 1.0 / x)).sum()
+    assert float(found.values[2]) == pytest.approx(-along, rel=0.1)
+    assert abs(float(lost.values[2])) < 0.5 * along, "control: frames of one orientation"
+
+
+def test_what_a_grid_leaves_of_mirror_images_is_not_lost() -> None:
+    """Of a grid without inversion nothing is said of copies that it has not seen."""
+    d = np.ones((3, 3))
+    evaluated = table(d)
+    assert set(evaluated.by_orbit("2i")) == {"none", "i", "2i"}
+    renamed = replace(evaluated, grids=("none", "i", "2"))
+    assert set(renamed.by_orbit("2")) == {"none", "i"}
+    assert replace(evaluated, orbits=None).by_orbit("2i") == {}
+
+
+def test_the_average_turns_first_by_the_copy_and_then_by_the_rule() -> None:
+    """By quarter turns about z, which do not commute with the cube's."""
+    quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    turns = np.stack([np.linalg.matrix_power(quarter, power) for power in range(4)])
+    over = Rule("quarter turns", turns, np.full(4, 0.25), degree=0)
+    rng = np.random.default_rng(6)
+    axis, tensor = rng.normal(size=3), rng.normal(size=(3, 3))
+
+    def energy(matrix: np.ndarray) -> float:
+        return float((matrix @ axis)[0] ** 3 + (matrix @ axis)[2] * (matrix @ axis)[1] ** 2)
+
+    def virial(matrix: np.ndarray) -> np.ndarray:
+        return energy(matrix) * (matrix @ tensor @ matrix.T) @ np.diag([1.0, 2.0, 3.0])
+
+    back = np.array([each.T @ virial(each) @ each for each in CUBE])
+    orbits = Orbits(CUBE, np.array([[energy(each) for each in CUBE]]), back[None])
+    found = orbits.average(over)
+    assert found is not None
+    assert found.virials is not None
+    for copy, matrix in enumerate(CUBE):
+        assert found.energies[0, copy] == pytest.approx(np.mean([energy(turn @ matrix) for turn in turns]))
+        expected = np.mean([turn.T @ virial(turn @ matrix) @ turn for turn in turns], axis=0)
+        np.testing.assert_allclose(matrix @ found.virials[0, copy] @ matrix.T, expected, atol=1e-12)
+    wrong = np.mean([energy(CUBE[9] @ turn) for turn in turns])
+    assert abs(found.energies[0, 9] - wrong) > 1e-3, "control: the other order"
+
+
 def test_copies_are_evaluated_as_they_stand(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     structure = Atoms("Ar8", rng.random((8, 3)) * 9.0, cell=9.0 * np.eye(3), pbc=True)
@@ -128,10 +191,9 @@ def test_copies_are_evaluated_as_they_stand(tmp_path: Path) -> None:
     model = PeriodicToy(ell=2, strength=0.03)
     found = reevaluate(run, model, ("none", "i", "O", "2"), frames=2)
     assert found.orbits is not None
-    assert found.averaged("2") is None
-    for grid in ("none", "i", "O"):
-        seen = found.averaged(grid)
-        assert seen is not None
+    known = found.by_orbit("2")
+    assert set(known) == {"none", "i", "O"}
+    for grid, seen in known.items():
         said_by = model if grid == "none" else Averaged(model, grid_rule(grid))
         for place, frame in enumerate(found.frames):
             for copy in (0, 5, 29):
@@ -144,13 +206,9 @@ def test_copies_are_evaluated_as_they_stand(tmp_path: Path) -> None:
                 assert seen.virials is not None
                 np.testing.assert_allclose(matrix @ seen.virials[place, copy] @ matrix.T, said.virials[0], atol=1e-9)
     assert np.ptp(found.orbits.energies[0]) > 1e-3  # the model tells them apart
-    octahedral = found.averaged("O")
-    assert octahedral is not None
-    # Its rotations turn each copy into half of the others, which are all alike for it.
-    assert all(len(set(each.round(9))) <= 2 for each in octahedral.energies)
+    # The octahedron's rotations turn each copy into half of the others, which are all alike for it.
+    assert all(len(set(each.round(9))) <= 2 for each in known["O"].energies)
     assert evaluated_elements(("none", "i", "O", "2"), structure) == len(grid_rule("2")) + 48
-    with pytest.raises(InputError, match="were not evaluated in the orientations of their lattice"):
-        replace(found, orbits=None).turned_sides(run, "stress", 300.0)
 
 
 def test_energy_pressure_and_stress_are_those_of_copies(tmp_path: Path) -> None:
@@ -161,7 +219,10 @@ def test_energy_pressure_and_stress_are_those_of_copies(tmp_path: Path) -> None:
     assert found.orbits is not None
     weights = found.orbits.weights(300.0)
     np.testing.assert_allclose(weights.sum(axis=1), 1.0)
-    by_kind = {kind: found.turned_sides(run, kind, 300.0) for kind in ("potential-energy", "pressure", "stress")}
+    known = found.by_orbit("2i")
+    by_kind = {
+        kind: found.sides_by_orbit(run, kind, known, 300.0) for kind in ("potential-energy", "pressure", "stress")
+    }
     mean = (weights * found.orbits.energies).sum(axis=1) / 8
     np.testing.assert_allclose(by_kind["potential-energy"]["none"].sampled.samples, mean)
     np.testing.assert_allclose(by_kind["potential-energy"]["2i"].sampled.samples, found.energies[:, 1] / 8)

@@ -260,6 +260,13 @@ def test_units_of_both_sides_have_one_length(tmp_path: Path) -> None:
     one, other = report.compared["potential-energy"].first, report.compared["potential-energy"].second
     assert one.curves.shape == (4,)
     assert other.curves.shape == (36,)
+    # What a long run remembers for longer than the short ones last is no unit of its own.
+    slow = [
+        [recorded(tmp_path / f"slow-{length}-{each}", series(rng, 1, length, 0.99)[:, 0]) for each in range(4)]
+        for length in (100, 900)
+    ]
+    report = compare_runs(slow[0], slow[1], ["potential-energy"])
+    assert report.compared["potential-energy"].second.curves.shape == (4,)
     assert 0.5 < one.curves.std() / other.curves.std() < 2.0
 
 

@@ -78,8 +78,10 @@ def _walkers(given: list[str]) -> dict[str, int] | None:
 
     found = {}
     for each in given:
-        name, _, count = each.rpartition("=")
-        if not count.isdecimal() or int(count) < 1:
+        name, equals, count = each.rpartition("=")
+        if bool(name) != bool(equals) or not count.isdecimal() or int(count) < 1:
             raise InputError(f"--walkers {each}: wanted is a number from 1 on, or a strategy with one, raw=8")
+        if (name or OTHERS) in found:
+            raise InputError(f"--walkers {each}: there is another number for {name or 'all strategies'}")
         found[name or OTHERS] = int(count)
     return found or None

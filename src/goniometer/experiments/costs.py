@@ -104,7 +104,7 @@ def bounds(
         by_raw = alone if name == "raw" else _by_runs(verdicts.get(name, ""), "by runs, against raw", changes)
         if name == REFERENCE:
             by_raw = {observable: each for observable, each in by_raw.items() if observable in changes}
-        known = {observable: each for observable, each in by_raw.items() if observable in bounded}
+        known = {each: by_raw[each] for each in bounded if each in by_raw and np.isfinite(by_raw[each].upper)}
         found[name] = {"temperature": _temperature(costs[name])} | by_raw | by_reference | known
     sources = [f"the runs of {REFERENCE}"] if REFERENCE in runs else []
     if bounded or not sources:

@@ -49,11 +49,12 @@ REWEIGHTED: dict[str, Callable[[Trajectory], statics.Static]] = {
 }
 #: The same of what the potential itself says of a frame.
 SAID = {"potential energy": "potential-energy", "pressure": "pressure", "stress": "stress"}
-# Independent runs by size, where it is not one; and frames that are evaluated over all grids. Of 20 ps of water no more
-# than eight know nothing of each other, and bounds take fifty.
+# Independent runs by size, where it is not one; and frames that are evaluated over all grids.
 _WALKERS = {"laptop": 8}
 #: In a mapping of walkers, those of the strategies that it does not name.
 OTHERS = "others"
+# What strategies may differ in.
+_OF_ONE = {"strategy", "length", "checks"}
 #: Independent runs: of each strategy, or by name.
 Walkers = Mapping[str, int] | int
 _FRAMES = {"smoke": 4, "laptop": 120, "paper": 200}
@@ -134,14 +135,26 @@ def walks(
     size: str, only: Sequence[str], walkers: Walkers | None, changes: dict[str, Any]
 ) -> list[tuple[int, tuple[str, ...]]]:
     """Seeds of independent runs, and the strategies that have a run with each."""
-    first, prefix = int(changes.get("seed", 0)), f"{DESCRIPTION}-{size}-"
     wanted = read_runs(DESCRIPTION, size=size, only=chosen(only), changes=changes)
-    names = [each.removeprefix(prefix) for each in wanted]
-    given = walkers if isinstance(walkers, Mapping) else {OTHERS: walkers or _WALKERS.get(size, 1)}
-    for name in given:
+    names = [each.removeprefix(f"{DESCRIPTION}-{size}-") for each in wanted]
+    shared = [each.model_dump(exclude=_OF_ONE) for each in wanted.values()]
+    for name, each in zip(names, shared, strict=True):
+        for key, value in each.items():
+            if value != shared[0][key]:
+                raise InputError(
+                    f"{key} of {name} is another than of {names[0]}: strategies are compared in one ensemble"
+                )
+    given = dict(walkers) if isinstance(walkers, Mapping) else {} if walkers is None else {OTHERS: walkers}
+    for name, count in given.items():
         if name not in (*names, OTHERS):
             raise InputError(f"walkers are of '{name}', which is not run; the strategies are {', '.join(names)}")
+        if count < 1:
+            raise InputError(f"there are {count} walkers of '{name}': wanted is one or more")
     counts = {name: given.get(name, given.get(OTHERS, _WALKERS.get(size, 1))) for name in names}
+    first = next(iter(wanted.values())).seed
+    again = read_runs(DESCRIPTION, size=size, only=chosen(only), changes={**changes, "seed": first + 1})
+    if any(each.seed == first for each in again.values()):
+        raise InputError("a strategy has no seed of its own, for its walkers would all have that: set seed")
     return [
         (first + place, tuple(name for name in names if counts[name] > place)) for place in range(max(counts.values()))
     ]
@@ -193,31 +206,52 @@ def differences(
 ) -> tuple[dict[str, dict[str, Observable]], dict[str, dict[str, Observable]]]:
     """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting; and what remains.
 
-    What remains is the ensemble of the reference less that of the average over the grid, or of raw. Both are taken from
-    frames in all orientations of their lattice, but what remains of grids that have other elements than that: there
-    the frames are taken as they are.
+    What remains is the ensemble of the reference less that of the average over the grid, or of raw. Frames are taken in
+    all orientations of their lattice; but what remains of grids that have other elements than that is taken from the
+    frames as they are, and what such a grid changes is the change by the reference less what remains.
     """
-    first = tables[0][1]
-    grids = [grid for grid in first.grids if grid != "none"]
+    grids = [grid for grid in tables[0][1].grids if grid != "none"]
     strained = all(each.virials is not None for _, each in tables)
-    alone = [grid for grid in grids if first.averaged(grid) is None]
+    orbits = [table.by_orbit(reference) for _, table in tables]
+    known = orbits[0] if reference in orbits[0] else {}
+    alone = [grid for grid in ("none", *grids) if grid not in known]
 
     def less(second: Sequence[Side], first: Sequence[Side]) -> Observable:
         return reweighted([one.less(other) for one, other in zip(second, first, strict=True)], temperature)
 
-    changed, remaining = {}, {}
+    changed: dict[str, dict[str, Observable]] = {}
+    remaining: dict[str, dict[str, Observable]] = {}
     for kind in (*REWEIGHTED, *(each for each in SAID if strained or SAID[each] == "potential-energy")):
         of = [(table, raw, SAID.get(kind) or REWEIGHTED[kind](raw)) for raw, table in tables]
-        each_turned = [table.turned_sides(raw, each, temperature) for table, raw, each in of]
-        turned = {grid: [sides[grid] for sides in each_turned] for grid in ("none", *grids)}
-        plain = {grid: [table.side(raw, each, grid) for table, raw, each in of] for grid in (reference, *alone)}
-        changed[kind] = {grid: less(turned[grid], turned["none"]) for grid in grids}
-        remaining[kind] = {"none": changed[kind][reference]} | {
-            grid: less((sides := plain if grid in alone else turned)[reference], sides[grid])
+        found = [
+            table.sides_by_orbit(raw, each, seen, temperature) if known else {}
+            for (table, raw, each), seen in zip(of, orbits, strict=True)
+        ]
+        in_all = {grid: [sides[grid] for sides in found] for grid in known}
+        as_they_are = {
+            grid: [table.side(raw, each, grid) for table, raw, each in of] for grid in {*alone, reference} if alone
+        }
+        remaining[kind] = {}
+        for grid in ("none", *grids):
+            if grid != reference:
+                sides = as_they_are if grid in alone else in_all
+                remaining[kind][grid] = less(sides[reference], sides[grid])
+        whole = remaining[kind]["none"]
+        changed[kind] = {
+            grid: whole
+            if grid == reference
+            else _without(whole, remaining[kind][grid])
+            if grid in alone
+            else less(in_all[grid], in_all["none"])
             for grid in grids
-            if grid != reference
         }
     return changed, remaining
+
+
+def _without(change: Observable, remaining: Observable) -> Observable:
+    """What a grid changes that leaves so much of the change by the reference."""
+    values, errors = change.values - remaining.values, np.hypot(change.errors, remaining.errors)
+    return replace(change, values=np.asarray(values), errors=np.asarray(errors))
 
 
 def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]]) -> LiquidStudy:
@@ -338,7 +372,9 @@ def summary(study: LiquidStudy) -> list[str]:
             )
     for grid, each in next(iter(study.differences.values()), {}).items():
         count, share, scatter = (each.about[key] for key in ("frames", "effective_share", "spread_meV"))
-        lines.append(f"  {grid} less raw: {scatter:.2g} meV rms, so that {count} frames count for {share * count:.3g}")
+        lines.append(
+            f"  {grid} less raw, over orientations: {scatter:.2g} meV rms, {count} frames count for {share * count:.3g}"
+        )
     for kind, by_grid in study.differences.items():
         for grid, each in by_grid.items():
             scale, unit = (MEGAPASCAL, " MPa") if each.unit == UNIT else (1.0, each.unit and f" {each.unit}")

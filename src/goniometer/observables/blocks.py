@@ -32,6 +32,7 @@ class Blocks:
     def __init__(self) -> None:
         self.size, self._sums, self._counts, self._runs = 1, list[np.ndarray](), list[int](), list[int]()
         self._run = 0
+        self._whole_runs = False
 
     def begin(self) -> None:
         """What comes next is of another run, which knows nothing of those before."""
@@ -88,10 +89,11 @@ class Blocks:
         return sum(count == self.size for count in self._counts)
 
     def independent(self) -> Blocks:
-        """Each run as one stretch, where there are :data:`RUNS` or more; else as it is."""
-        if self._run < RUNS:
+        """Each run as one stretch, all of one weight, where there are :data:`RUNS` or more; else as it is."""
+        if len(set(self._runs)) < RUNS:
             return self
         found = Blocks()
+        found._whole_runs = True
         sums, counts, runs = np.stack(self._sums), np.array(self._counts), np.array(self._runs)
         for run in dict.fromkeys(self._runs):
             found.begin()
@@ -113,7 +115,8 @@ class Blocks:
         The pseudo-values θ_b of :meth:`estimate`, with signs and sizes drawn anew, have the correlation of the
         components with each other; the correlation in time is in the errors, and in ν with its slowest motion. NaN for
         fewer than four stretches, and infinite for fewer than :data:`INDEPENDENT` that have forgotten each other: from
-        so few no band holds as often as it says. Of :meth:`independent` runs six do, for they have nothing to forget.
+        so few no band holds as often as it says. Of :meth:`independent` runs six do, for they have nothing to forget:
+        there ξ_b are signs, and each t_r has the error of the values with these signs, which few runs do not know.
         """
         if self.full < _FEWEST:
             return float("nan")
@@ -125,10 +128,16 @@ class Blocks:
             return 0.0
         scaled = deviations[:, norms > 0.0] / norms[norms > 0.0]
         rng = np.random.default_rng(seed)
+        if self._whole_runs:
+            signs = rng.choice((-1.0, 1.0), size=(_DRAWS, len(scaled)))
+            largest = np.concatenate([np.abs(each @ scaled).max(axis=1) for each in np.array_split(signs, 40)])
+            # Σ_b ξ_b d_b of values whose squares sum to one: their mean m and their scatter, 1 − B m².
+            left = np.maximum(1.0 - largest**2 / len(scaled), np.finfo(float).tiny)
+            return float(np.quantile(largest * np.sqrt((1.0 - 1.0 / len(scaled)) / left), level))
         draws = np.array_split(rng.standard_normal((_DRAWS, len(scaled))), _DRAWS // 100)
         largest = np.concatenate([np.abs(each @ scaled).max(axis=1) for each in draws])
         free = len(scaled) / (2.0 * slowest(pseudo, self._lengths)) - 1.0
-        if free + 1.0 < (RUNS if max(self._lengths) == 1 else INDEPENDENT):
+        if free + 1.0 < INDEPENDENT:
             return float("inf")
         return float(np.quantile(largest / np.sqrt(rng.chisquare(free, _DRAWS) / free), level))
 

@@ -28,8 +28,8 @@ class Orbits:
 
         p(g|x) = exp(−U(g x)/kT) / Σ_h exp(−U(h x)/kT)        F(x) = −kT ln (1/|G| Σ_g exp(−U(g x)/kT))
 
-    p of a copy among those of its frame, and exp(−F/kT) of all of them together. Whether a run has turned from one to
-    another plays no part; what is left to it is how structures differ. (Of estimators that replace A by its conditional
+    p of a copy among those of its frame, and exp(−F/kT) of all of them together. Which of them a run in equilibrium
+    went through plays no part; what is left is how structures differ. (Of estimators that replace A by its conditional
     mean: C. R. Rao, Bull. Calcutta Math. Soc. 37, 81 (1945); D. Blackwell, Ann. Math. Stat. 18, 105 (1947).)
 
     Attributes
@@ -58,7 +58,7 @@ class Orbits:
             virials = np.einsum("s,fcsij->fcij", over.weights, self.virials[:, places])
         return Orbits(self.matrices, self.energies[:, places] @ over.weights, virials)
 
-    def alike(self, energies: Float64[np.ndarray, " F"], virials: Float64[np.ndarray, "F 3 3"] | None) -> Orbits:
+    def invariant(self, energies: Float64[np.ndarray, " F"], virials: Float64[np.ndarray, "F 3 3"] | None) -> Orbits:
         """Of a potential that says the same of all copies: what it says of the frame."""
         energies = np.repeat(energies[:, None], len(self.matrices), axis=1)
         return Orbits(

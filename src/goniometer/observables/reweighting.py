@@ -93,44 +93,52 @@ class Reevaluated:
         static = self.static(trajectory, of, grid) if isinstance(of, str) else of
         return Side(static.on(trajectory.taken(self.frames)), self.correction(grid))
 
-    def turned_sides(self, trajectory: Trajectory, of: str | Static, temperature: float) -> dict[str, Side]:
-        """By grid the same of the frames in all orientations of their lattice, which no run has to turn to.
+    def by_orbit(self, reference: str) -> dict[str, Orbits]:
+        """Of the grids whose averages are known of frames in all orientations of their lattice, what they say of these.
 
-        The average over a grid that has other elements than the lattice is taken to say the same of all of them.
+        None, and grids of elements that map the lattice onto itself; and the reference, if that has inversion, which is
+        taken to say the same of all orientations.
         """
         if self.orbits is None:
-            raise InputError(
-                f"the frames of '{trajectory.name}' were not evaluated in all orientations of their lattice"
-            )
-        frames, matrices, base = trajectory.taken(self.frames), self.orbits.matrices, self.orbits
-        seen = {}
-        for place, grid in enumerate(self.grids):
+            return {}
+        averages = {grid: self.orbits.average(grid_rule(grid)) for grid in self.grids}
+        found = {grid: each for grid, each in averages.items() if each is not None}
+        if reference not in found and grid_rule(reference).inversion:
+            place = self.place(reference)
             virials = None if self.virials is None else self.virials[:, place]
-            seen[grid] = self.averaged(grid) or base.alike(self.energies[:, place], virials)
-        weights = [each.weights(temperature) for each in seen.values()]
+            found[reference] = self.orbits.invariant(self.energies[:, place], virials)
+        return found
+
+    def sides_by_orbit(
+        self, trajectory: Trajectory, of: str | Static, orbits: Mapping[str, Orbits], temperature: float
+    ) -> dict[str, Side]:
+        """By grid the same as :meth:`side` of the frames in all orientations of their lattice.
+
+        ``orbits`` is what :meth:`by_orbit` gave. The temperature is in K.
+        """
+        frames, none = trajectory.taken(self.frames), orbits["none"]
+        weights = [each.weights(temperature) for each in orbits.values()]
         if isinstance(of, str):
             samples = []
-            for each, known in zip(weights, seen.items(), strict=True):
-                samples += sampled(frames, matrices, [each], self._static_of_copies(trajectory, of, *known))
+            for each, known in zip(weights, orbits.items(), strict=True):
+                samples += sampled(frames, none.matrices, [each], self._static_of_copies(trajectory, of, *known))
         else:
-            samples = sampled(frames, matrices, weights, lambda _: of)
-        free = base.free_energies(temperature)
+            samples = sampled(frames, none.matrices, weights, lambda _: of)
+        free = none.free_energies(temperature)
         return {
-            grid: Side(each, seen[grid].free_energies(temperature) - free)
-            for grid, each in zip(seen, samples, strict=True)
+            grid: Side(each, orbits[grid].free_energies(temperature) - free)
+            for grid, each in zip(orbits, samples, strict=True)
         }
 
-    def _static_of_copies(self, trajectory: Trajectory, kind: str, grid: str, seen: Orbits) -> Callable[[int], Static]:
+    def _static_of_copies(
+        self, trajectory: Trajectory, kind: str, grid: str, orbits: Orbits
+    ) -> Callable[[int], Static]:
         def static(copy: int) -> Static:
-            matrix = seen.matrices[copy]
-            virials = None if seen.virials is None else matrix @ seen.virials[:, copy] @ matrix.T
-            return self._static(trajectory, kind, grid, seen.energies[:, copy], virials)
+            matrix = orbits.matrices[copy]
+            virials = None if orbits.virials is None else matrix @ orbits.virials[:, copy] @ matrix.T
+            return self._static(trajectory, kind, grid, orbits.energies[:, copy], virials)
 
         return static
-
-    def averaged(self, grid: str) -> Orbits | None:
-        """The average over a grid, of all copies; None if the grid has other elements than the lattice."""
-        return None if self.orbits is None else self.orbits.average(grid_rule(grid))
 
     def place(self, grid: str) -> int:
         """Of a grid along the second axis."""
@@ -147,7 +155,8 @@ class Reevaluated:
 class Side:
     """One of two potentials that are compared on frames of V: what it says of them, and V_it − V in eV.
 
-    Of frames in all orientations of their lattice these are the means of :meth:`Orbits.sampled`, and F_it − F.
+    Of frames in all orientations of their lattice these are the means of :func:`goniometer.observables.orbits.sampled`,
+    and F_it − F.
     """
 
     sampled: Sampled
@@ -301,7 +310,7 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
     R. W. Zwanzig, J. Chem. Phys. 22, 1420 (1954). To first order −Cov(A, ΔV)/kT. The noise of A is in both terms, and
     cancels: with ΔV of some meV a difference is resolved that two runs show only if each is 2 (kT/σ(ΔV))² times longer.
     The error is that of blocks left out of both terms at once; of :data:`goniometer.observables.blocks.RUNS` runs or
-    more that of whole runs.
+    more that of whole runs, which then have one weight each, however many frames they have.
 
     Parameters
     ----------

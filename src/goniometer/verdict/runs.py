@@ -208,13 +208,13 @@ def _sides(
     shortest = min(len(run) - int(DISCARD * len(run)) for run in both)
     fewer = min(len(first), len(second))
     if fewer >= _RUNS:
-        one, other, example = _cut_up(first, second, name, options, shortest)
+        longer = max(len(run) - int(DISCARD * len(run)) for run in both) >= 2 * shortest
+        # Of longer ones further stretches are units if they have forgotten each other.
+        cut = longer and shortest * _spacing(first[0]) >= _TIMES * _memory(first, second, name, options)
+        one, other, example = _cut_up(first, second, name, options, shortest, most=None if cut else 1)
         return Side(one, f"{len(one)} runs"), Side(other, f"{len(other)} runs"), example
     counts = [each for each in range(-(-_UNITS // fewer), 0, -1) if each * fewer >= 2 and shortest // each >= 2]
-    memory = {"longest": _MEMORY} if name in _LAGS else {}
-    time = np.inf
-    if counts:
-        time = max(_time(observe(side[0], name, {**options, **memory})) for side in (first, second))
+    time = _memory(first, second, name, options) if counts else np.inf
     for pieces in counts:
         length = shortest // pieces
         stretch = length * _spacing(first[0])
@@ -232,10 +232,21 @@ def _sides(
     raise _TooShort(said)
 
 
+def _memory(first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, options: Mapping[str, Any]) -> float:
+    """The longer one of the autocorrelation times of the first run of each side, in fs."""
+    lags = {"longest": _MEMORY} if name in _LAGS else {}
+    return max(_time(observe(side[0], name, {**options, **lags})) for side in (first, second))
+
+
 def _cut_up(
-    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, given: Mapping[str, Any], length: int
+    first: Sequence[Trajectory],
+    second: Sequence[Trajectory],
+    name: str,
+    given: Mapping[str, Any],
+    length: int,
+    most: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Observable]:
-    """The curves of all stretches of one length on both sides, and one of them."""
+    """The curves of all stretches of one length on both sides, or of as many of each run at most, and one of them."""
     options = dict(given)
     if "discard" in known_options(name):
         options["discard"] = 0.0
@@ -243,7 +254,10 @@ def _cut_up(
         spacing = _spacing(first[0])
         longest = float(options.get("longest", _LAGS[name]))
         options["longest"] = max(spacing, min(longest, spacing * int(length / _PART)))
-    found = [[observe(part, name, options) for run in side for part in _parts(run, length)] for side in (first, second)]
+    found = [
+        [observe(part, name, options) for run in side for part in _parts(run, length)[:most]]
+        for side in (first, second)
+    ]
     shapes = {each.values.shape for side in found for each in side}
     if len(shapes) > 1:
         raise InputError("the runs have other points: their cells or the times between frames differ")

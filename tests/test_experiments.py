@@ -56,7 +56,8 @@ def test_the_lone_molecule_goes_on_after_an_interruption_and_is_drawn(tmp_path: 
     arguments = ["experiment", "gas", "-o", str(tmp_path), "--set", "length=0.08", "--set", "frames_every=5.0"]
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
-    assert [each for each in shown.stdout.splitlines() if each] == lines
+    figures = f"figures: {tmp_path / 'gas-smoke.html'}"
+    assert [each for each in shown.stdout.splitlines() if each] == [*lines, figures]
     assert (tmp_path / "gas-smoke.png").stat().st_size > 20_000
     assert "<svg" in (tmp_path / "gas-smoke.html").read_text("utf-8")
 
@@ -82,7 +83,7 @@ def test_options_of_the_liquid_are_those_of_no_other(tmp_path: Path, option: lis
         ("raw", "--walkers raw: wanted is a number from 1 on, or a strategy with one, raw=8"),
         ("raw=0", "--walkers raw=0: wanted is a number"),
         ("=4", "--walkers =4: wanted is a number"),
-        ("3", "--walkers 3: there is another number for all strategies"),
+        ("3", "--walkers 3: there is another number for what is not named"),
         ("i=2", "walkers are of 'i', which is not run; the strategies are raw, tumble"),
     ],
 )
@@ -110,6 +111,17 @@ def test_strategies_have_walkers_of_their_own() -> None:
         walks("laptop", ("i",), {"raw": 0}, {})
     assert walks("smoke", ("i",), None, {}) == [(0, ("raw", "i"))]
     assert walks("smoke", (), 2, {})[1] == (1, ("raw", "2i", "i", "turned", "random", "tumble"))
+
+
+def test_another_liquid_is_refused_before_anything_is_run(tmp_path: Path) -> None:
+    ase.io.write(
+        tmp_path / "argon.xyz", Atoms("Ar8", np.random.default_rng(0).random((8, 3)) * 9, cell=[9.0] * 3, pbc=True)
+    )
+    arguments = ["experiment", "liquid", "-o", str(tmp_path / "out"), "--set", f"structure={tmp_path / 'argon.xyz'}"]
+    shown = CliRunner().invoke(app, arguments)
+    assert isinstance(shown.exception, InputError)
+    assert str(shown.exception).startswith("the experiment liquid is one of water (")
+    assert not list((tmp_path / "out").glob("liquid-nvt*"))
 
 
 def test_frames_are_averaged_over_something_or_refused_before_anything_is_run(tmp_path: Path) -> None:
@@ -245,6 +257,11 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     # Three frames of two runs bound nothing: what is left is heat and temperature.
     assert len(cost_figure(study).axes) == 2
     assert not any(np.isfinite(each.upper) for name, each in study.costs["raw"].bounds.items() if name != "temperature")
+    (said,) = (line for line in liquid_summary(study) if line.startswith("  bias of raw: not bounded for "))
+    assert "pressure" in said
+    assert said.endswith(
+        "that takes 6 raw runs, or 50 frames that have forgotten each other, and four runs of a strategy"
+    )
     # Of half the length nothing is run.
     told.clear()
     shorter = {**arguments, "frames": 0, "changes": {**changes, "length": 0.06}}

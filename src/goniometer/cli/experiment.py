@@ -70,6 +70,8 @@ def experiment(
         raise Stopped(str(stopped)) from None
     for line in found.lines:
         typer.echo(line)
+    pages = sorted(out.glob(f"{name}-{size}*.html"))
+    typer.echo(f"figures: {', '.join(map(str, pages))}")
 
 
 def _walkers(given: list[str]) -> dict[str, int] | None:
@@ -82,6 +84,6 @@ def _walkers(given: list[str]) -> dict[str, int] | None:
         if bool(name) != bool(equals) or not count.isdecimal() or int(count) < 1:
             raise InputError(f"--walkers {each}: wanted is a number from 1 on, or a strategy with one, raw=8")
         if (name or OTHERS) in found:
-            raise InputError(f"--walkers {each}: there is another number for {name or 'all strategies'}")
+            raise InputError(f"--walkers {each}: there is another number for {name or 'what is not named'}")
         found[name or OTHERS] = int(count)
     return found or None

@@ -18,6 +18,7 @@ from goniometer.dynamics.forces import evaluations, rule_of
 from goniometer.dynamics.run import read_sessions
 from goniometer.errors import InputError
 from goniometer.experiments.numbers import finite, with_error
+from goniometer.observables.blocks import INDEPENDENT, RUNS
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import bound as reweighted_bound
 from goniometer.observables.reweighting import margin
@@ -41,6 +42,8 @@ NAMES = {
     "stress": "stress",
 }
 _LEVEL = 0.95
+# What a bound is made from.
+_WANTED = f"{RUNS} raw runs, or {INDEPENDENT} frames that have forgotten each other, and four runs of a strategy"
 
 
 def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: Observable) -> Cost:
@@ -266,9 +269,13 @@ def lines(study: LiquidStudy) -> list[str]:
         )
     for name, each in study.costs.items():
         for of, bounds in ((name, each.bounds), (f"the potential of {name}", each.potential)):
+            unknown = [kind for kind, one in bounds.items() if not np.isfinite(one.upper)]
             for kind, one in bounds.items():
-                below = f"below {one.upper:.2g}" if np.isfinite(one.upper) else "not bounded"
-                found.append(f"  bias of {of}, {kind}: {one.seen:.2g} seen, {below}{_unit(one.unit)} {one.way}")
+                if kind not in unknown:
+                    seen = f"{one.seen:.2g} seen, below {one.upper:.2g}{_unit(one.unit)}"
+                    found.append(f"  bias of {of}, {kind}: {seen} {one.way}")
+            if unknown:
+                found.append(f"  bias of {of}: not bounded for {', '.join(unknown)}; that takes {_WANTED}")
     return found
 
 

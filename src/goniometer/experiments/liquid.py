@@ -13,6 +13,7 @@ import numpy as np
 
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run, read_runs
+from goniometer.dynamics.run import structure_of
 from goniometer.errors import InputError
 from goniometer.experiments import costs
 from goniometer.experiments.gas import Progress, Trajectories, loaded, trajectories
@@ -92,6 +93,7 @@ def liquid(
     cannot be run.
     """
     wanted = averages(grids) if frames_of(size, frames) else ()
+    _check_water(size, changes or {})
     found: dict[str, list[tuple[Run, Trajectory]]] = {}
     for seed, names in walks(size, only, walkers, changes or {}):
         runs: Trajectories = trajectories(DESCRIPTION, folder, size, names, {**(changes or {}), "seed": seed}, progress)
@@ -131,6 +133,17 @@ def liquid(
     return study
 
 
+def _check_water(size: str, changes: dict[str, Any]) -> None:
+    (raw,) = read_runs(DESCRIPTION, size=size, only=("raw",), changes=changes).values()
+    try:
+        find_molecules(structure_of(raw))
+    except InputError as error:
+        raise InputError(
+            f"the experiment liquid is one of water ({error}); for other liquids there are goniometer run, observe and "
+            "compare"
+        ) from None
+
+
 def walks(
     size: str, only: Sequence[str], walkers: Walkers | None, changes: dict[str, Any]
 ) -> list[tuple[int, tuple[str, ...]]]:
@@ -142,7 +155,8 @@ def walks(
         for key, value in each.items():
             if value != shared[0][key]:
                 raise InputError(
-                    f"{key} of {name} is another than of {names[0]}: strategies are compared in one ensemble"
+                    f"{key} of {name} is another than of {names[0]}: strategies may differ in length, strategy and "
+                    "checks alone"
                 )
     given = dict(walkers) if isinstance(walkers, Mapping) else {} if walkers is None else {OTHERS: walkers}
     for name, count in given.items():
@@ -379,7 +393,7 @@ def summary(study: LiquidStudy) -> list[str]:
         for grid, each in by_grid.items():
             scale, unit = (MEGAPASCAL, " MPa") if each.unit == UNIT else (1.0, each.unit and f" {each.unit}")
             size, error, t = each.largest
-            said = f"at most {scale * size:.2g} ± {scale * error:.1g}{unit}, t up to {t:.2g}"
+            said = f"largest seen {scale * size:.2g} ± {scale * error:.1g}{unit}, t up to {t:.2g}"
             lines.append(f"  {kind}, {grid} less raw by reweighting: {said}")
     for name, report in study.verdicts.items():
         if isinstance(report, str):

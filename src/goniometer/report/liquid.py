@@ -231,7 +231,7 @@ def convergence_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     left.set(xlabel="averaged over", ylabel=f"left of the change by {reference}")
     log_axis(left, "y", *log_limits(seen))
     resolved.set_yticks(range(len(moving)), list(moving))
-    resolved.set(ylim=(len(moving) - 0.5, -0.5), xlabel=f"change by {reference} / its error, at most")
+    resolved.set(ylim=(len(moving) - 0.5, -0.5), xlabel=f"largest change by {reference} / its error")
     resolved.set_xlim(0.0, None)
     return figure
 

@@ -68,6 +68,9 @@ def test_a_bound_is_what_would_be_equivalent() -> None:
     few = compare_curves(curves(np.random.default_rng(3), 2), curves(np.random.default_rng(4), 2))
     assert few.bound() == float("inf")
     assert compare_curves(np.ones((3, 4)), np.ones((3, 4))).bound() == 0.0
+    # Points that never change, as g(r) where no pair is, have no error; those beside them have a bound all the same.
+    sides = [np.column_stack([np.zeros(6), curves(np.random.default_rng(seed), 6), np.ones(6)]) for seed in (1, 2)]
+    assert compare_curves(*sides, exchanges=400).bound() == pytest.approx(found.bound())
 
 
 # ---- bounds by reweighting -------------------------------------------------------------------------------------------

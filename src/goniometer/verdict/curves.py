@@ -119,7 +119,8 @@ class Comparison:
         allowed = int(2.0 * (1.0 - level) * (1 + len(self.around)) + _ROUNDING) - 1
         if allowed < 0:
             return float("inf")
-        width = np.sort(self.around)[::-1][allowed] * self.errors[looked]
+        # What never changes has no error.
+        width = np.sort(self.around)[::-1][allowed] * np.nan_to_num(self.errors[looked])
         return float((left + np.hypot(width, wide[looked])).max())
 
     @property

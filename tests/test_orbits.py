@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.cell import Cell
 
 from goniometer.data.trajectory import Frames
-from goniometer.observables.orbits import Orbits, lattice_elements, turned
+from goniometer.observables.orbits import Orbits, turned
 from goniometer.observables.reweighting import Reevaluated, evaluated_elements, reevaluate, reweighted
 from goniometer.observables.statics import (
     Static,
@@ -22,10 +22,11 @@ from goniometer.observables.statics import (
 )
 from goniometer.rotations import Rule, grid_rule
 from goniometer.symmetrize import Averaged
+from goniometer.symmetrize.crystal import lattice_elements
 from goniometer.testing.toys import PeriodicToy
 from test_experiments import small_box
 from test_liquid import trajectory
-from test_reweighting import KT
+from test_reweighting import KT, disordered
 
 CUBE = lattice_elements(Atoms("H", cell=9.0 * np.eye(3), pbc=True))
 
@@ -184,10 +185,7 @@ def test_the_average_turns_first_by_the_copy_and_then_by_the_rule() -> None:
 
 
 def test_copies_are_evaluated_as_they_stand(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    structure = Atoms("Ar8", rng.random((8, 3)) * 9.0, cell=9.0 * np.eye(3), pbc=True)
-    positions = structure.positions + rng.normal(scale=0.1, size=(12, 8, 3))
-    run = trajectory(tmp_path, structure, positions)
+    structure, positions, run = disordered(tmp_path, 1, 12)
     model = PeriodicToy(ell=2, strength=0.03)
     found = reevaluate(run, model, ("none", "i", "O", "2"), frames=2)
     assert found.orbits is not None
@@ -212,9 +210,7 @@ def test_copies_are_evaluated_as_they_stand(tmp_path: Path) -> None:
 
 
 def test_energy_pressure_and_stress_are_those_of_copies(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
-    structure = Atoms("Ar8", rng.random((8, 3)) * 9.0, cell=9.0 * np.eye(3), pbc=True)
-    run = trajectory(tmp_path, structure, structure.positions + rng.normal(scale=0.1, size=(12, 8, 3)))
+    _, _, run = disordered(tmp_path, 2, 12)
     found = reevaluate(run, PeriodicToy(ell=2, strength=0.03), ("none", "2i"), frames=3)
     assert found.orbits is not None
     weights = found.orbits.weights(300.0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
-from goniometer.data.trajectory import Frames
+from goniometer.data.trajectory import Frames, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.statics import Static
@@ -57,11 +57,16 @@ def test_a_harmonic_oscillator_is_exact(tmp_path: Path) -> None:
     assert reweighted([Part(squared().on(run.frames()), 20.0 * correction)], 300.0).about["effective_share"] < 0.5
 
 
-def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
+def disordered(folder: Path, seed: int, frames: int) -> tuple[Atoms, np.ndarray, Trajectory]:
+    """Eight atoms anywhere in a cube, the positions of frames about them, and their trajectory."""
+    rng = np.random.default_rng(seed)
     structure = Atoms("Ar8", rng.random((8, 3)) * 9.0, cell=9.0 * np.eye(3), pbc=True)
-    positions = structure.positions + rng.normal(scale=0.1, size=(20, 8, 3))
-    run = trajectory(tmp_path, structure, positions)
+    positions = structure.positions + rng.normal(scale=0.1, size=(frames, 8, 3))
+    return structure, positions, trajectory(folder, structure, positions)
+
+
+def test_frames_are_evaluated_anew_as_they_stand(tmp_path: Path) -> None:
+    structure, positions, run = disordered(tmp_path, 1, 20)
     model = PeriodicToy(ell=2, strength=0.03)
     found = reevaluate(run, model, ("none", "i", "2i", "O", "T"), frames=5)
     assert found.frames.tolist() == spread(run, 5).tolist()

@@ -47,7 +47,7 @@ from goniometer.engines.served import drivers as served_by
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import content
-from goniometer.symmetrize.crystal import operations
+from goniometer.symmetrize.crystal import lattice_elements
 from goniometer.symmetrize.random import generator
 
 #: Seconds between two checkpoints.
@@ -352,8 +352,7 @@ def turns_of_cell(structure: Atoms) -> Float64[np.ndarray, "T 3 3"]:
         raise InputError(
             "a structure that is periodic in some directions only is not turned at the start: set orientations to same"
         )
-    lattice = Atoms("H", cell=structure.cell, pbc=True)
-    left = [each.matrix for each in operations(lattice) if np.linalg.det(each.matrix) > 0.0]
+    left = [matrix for matrix in lattice_elements(structure) if np.linalg.det(matrix) > 0.0]
     left.sort(key=_place)
     found = [left.pop(0)]
     while left:

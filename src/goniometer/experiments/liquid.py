@@ -250,15 +250,14 @@ def differences(
             if grid != reference:
                 sides = as_they_are if grid in alone else in_all
                 remaining[kind][grid] = less(sides[reference], sides[grid])
-        whole = remaining[kind]["none"]
-        changed[kind] = {
-            grid: whole
-            if grid == reference
-            else _without(whole, remaining[kind][grid])
-            if grid in alone
-            else less(in_all[grid], in_all["none"])
-            for grid in grids
-        }
+        whole, changed[kind] = remaining[kind]["none"], {}
+        for grid in grids:
+            if grid == reference:
+                changed[kind][grid] = whole
+            elif grid in alone:
+                changed[kind][grid] = _without(whole, remaining[kind][grid])
+            else:
+                changed[kind][grid] = less(in_all[grid], in_all["none"])
     return changed, remaining
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import units
 from jaxtyping import Float64
 from scipy.special import logsumexp, softmax
 
 from goniometer.data.trajectory import Frames
 from goniometer.observables.statics import Sampled, Static
 from goniometer.rotations import Rule
-from goniometer.symmetrize.crystal import operations
 
 _SAME = 1e-6
 
@@ -60,12 +59,9 @@ class Orbits:
 
     def invariant(self, energies: Float64[np.ndarray, " F"], virials: Float64[np.ndarray, "F 3 3"] | None) -> Orbits:
         """Of a potential that says the same of all copies: what it says of the frame."""
-        energies = np.repeat(energies[:, None], len(self.matrices), axis=1)
-        return Orbits(
-            self.matrices,
-            energies,
-            None if virials is None else np.repeat(virials[:, None], len(self.matrices), axis=1),
-        )
+        count = len(self.matrices)
+        strained = None if virials is None else np.repeat(virials[:, None], count, axis=1)
+        return Orbits(self.matrices, np.repeat(energies[:, None], count, axis=1), strained)
 
     def free_energies(self, temperature: float) -> Float64[np.ndarray, " F"]:
         """F(x) in eV."""
@@ -97,13 +93,3 @@ def sampled(
 def turned(frames: Frames, matrix: Float64[np.ndarray, "3 3"]) -> Frames:
     """Positions and velocities turned in a cell that is as before, since its lattice is."""
     return replace(frames, positions=frames.positions @ matrix.T, velocities=frames.velocities @ matrix.T)
-
-
-def lattice_elements(structure: Atoms) -> Float64[np.ndarray, "C 3 3"]:
-    """Elements of O(3) that map the lattice of a structure onto itself, none first: 48 of a cube, 2 of any.
-
-    Without a lattice in three directions they are none and inversion, too.
-    """
-    if not structure.pbc.all():
-        return np.stack([np.eye(3), -np.eye(3)])
-    return np.array([each.matrix for each in operations(Atoms("H", cell=structure.cell, pbc=True))])

@@ -12,12 +12,13 @@ from jaxtyping import Float64, Int64
 from goniometer.data.trajectory import DISCARD, Frames, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
-from goniometer.observables.orbits import Orbits, lattice_elements, sampled
+from goniometer.observables.orbits import Orbits, sampled
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import Rule, check_grids, grid_rule, joined
+from goniometer.symmetrize.crystal import lattice_elements
 from goniometer.symmetrize.response import response
 
 #: Frames that are evaluated anew by default.
@@ -67,9 +68,12 @@ class Reevaluated:
 
         These change with the potential itself, and not only with how often it comes by a frame.
         """
+        return self._static(trajectory, kind, grid, *self._said(grid))
+
+    def _said(self, grid: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Energies (F,) and virials (F, 3, 3) by the average over a grid."""
         place = self.place(grid)
-        virials = None if self.virials is None else self.virials[:, place]
-        return self._static(trajectory, kind, grid, self.energies[:, place], virials)
+        return self.energies[:, place], None if self.virials is None else self.virials[:, place]
 
     def _static(
         self, trajectory: Trajectory, kind: str, grid: str, energies: np.ndarray, virials: np.ndarray | None
@@ -104,9 +108,7 @@ class Reevaluated:
         averages = {grid: self.orbits.average(grid_rule(grid)) for grid in self.grids}
         found = {grid: each for grid, each in averages.items() if each is not None}
         if reference not in found and grid_rule(reference).inversion:
-            place = self.place(reference)
-            virials = None if self.virials is None else self.virials[:, place]
-            found[reference] = self.orbits.invariant(self.energies[:, place], virials)
+            found[reference] = self.orbits.invariant(*self._said(reference))
         return found
 
     def sides_by_orbit(
@@ -220,7 +222,7 @@ def reevaluate(
     """Evaluate averages over grids on so many frames, evenly spaced; or other potentials by name, besides none.
 
     A rotation that several grids hold is evaluated once. With grids the potential is evaluated on the copies of
-    :func:`goniometer.observables.orbits.lattice_elements` as well.
+    :func:`goniometer.symmetrize.crystal.lattice_elements` as well.
 
     Raises :class:`InputError` for a grid that is not known, and for replicas.
     """
@@ -285,10 +287,9 @@ def _averages(potential: Potential, grids: Sequence[str], structure: Atoms) -> C
 
     def said_of(atoms: Atoms) -> _Said:
         found = response(potential, atoms, elements)
-        if found.virials is None:
-            return mean(found.energies), mean(found.forces), None, Orbits(elements[held], found.energies[None, held])
-        copies = Orbits(elements[held], found.energies[None, held], found.virials[None, held])
-        return mean(found.energies), mean(found.forces), mean(found.virials), copies
+        virials = found.virials
+        copies = Orbits(elements[held], found.energies[None, held], None if virials is None else virials[None, held])
+        return mean(found.energies), mean(found.forces), None if virials is None else mean(virials), copies
 
     return said_of
 

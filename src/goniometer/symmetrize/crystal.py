@@ -161,6 +161,16 @@ def operations(reference: Atoms, tolerance: float = 1e-4) -> list[Operation]:
     return sorted(kept.values(), key=lambda each: float(np.abs(each.matrix - np.eye(3)).max()))
 
 
+def lattice_elements(structure: Atoms) -> Float64[np.ndarray, "C 3 3"]:
+    """Elements of O(3) that map the lattice of a structure onto itself, none first: 48 of a cube, 2 of any.
+
+    Without a lattice in three directions they are none and inversion, too.
+    """
+    if not structure.pbc.all():
+        return np.stack([np.eye(3), -np.eye(3)])
+    return np.array([each.matrix for each in operations(Atoms("H", cell=structure.cell, pbc=True))])
+
+
 def _check_sites_alike(structure: Atoms) -> None:
     """Refuse what a calculator may read and the space group does not see."""
     for name in ("initial_magmoms", "initial_charges"):

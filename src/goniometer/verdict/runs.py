@@ -205,12 +205,13 @@ def _sides(
     Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
     """
     both = (*first, *second)
-    shortest = min(len(run) - int(DISCARD * len(run)) for run in both)
+    kept = [len(run) - int(DISCARD * len(run)) for run in both]
+    shortest = min(kept)
     fewer = min(len(first), len(second))
     if fewer >= _RUNS:
-        longer = max(len(run) - int(DISCARD * len(run)) for run in both) >= 2 * shortest
         # Of longer ones further stretches are units if they have forgotten each other.
-        cut = longer and shortest * _spacing(first[0]) >= _TIMES * _memory(first, second, name, options)
+        stretch, longer = shortest * _spacing(first[0]), max(kept) >= 2 * shortest
+        cut = longer and stretch >= _TIMES * _memory(first, second, name, options)
         one, other, example = _cut_up(first, second, name, options, shortest, most=None if cut else 1)
         return Side(one, f"{len(one)} runs"), Side(other, f"{len(other)} runs"), example
     counts = [each for each in range(-(-_UNITS // fewer), 0, -1) if each * fewer >= 2 and shortest // each >= 2]

@@ -88,10 +88,23 @@ def killed_often(description: Run, parent: Path, steps: int, **options: Any) -> 
 # ---- a kill at any moment ------------------------------------------------------------------------------------------
 
 
+#: Those in which most is drawn at random: turns, thermostats and both kinds of steps.
+DEMANDING = {"tumble", "mts, turned at random"}
+
+
 @pytest.mark.parametrize(
-    "thermostat", [pytest.param({}, id="nve", marks=pytest.mark.nightly), pytest.param(LANGEVIN, id="langevin")]
+    ("strategy", "thermostat"),
+    [
+        pytest.param(
+            name,
+            thermostat,
+            id=f"{name}-{ensemble}",
+            marks=() if thermostat and name in DEMANDING else pytest.mark.nightly,
+        )
+        for name in STRATEGIES
+        for ensemble, thermostat in (("nve", {}), ("langevin", LANGEVIN))
+    ],
 )
-@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_killed_run_gives_the_same_trajectory_to_the_last_bit(strategy, thermostat, tmp_path: Path) -> None:
     description = described(strategy=STRATEGIES[strategy], replicas=2, **thermostat, checks={"energy": None})
     whole = run(description, tmp_path / "whole", potential=model())
@@ -403,7 +416,7 @@ def test_without_a_thermostat_they_do_not(tmp_path: Path) -> None:
 def test_rescaled_velocities_keep_the_direction_of_every_angular_momentum(tmp_path: Path) -> None:
     """Why the lone molecule is no place for this thermostat, whose temperature is right all the same."""
     for kind, kept in (("svr", True), ("langevin", False)):
-        found = sampled({"kind": kind, "time": 50.0}, tmp_path, length=1.0)
+        found = sampled({"kind": kind, "time": 50.0}, tmp_path, length=0.7)
         masses = DIATOMIC.get_masses()
         centre = np.einsum("a,traj->trj", masses, found["positions"])[:, :, None] / masses.sum()
         momenta = masses[:, None] * found["velocities"]

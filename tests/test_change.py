@@ -14,9 +14,11 @@ from goniometer.data.trajectory import Trajectory, read_trajectory
 from goniometer.dynamics.description import read_runs
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
+from goniometer.observables import STATICS
 from goniometer.observables.change import change
+from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Part, reevaluate, reweighted
-from goniometer.observables.statics import pair_distribution
+from goniometer.observables.statics import Static, pair_distribution
 from goniometer.potentials.loading import load
 from goniometer.rotations import rule
 from goniometer.symmetrize import Averaged
@@ -43,19 +45,31 @@ def test_it_is_what_reweighting_by_hand_says(runs: dict[str, Trajectory]) -> Non
     model, raw = load(MODEL), runs["raw"]
     table = reevaluate(raw, model, ("none", "2i"), frames=4)
     taken = raw.taken(table.frames)
-    parts = [Part(pair_distribution(raw, "O-H", 3.0).on(taken), table.correction("2i"))]
+    orbits = table.by_orbit("2i")
+
+    def by_hand(of: str | Static) -> Observable:
+        sides = table.sides_by_orbit(raw, of, {each: orbits[each] for each in ("none", "2i")}, 300.0)
+        return reweighted([sides["2i"].less(sides["none"])], 300.0)
+
     options = {"pair": "O-H", "farthest": 3.0}
     found = change(raw, "pair-distribution", "2i", options, frames=4)
-    np.testing.assert_allclose(found.values, reweighted(parts, 300.0).values, atol=1e-12)
-    assert found.about["frames"] == 4
+    np.testing.assert_allclose(found.values, by_hand(pair_distribution(raw, "O-H", 3.0)).values, atol=1e-12)
+    assert (found.about["frames"], found.about["orientations"]) == (4, 48)
+    directions = change(raw, "direction-moments", "2i", frames=4)
+    np.testing.assert_allclose(directions.values, by_hand(STATICS["direction-moments"](raw)).values, atol=1e-12)
+    # As they are the frames say something else, and so they are taken where copies cannot be worked out.
+    taken = raw.taken(table.frames)
+    plain = Part(STATICS["direction-moments"](raw).on(taken), table.correction("2i"))
+    assert not np.allclose(directions.values, reweighted([plain], 300.0).values)
+    proper = Averaged(model, rule("legendre:2"))
+    as_they_are = change(raw, "direction-moments", proper, frames=4)
+    assert as_they_are.about["orientations"] == 1
     rule_of_water = {"molecules": {"size": 3, "weights": [-1, 0.5, 0.5]}, "discard": 0.5}
     late = change(raw, "direction-moments", "2i", rule_of_water, frames=4)
     np.testing.assert_allclose(late.values, change(raw, "direction-moments", "2i", {"discard": 0.5}, frames=4).values)
     assert not np.allclose(late.values, change(raw, "direction-moments", "2i", frames=4).values)
-    said = [table.static(raw, "pressure", each).on(taken) for each in ("none", "2i")]
-    by_hand = reweighted([Part(said[0], table.correction("2i"), said[1])], 300.0)
     pressure = change(raw, "pressure", Averaged(model, rule("legendre:2", True)), frames=4)
-    assert pressure.values == pytest.approx(float(by_hand.values), abs=1e-9)
+    assert pressure.values == pytest.approx(float(by_hand("pressure").values), abs=1e-9)
     # Another rule, which needs no name among the grids, is as good as that one here, and another model is another.
     fine = change(raw, "pressure", "gauss:5", frames=4)
     other = change(raw, "pressure", "pet-water", frames=4)
@@ -71,12 +85,28 @@ def test_a_run_of_an_average_is_what_it_samples(runs: dict[str, Trajectory]) -> 
 
 def test_the_command(runs: dict[str, Trajectory], tmp_path: Path) -> None:
     command = ["observe", runs["raw"].name, "--observable", "pair-distribution", "--set", "pair=O-H"]
-    shown = CliRunner().invoke(app, [*command, "--change-by", "2i", "--frames", "4", "-o", str(tmp_path / "change.nc")])
+    shown = CliRunner().invoke(
+        app,
+        [
+            *command,
+            "--change-by",
+            "2i",
+            "--frames",
+            "4",
+            "-o",
+            str(tmp_path / "change.nc"),
+            "--figure",
+            str(tmp_path / "change.png"),
+        ],
+    )
     assert shown.exit_code == 0, shown.exception
     assert "effective_share: " in shown.stdout
     saved = xarray.load_dataset(tmp_path / "change.nc")
     assert saved.attrs["frames"] == 4
     assert "g_OH_difference" in saved
+    assert (tmp_path / "change.png").stat().st_size > 10_000
+    shown = CliRunner().invoke(app, [*command, "--figure", "curve.gif"])
+    assert str(shown.exception).startswith("cannot write curve.gif: a figure ends in .png")
 
 
 def test_refusals(runs: dict[str, Trajectory], tmp_path: Path) -> None:

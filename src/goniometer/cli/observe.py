@@ -47,6 +47,9 @@ def observe(
         int | None, typer.Option(min=4, help="How many are evaluated for --change-by; 100 by default.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write it as netCDF.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it with its errors: .png, or .html for light and dark.")
+    ] = None,
 ) -> None:
     """Work out an observable of a trajectory, or what another potential would change in it."""
     from goniometer.cli.progress import progress_bar
@@ -55,7 +58,10 @@ def observe(
     from goniometer.errors import InputError
     from goniometer.observables import check_observable
     from goniometer.observables import observe as find
+    from goniometer.report.sheet import check_sheet, write_sheet
 
+    if figure is not None:
+        check_sheet(figure)
     options = changes_of(change or [])
     check_observable(observable, options)
     if frames is not None and by is None:
@@ -78,6 +84,12 @@ def observe(
             )
     if out is not None:
         found.save(out)
+    if figure is not None:
+        from goniometer.report.curves import observable_figure
+
+        write_sheet(
+            observable_figure(found), figure, found.name.replace("_", " "), f"Of {trajectory}, with standard errors."
+        )
     for line in _values(found):
         typer.echo(line)
     for key, value in found.about.items():
@@ -93,7 +105,7 @@ def _values(found: Observable) -> list[str]:
     scale, unit = (MEGAPASCAL, "MPa") if found.unit == UNIT else (1.0, found.unit)
     if found.values.size > _FEW:
         shape = " × ".join(f"{len(axis.values)} {name}" for name, axis in found.axes.items())
-        return [f"{found.name}, {shape}, in {found.unit}"]
+        return [f"{found.name}, {shape}" + (f", in {found.unit}" if found.unit else "")]
     places = product(*(axis.values.tolist() for axis in found.axes.values()))
     return [
         f"{' '.join([found.name, *map(str, place)])} = {scale * value:.4g} ± {scale * error:.2g} {unit}".rstrip()

@@ -1,8 +1,9 @@
-"""What another potential would change in an observable, from the frames of a run as they are."""
+"""What another potential would change in an observable, from the frames of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from goniometer.data.trajectory import DISCARD, Trajectory
@@ -10,8 +11,9 @@ from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
 from goniometer.observables import STATICS, check_observable, with_molecules
+from goniometer.observables.orbits import Orbits
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import FRAMES, SAID, Part, reevaluate, reweighted
+from goniometer.observables.reweighting import FRAMES, SAID, Reevaluated, reevaluate, reweighted
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import load
 from goniometer.rotations import GRIDS, grid_rule, rule
@@ -19,6 +21,8 @@ from goniometer.symmetrize.average import Averaged
 
 # What stands for the other potential in the table.
 _OTHER = "other"
+# Averages with inversion and of this degree or more are taken to say the same of all orientations.
+_SAME = 2
 
 
 def change(
@@ -31,6 +35,11 @@ def change(
     progress: Callable[[int, int], None] | None = None,
 ) -> Observable:
     """⟨A′⟩_{V′} − ⟨A⟩_V of a static observable, see :func:`goniometer.observables.reweighting.reweighted`.
+
+    If V is a model and V′ an average, frames are taken in all the orientations that their lattice allows, see
+    :class:`goniometer.observables.orbits.Orbits`: how the box lay plays no part. An average over elements that map the
+    lattice onto itself is worked out for every copy; one with inversion and of degree 2 or more is taken to say the
+    same of all. Otherwise frames are taken as they are. ``about["orientations"]`` says of how many.
 
     Parameters
     ----------
@@ -68,14 +77,36 @@ def change(
         raise InputError(f"'{trajectory.name}' is of no constant temperature")
     sampled = Forces(run, trajectory.replica).potentials[-1]
     raw = sampled.potential if isinstance(sampled, Averaged) else sampled
-    others = {_OTHER: _potential(by, raw) if isinstance(by, str) else by}
-    table = reevaluate(trajectory, sampled, others, frames=frames, discard=discard, progress=progress)
-    taken = trajectory.taken(table.frames)
-    if name in SAID:
-        plain, changed = (table.static(trajectory, name, each).on(taken) for each in ("none", _OTHER))
+    other = _potential(by, raw) if isinstance(by, str) else by
+    average = other if isinstance(other, Averaged) and sampled is raw else None
+    table = reevaluate(
+        trajectory,
+        sampled,
+        {_OTHER: other},
+        frames=frames,
+        discard=discard,
+        copies=average is not None,
+        progress=progress,
+    )
+    of = name if name in SAID else STATICS[name](trajectory, **chosen)
+    orbits = {} if average is None else _orbits(table, average, raw)
+    if orbits:
+        sides = table.sides_by_orbit(trajectory, of, orbits, run.temperature)
     else:
-        plain, changed = STATICS[name](trajectory, **chosen).on(taken), None
-    return reweighted([Part(plain, table.correction(_OTHER), changed)], run.temperature)
+        sides = {each: table.side(trajectory, of, each) for each in ("none", _OTHER)}
+    found = reweighted([sides[_OTHER].less(sides["none"])], run.temperature)
+    orientations = len(orbits["none"].matrices) if orbits else 1
+    return replace(found, about={**found.about, "orientations": orientations})
+
+
+def _orbits(table: Reevaluated, average: Averaged, raw: Potential) -> dict[str, Orbits]:
+    """What V and an average say of frames in all orientations; none where the average would have to be evaluated."""
+    if table.orbits is None:
+        return {}
+    found = table.orbits.average(average.rule) if average.potential is raw else None
+    if found is None and average.rule.inversion and average.rule.degree >= _SAME:
+        found = table.orbits.invariant(*table.said(_OTHER))
+    return {} if found is None else {"none": table.orbits, _OTHER: found}
 
 
 def _potential(name: str, raw: Potential) -> Potential:

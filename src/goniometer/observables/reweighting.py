@@ -19,7 +19,7 @@ from goniometer.observables.stress import Virials, pressure_static, stress_stati
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import Rule, check_grids, grid_rule, joined
 from goniometer.symmetrize.crystal import lattice_elements
-from goniometer.symmetrize.response import response
+from goniometer.symmetrize.response import Response, response
 
 #: Frames that are evaluated anew by default.
 FRAMES = 100
@@ -68,9 +68,9 @@ class Reevaluated:
 
         These change with the potential itself, and not only with how often it comes by a frame.
         """
-        return self._static(trajectory, kind, grid, *self._said(grid))
+        return self._static(trajectory, kind, grid, *self.said(grid))
 
-    def _said(self, grid: str) -> tuple[np.ndarray, np.ndarray | None]:
+    def said(self, grid: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Energies (F,) and virials (F, 3, 3) by the average over a grid."""
         place = self.place(grid)
         return self.energies[:, place], None if self.virials is None else self.virials[:, place]
@@ -108,7 +108,7 @@ class Reevaluated:
         averages = {grid: self.orbits.average(grid_rule(grid)) for grid in self.grids}
         found = {grid: each for grid, each in averages.items() if each is not None}
         if reference not in found and grid_rule(reference).inversion:
-            found[reference] = self.orbits.invariant(*self._said(reference))
+            found[reference] = self.orbits.invariant(*self.said(reference))
         return found
 
     def sides_by_orbit(
@@ -217,19 +217,21 @@ def reevaluate(
     *,
     frames: int = FRAMES,
     discard: float = DISCARD,
+    copies: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Reevaluated:
     """Evaluate averages over grids on so many frames, evenly spaced; or other potentials by name, besides none.
 
-    A rotation that several grids hold is evaluated once. With grids the potential is evaluated on the copies of
-    :func:`goniometer.symmetrize.crystal.lattice_elements` as well.
+    A rotation that several grids hold is evaluated once. The potential itself is evaluated on the copies of
+    :func:`goniometer.symmetrize.crystal.lattice_elements` as well, beside other potentials only if ``copies``.
 
     Raises :class:`InputError` for a grid that is not known, and for replicas.
     """
     if trajectory.replicas > 1:
         raise InputError(f"'{trajectory.name}' is of {trajectory.replicas} replicas, and this is for a liquid")
     if isinstance(grids, Mapping):
-        names, said_of = ("none", *grids), _potentials([potential, *grids.values()])
+        elements = lattice_elements(trajectory.replica) if copies else None
+        names, said_of = ("none", *grids), _potentials([potential, *grids.values()], elements)
     else:
         names, said_of = tuple(grids), _averages(potential, grids, trajectory.replica)
     chosen = spread(trajectory, frames, discard)
@@ -239,10 +241,10 @@ def reevaluate(
         said.append(said_of(structure_at(trajectory, taken, done)))
         if progress is not None:
             progress(done + 1, len(chosen))
-    energies, forces, virials, copies = zip(*said, strict=True)
+    energies, forces, virials, orbits = zip(*said, strict=True)
     strained = None if any(each is None for each in virials) else np.array(virials, dtype=float)
     found = np.array(energies), np.array(forces), strained
-    return Reevaluated(chosen, names, *found, potential.virial == "full", taken.steps, _joined(copies))
+    return Reevaluated(chosen, names, *found, potential.virial == "full", taken.steps, _joined(orbits))
 
 
 def evaluated_elements(grids: Sequence[str], structure: Atoms) -> int:
@@ -268,10 +270,13 @@ def _joined(copies: Sequence[Orbits | None]) -> Orbits | None:
     return Orbits(known[0].matrices, np.concatenate([each.energies for each in known]), strained)
 
 
-def _potentials(potentials: Sequence[Potential]) -> Callable[[Atoms], _Said]:
+def _potentials(potentials: Sequence[Potential], elements: np.ndarray | None) -> Callable[[Atoms], _Said]:
+    """What each says, and the first of the copies by these elements."""
+
     def said_of(atoms: Atoms) -> _Said:
         joined = Prediction.joined([each.predict(atoms) for each in potentials])
-        return joined.energies, joined.forces, joined.virials, None
+        copies = None if elements is None else _copies(elements, response(potentials[0], atoms, elements))
+        return joined.energies, joined.forces, joined.virials, copies
 
     return said_of
 
@@ -287,11 +292,16 @@ def _averages(potential: Potential, grids: Sequence[str], structure: Atoms) -> C
 
     def said_of(atoms: Atoms) -> _Said:
         found = response(potential, atoms, elements)
-        virials = found.virials
-        copies = Orbits(elements[held], found.energies[None, held], None if virials is None else virials[None, held])
-        return mean(found.energies), mean(found.forces), None if virials is None else mean(virials), copies
+        virials = None if found.virials is None else mean(found.virials)
+        return mean(found.energies), mean(found.forces), virials, _copies(elements, found, held)
 
     return said_of
+
+
+def _copies(elements: np.ndarray, found: Response, held: np.ndarray | slice = slice(None)) -> Orbits:
+    """Of one frame, from the response at all elements or at those that map its lattice."""
+    virials = None if found.virials is None else found.virials[None, held]
+    return Orbits(elements[held], found.energies[None, held], virials)
 
 
 def spread(trajectory: Trajectory, frames: int, discard: float = DISCARD) -> Int64[np.ndarray, " F"]:

@@ -11,14 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from goniometer.report.curves import DASHES, band, label
 from goniometer.report.drawing import BLUE, FLOOR, GRID, INK, VERMILLION, legend_above, styled
 
 if TYPE_CHECKING:
     from goniometer.verdict.curves import Verdict
     from goniometer.verdict.runs import Compared, Report
 
-# How the components of a curve differ, from the first on.
-_DASHES = ("-", "--", ":", "-.")
 # Characters of a line above a panel.
 _LINE = 50
 
@@ -103,11 +102,11 @@ def _curves(axes: Axes, each: Compared) -> None:
     for side, colour in ((each.first, BLUE), (each.second, VERMILLION)):
         curves = side.curves.reshape(len(side.curves), -1, len(across))
         mean, error = curves.mean(axis=0), curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
-        for index, dashes in zip(range(components), cycle(_DASHES), strict=False):
+        for index, dashes in zip(range(components), cycle(DASHES), strict=False):
             axes.plot(across, mean[index], dashes, color=colour, linewidth=1.1)
-            axes.fill_between(across, *_band(mean[index], error[index]), color=colour, alpha=0.25, linewidth=0.0)
+            axes.fill_between(across, *band(mean[index], error[index]), color=colour, alpha=0.25, linewidth=0.0)
     axes.tick_params(labelbottom=False)
-    axes.set_ylabel(_label(each.observable.name, each.observable.unit))
+    axes.set_ylabel(label(each.observable.name, each.observable.unit))
 
 
 def _numbers(axes: Axes, each: Compared) -> None:
@@ -120,7 +119,7 @@ def _numbers(axes: Axes, each: Compared) -> None:
         axes.errorbar([place + 0.3], [values.mean()], yerr=[error], fmt="_", color=colour, markersize=9.0)
     axes.set(xlim=(-0.5, 1.6), xticks=[])
     axes.ticklabel_format(useOffset=False)
-    axes.set_ylabel(_label(each.observable.name, each.observable.unit))
+    axes.set_ylabel(label(each.observable.name, each.observable.unit))
 
 
 def _single_difference(axes: Axes, verdict: Verdict, unit: str) -> None:
@@ -134,23 +133,23 @@ def _single_difference(axes: Axes, verdict: Verdict, unit: str) -> None:
     if verdict.within is not None:
         for edge in (-verdict.within, verdict.within):
             axes.axvline(edge, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
-    axes.set(xlabel=_label("difference", unit), yticks=[], ylim=(-1.0, 1.0))
+    axes.set(xlabel=label("difference", unit), yticks=[], ylim=(-1.0, 1.0))
 
 
 def _difference(axes: Axes, each: Compared, verdict: Verdict) -> None:
     across, components = _across(each)
     found = verdict.comparison
-    band = np.where(np.isfinite(found.band()), found.band(), np.nan)
-    middle, half = (values.reshape(-1, len(across)) for values in (found.difference, band))
-    for index, dashes in zip(range(components), cycle(_DASHES), strict=False):
+    wide = np.where(np.isfinite(found.band()), found.band(), np.nan)
+    middle, half = (values.reshape(-1, len(across)) for values in (found.difference, wide))
+    for index, dashes in zip(range(components), cycle(DASHES), strict=False):
         axes.plot(across, middle[index], dashes, color=INK, linewidth=1.0)
-        axes.fill_between(across, *_band(middle[index], half[index]), color=FLOOR, alpha=0.35, linewidth=0.0)
+        axes.fill_between(across, *band(middle[index], half[index]), color=FLOOR, alpha=0.35, linewidth=0.0)
     axes.axhline(0.0, color=GRID, linewidth=0.8, zorder=0)
     if verdict.within is not None:
         for edge in (-verdict.within, verdict.within):
             axes.axhline(edge, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
     name, axis = list(each.observable.axes.items())[-1]
-    axes.set(xlabel=_label(name, axis.unit), ylabel="difference")
+    axes.set(xlabel=label(name, axis.unit), ylabel="difference")
 
 
 def _across(each: Compared) -> tuple[np.ndarray, int]:
@@ -158,12 +157,3 @@ def _across(each: Compared) -> tuple[np.ndarray, int]:
     values = list(each.observable.axes.values())[-1].values
     across = values if values.dtype.kind in "if" else np.arange(len(values))
     return across, int(np.prod(each.observable.values.shape[:-1], dtype=int))
-
-
-def _band(middle: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return middle - half, middle + half
-
-
-def _label(name: str, unit: str) -> str:
-    said = name.replace("_", " ")
-    return f"{said} [{unit.replace('Angstrom', 'Å').replace('^2', '²')}]" if unit else said

@@ -1,0 +1,79 @@
+"""One observable in a picture: a curve with its errors, several of them, a map, or numbers."""
+
+from __future__ import annotations
+
+from itertools import cycle, product
+
+import matplotlib.figure
+import numpy as np
+from matplotlib.axes import Axes
+
+from goniometer.observables.result import Observable
+from goniometer.report.drawing import BLUE, COLOURS, GRID, styled
+
+#: How the components of a curve differ, from the first on.
+DASHES = ("-", "--", ":", "-.")
+# So many curves are told apart; more, along an axis of numbers, are a map.
+_CURVES = 12
+
+
+@styled
+def observable_figure(found: Observable) -> matplotlib.figure.Figure:
+    """Values along the last axis with a band of one standard error; over two long axes of numbers a map."""
+    figure = matplotlib.figure.Figure(figsize=(5.4, 3.6))
+    axes = figure.add_subplot()
+    if not found.axes or list(found.axes.values())[-1].values.dtype.kind not in "if":
+        _numbers(axes, found)
+    elif found.values.ndim == 2 and found.values.shape[0] > _CURVES:
+        _map(figure, axes, found)
+    else:
+        _lines(axes, found)
+    return figure
+
+
+def _numbers(axes: Axes, found: Observable) -> None:
+    names = [" ".join(map(str, each)) for each in product(*(axis.values.tolist() for axis in found.axes.values()))]
+    values, errors = found.values.ravel(), np.nan_to_num(found.errors.ravel())
+    axes.errorbar(range(len(values)), values, yerr=errors, fmt="o", color=BLUE, markersize=4.0, capsize=2.5)
+    axes.axhline(0.0, color=GRID, linewidth=0.8, zorder=0)
+    axes.set_xticks(range(len(values)), names, rotation=0 if len(names) <= 4 else 90)
+    axes.set_xlim(-0.6, len(values) - 0.4)
+    axes.set_ylabel(label(found.name, found.unit))
+
+
+def _lines(axes: Axes, found: Observable) -> None:
+    name, axis = list(found.axes.items())[-1]
+    others = list(found.axes.values())[:-1]
+    names = [
+        " ".join(f"{each:.4g}" if isinstance(each, float) else str(each) for each in place)
+        for place in product(*(each.values.tolist() for each in others))
+    ]
+    values, errors = (each.reshape(-1, len(axis.values)) for each in (found.values, found.errors))
+    for value, error, colour, dashes, said in zip(
+        values[:_CURVES], errors, cycle(COLOURS), cycle(np.repeat(DASHES, len(COLOURS))), names, strict=False
+    ):
+        axes.plot(axis.values, value, dashes, color=colour, linewidth=1.2, label=said)
+        axes.fill_between(axis.values, *band(value, error), color=colour, alpha=0.25, linewidth=0.0)
+    if len(names) > 1:
+        axes.legend(title=" ".join(list(found.axes)[:-1]))
+    axes.set(xlabel=label(name, axis.unit), ylabel=label(found.name, found.unit))
+    axes.set_xlim(axis.values[0], axis.values[-1])
+
+
+def _map(figure: matplotlib.figure.Figure, axes: Axes, found: Observable) -> None:
+    (upward, first), (across, second) = found.axes.items()
+    drawn = axes.pcolormesh(second.values, first.values, found.values, cmap="cividis", shading="nearest")
+    drawn.set_rasterized(True)
+    figure.colorbar(drawn, ax=axes, label=label(found.name, found.unit))
+    axes.set(xlabel=label(across, second.unit), ylabel=label(upward, first.unit))
+
+
+def band(middle: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Its lower and its upper edge."""
+    return middle - half, middle + half
+
+
+def label(name: str, unit: str) -> str:
+    """Of an axis."""
+    said = name.replace("_", " ")
+    return f"{said} [{unit.replace('Angstrom', 'Å').replace('^2', '²').replace('^3', '³')}]" if unit else said

@@ -264,7 +264,7 @@ def test_a_model_that_is_another_one_is_refused(tmp_path: Path, monkeypatch: pyt
     folder = made(tmp_path, {"kind": "raw"})
     monkeypatch.setattr(PLANTED, "strength", 0.2)
     with pytest.raises(
-        InputError, match=r"gives step \d+ of .* eV, and the run recorded .*: its model has changed since"
+        InputError, match=r"gives the frame of step \d+ of .* eV, and the run recorded .*: its model has changed since"
     ):
         pressure(read_trajectory(folder))
 

@@ -73,7 +73,8 @@ def test_a_planted_difference_is_found() -> None:
     assert abs(np.median(where) - 24) < 6
 
 
-def test_run_lengths_are_those_that_decide() -> None:
+@pytest.mark.parametrize("repeats", [60, pytest.param(400, marks=pytest.mark.nightly)])
+def test_run_lengths_are_those_that_decide(repeats: int) -> None:
     """Of an undecided verdict the length that it asks for decides four times in five."""
     rng = np.random.default_rng(2)
     first = compare_curves(curves(rng, 8), curves(rng, 8), exchanges=400)
@@ -82,11 +83,12 @@ def test_run_lengths_are_those_that_decide() -> None:
     assert verdict.answer == "undecided"
     assert verdict.longer > 1.0
     again = 0
-    for _ in range(60):
+    for _ in range(repeats):
         one, other = (curves(rng, 8) / math.sqrt(verdict.longer) for _ in range(2))
         (later,) = decide({"a": compare_curves(one, other, exchanges=400)}, {"a": delta})
         again += later.answer == "equivalent"
-    assert again / 60 > 0.65
+    # The band is as wide everywhere as where it is widest, and so a little more is found.
+    assert -3.0 * math.sqrt(0.8 * 0.2 / repeats) < again / repeats - 0.8 < 0.12
 
 
 def test_equivalence_is_not_claimed_of_what_lies_outside() -> None:
@@ -137,20 +139,24 @@ def test_looks_at_runs_that_grow_are_not_as_many_chances() -> None:
     assert naive / repeats > 0.09, "control: each look at the whole level"
 
 
-def test_a_difference_that_was_seen_takes_the_length_that_is_given() -> None:
-    """Of curves with a planted difference that eight units leave undecided, so many more decide four times in five."""
+@pytest.mark.parametrize("repeats", [60, pytest.param(400, marks=pytest.mark.nightly)])
+def test_a_difference_that_was_seen_takes_the_length_that_is_given(repeats: int) -> None:
+    """If the difference that eight units show and leave undecided is the true one, it is found two times in three.
+
+    Not four in five: the clearest difference is where errors happen to be small as well.
+    """
     rng, decided, asked = np.random.default_rng(15), 0, 0
-    while asked < 60:
+    while asked < repeats:
         first = compare_curves(curves(rng, 8, planted=1.0), curves(rng, 8), exchanges=400)
         (verdict,) = decide({"a": first})
-        if not 1.0 < verdict.longer < 6.0:
+        if not verdict.longer > 1.0:
             continue
         asked += 1
-        # What was seen is taken for what there is: the difference is that of the mean of these repeats.
-        count = math.ceil(8 * verdict.longer)
-        (later,) = decide({"a": compare_curves(curves(rng, count, planted=1.0), curves(rng, count), exchanges=400)})
+        one, other = (curves(rng, 8) / math.sqrt(verdict.longer) for _ in range(2))
+        one[:, first.where] += first.difference[first.where]
+        (later,) = decide({"a": compare_curves(one, other, exchanges=400)})
         decided += later.answer == "differ"
-    assert decided / 60 > 0.6
+    assert abs(decided / repeats - 0.65) < 3.0 * math.sqrt(0.65 * 0.35 / repeats)
 
 
 def test_points_without_values_or_noise_do_not_decide() -> None:
@@ -249,25 +255,25 @@ def test_curves_are_drawn_with_their_difference(tmp_path: Path) -> None:
         assert sum(len(line.get_xdata()) > 2 for line in lower.get_lines()) == count
 
 
-def test_units_of_both_sides_have_one_length(tmp_path: Path) -> None:
-    """Four short runs and four that are nine times as long: their means scatter differently, the units do not."""
-    rng = np.random.default_rng(10)
-    sides = [
-        [recorded(tmp_path / f"{length}-{each}", rng.standard_normal(length)) for each in range(4)]
-        for length in (100, 900)
-    ]
-    report = compare_runs(sides[0], sides[1], ["potential-energy"])
-    one, other = report.compared["potential-energy"].first, report.compared["potential-energy"].second
-    assert one.curves.shape == (4,)
-    assert other.curves.shape == (36,)
-    # What a long run remembers for longer than the short ones last is no unit of its own.
-    slow = [
-        [recorded(tmp_path / f"slow-{length}-{each}", series(rng, 1, length, 0.99)[:, 0]) for each in range(4)]
-        for length in (100, 900)
-    ]
-    report = compare_runs(slow[0], slow[1], ["potential-energy"])
-    assert report.compared["potential-energy"].second.curves.shape == (4,)
-    assert 0.5 < one.curves.std() / other.curves.std() < 2.0
+def test_units_of_both_sides_are_of_the_same_time(tmp_path: Path) -> None:
+    """Four short runs and four that are nine times as long, all of which relax from where they began."""
+    rng, wrong, naive, repeats = np.random.default_rng(10), 0, 0, 40
+    relaxing = 3.0 * np.exp(-np.arange(900) / 60.0)
+    for number in range(repeats):
+        noise = [[rng.standard_normal(length) + relaxing[:length] for _ in range(4)] for length in (100, 900)]
+        sides = [
+            [recorded(tmp_path / f"{number}-{len(each)}-{place}", each) for place, each in enumerate(side)]
+            for side in noise
+        ]
+        report = compare_runs(sides[0], sides[1], ["potential-energy"])
+        compared = report.compared["potential-energy"]
+        assert compared.first.curves.shape == compared.second.curves.shape == (4,)
+        wrong += report.verdicts[0].answer == "differ"
+        means = [np.array([[each[len(each) // 10 :].mean()] for each in side]) for side in noise]
+        naive += compare_curves(*means).p_value <= 0.05
+    # 2 of 70 exchanges: one side is as large as it can be.
+    assert wrong / repeats < 2 / 70 + 3.0 * math.sqrt(0.028 / repeats)
+    assert naive / repeats > 0.9, "control: whole runs, each without its own first tenth"
 
 
 def test_too_few_units_are_said_to_be_too_few() -> None:
@@ -412,7 +418,9 @@ def test_options_of_observables_are_heeded(tmp_path: Path) -> None:
     assert report.compared["displacement"].observable.axes["time"].values.tolist() == [0, 10, 20, 30, 40, 50]
     whole = observe(runs[0], "pair-distribution", {**options["pair-distribution"], "discard": 0.1})
     np.testing.assert_allclose(report.compared["pair-distribution"].first.curves[0], whole.values)
-    with pytest.raises(InputError, match=r"'temperature\.discard' has no place here: of every run the first tenth"):
+    with pytest.raises(
+        InputError, match=r"'temperature\.discard' has no place here: of every run a tenth of the shortest"
+    ):
         compare_runs(runs[:4], runs[4:], ["temperature"], options={"temperature": {"discard": 0.5}})
 
 

@@ -233,7 +233,7 @@ class Trajectory:
         steps, positions = group["position/step"][part], group["position/value"][part]
         if not np.isfinite(positions).all():
             step = steps[np.argmin(np.isfinite(positions).all(axis=(1, 2)))]
-            raise InputError(f"step {step} of '{self.name}' has positions that are not finite")
+            raise InputError(f"the frame of step {step} of '{self.name}' has positions that are not finite")
         return Frames(
             steps,
             group["position/time"][part],

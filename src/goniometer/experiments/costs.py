@@ -47,18 +47,22 @@ _WANTED = f"{RUNS} raw runs, or {INDEPENDENT} frames that have forgotten each ot
 
 
 def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: Observable) -> Cost:
-    """Evaluations a step of the inner length, the time that runs took here, their temperature, and their heat."""
-    description = runs[0][0]
-    seconds, steps = np.zeros(len(runs)), np.zeros(len(runs))
-    for place, (run, trajectory) in enumerate(runs):
-        for session in read_sessions(trajectory.paths[0].parent, run.steps):
-            seconds[place] += session["seconds"]
-            steps[place] += session["to_step"] - session["from_step"]
-    with np.errstate(invalid="ignore", divide="ignore"):  # a run whose sessions were all killed has no time
-        each = seconds / (1e-3 * steps * description.step)
-    error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
-    whole = float(seconds.sum() / (1e-3 * steps.sum() * description.step)) if steps.any() else float("nan")
-    return Cost(evaluations(description.strategy), whole, temperature, error, description.temperature, heat)
+    """Evaluations a step of the inner length, the time that runs took here, their temperature, and their heat.
+
+    The time of a run is that of its fastest session of a tenth of it or more: what else is at work on the machine only
+    ever adds to it.
+    """
+    description, least = runs[0][0], []
+    for run, trajectory in runs:
+        sessions = read_sessions(trajectory.paths[0].parent, run.steps)
+        steps = [each["to_step"] - each["from_step"] for each in sessions]
+        rates = [
+            each["seconds"] / count for each, count in zip(sessions, steps, strict=True) if 10 * count >= run.steps
+        ]
+        least += [min(rates) / (1e-3 * description.step)] if rates else []  # all of them may have been killed
+    error = float(np.std(least, ddof=1) / np.sqrt(len(least))) if len(least) > 1 else float("nan")
+    seconds = float(np.mean(least)) if least else float("nan")
+    return Cost(evaluations(description.strategy), seconds, temperature, error, description.temperature, heat)
 
 
 def bounds(

@@ -102,8 +102,9 @@ def liquid(
     by_run = {name: [trajectory for _, trajectory in each] for name, each in found.items()}
     description = found["raw"][0][0]
     drawn = {
-        kind: {name: pooled([observe(each, known, options) for each in runs]) for name, runs in by_run.items()}
+        kind: {name: together([observe(each, known, options) for each in runs]) for name, runs in by_run.items()}
         for kind, (known, options) in DRAWN.items()
+        for together in [pooled_free_energy if known == "orientation" else pooled]
     }
     study = LiquidStudy(
         model=description.potential.model,
@@ -213,6 +214,14 @@ def pooled(found: Sequence[Observable]) -> Observable:
     }
     about = {**found[0].about, "runs": len(found)}
     return replace(found[0], values=np.asarray(values.mean(axis=0)), errors=np.asarray(errors), axes=axes, about=about)
+
+
+def pooled_free_energy(found: Sequence[Observable]) -> Observable:
+    """−ln of the mean of P over independent runs: that of all their directions together, see :func:`pooled`."""
+    chances = [np.exp(-each.values) for each in found]
+    mean = pooled([replace(each, values=p, errors=p * each.errors) for each, p in zip(found, chances, strict=True)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return replace(mean, values=np.asarray(-np.log(mean.values)), errors=np.asarray(mean.errors / mean.values))
 
 
 def differences(

@@ -26,14 +26,21 @@ from goniometer.observables.statics import Static, average
 from goniometer.observables.stress import pressure, stress
 
 
-def orientation(trajectory: Trajectory, frame: str = "laboratory", discard: float = DISCARD) -> Observable:
+def orientation(
+    trajectory: Trajectory,
+    frame: str = "laboratory",
+    molecules: Molecules | None = None,
+    discard: float = DISCARD,
+) -> Observable:
     """The orientational free energy of isolated molecules or of those in a liquid.
 
     See :func:`goniometer.observables.orientation.free_energy`, with the p-value of :func:`uniformity` where there are
     enough replicas, and :func:`goniometer.observables.statics.orientation`.
     """
     if trajectory.replica.pbc.any():
-        return average(trajectory, statics.orientation(trajectory, frame), discard)
+        return average(trajectory, statics.orientation(trajectory, frame, molecules), discard)
+    if molecules is not None:
+        raise InputError("molecules goes with a liquid: of a molecule in vacuum the directions are those of water")
     vectors = directions(trajectory, frame=frame)
     found = free_energy(vectors, discard=discard)
     about = {**found.about, "frame": frame}

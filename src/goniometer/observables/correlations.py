@@ -344,5 +344,5 @@ def _velocities(trajectory: Trajectory, frames: Frames, sites: np.ndarray, roots
     found = frames.velocities[:, 0][:, sites] * roots[:, None]
     if not np.isfinite(found).all():
         frame = frames.steps[int(np.argmin(np.isfinite(found).all(axis=(1, 2))))]
-        raise InputError(f"step {frame} of '{trajectory.name}' holds no velocities")
+        raise InputError(f"the frame of step {frame} of '{trajectory.name}' holds no velocities")
     return np.asarray(found)

@@ -161,7 +161,9 @@ def total(
     velocities = frames.velocities[:, 0]
     known = np.isfinite(velocities).all(axis=(1, 2))
     if not known.all():
-        raise InputError(f"step {frames.steps[np.argmin(known)]} holds no velocities, and a stress has a kinetic part")
+        raise InputError(
+            f"the frame of step {frames.steps[np.argmin(known)]} holds no velocities, and a stress has a kinetic part"
+        )
     kinetic = np.einsum("a,tai,taj->tij", masses, velocities, velocities) / units.fs**2
     return np.asarray((virials - kinetic) / np.abs(np.linalg.det(frames.cells))[:, None, None])
 
@@ -222,7 +224,7 @@ class _Seen:
         atoms = structure_at(self.trajectory, frames, index)
         prediction = self._prediction(atoms, frames, index)
         if prediction.virials is None:
-            raise InputError(f"{self.potential.name} gave no virial for step {frames.steps[index]}")
+            raise InputError(f"{self.potential.name} gave no virial for the frame of step {frames.steps[index]}")
         self._check(float(prediction.energies[0]), frames, index)
         return prediction.virials[0]
 
@@ -244,8 +246,9 @@ class _Seen:
         was = float(np.ravel(recorded[index])[0])
         if abs(energy - was) > _SAME * len(self.trajectory.replica):
             raise InputError(
-                f"{self.potential.name} gives step {frames.steps[index]} of '{self.trajectory.name}' {energy:.6g} eV, "
-                f"and the run recorded {was:.6g} eV: its model has changed since; name the one that is meant (model)"
+                f"{self.potential.name} gives the frame of step {frames.steps[index]} of '{self.trajectory.name}' "
+                f"{energy:.6g} eV, and the run recorded {was:.6g} eV: its model has changed since; name the one that "
+                "is meant (model)"
             )
 
 

@@ -53,6 +53,8 @@ class Comparison:
         The same for units that changed sides: what it would be if there were no difference.
     around : (Y,)
         The same for units less the mean of their side: what the band is made of.
+    swings : (Y,)
+        max_r |D(r)| of these: how large a difference is seen where there is none.
     units : (int, int)
         How many there are on each side.
     """
@@ -62,6 +64,7 @@ class Comparison:
     largest: float
     maxima: Float64[np.ndarray, " X"]
     around: Float64[np.ndarray, " Y"]
+    swings: Float64[np.ndarray, " Y"]
     units: tuple[int, int]
 
     @property
@@ -159,14 +162,15 @@ def compare_curves(
     difference, errors = np.full(len(known), np.nan), np.full(len(known), np.nan)
     difference[known] = first[:, known].mean(axis=0) - second[:, known].mean(axis=0)
     if not moving.any():
-        return Comparison(difference, np.where(known, 1e-300, np.nan), 0.0, np.zeros(1), np.zeros(1), (count, other))
+        none = np.zeros(1)
+        return Comparison(difference, np.where(known, 1e-300, np.nan), 0.0, none, none, none, (count, other))
     sides = _sides(count, other, exchanges, seed)
     units = pooled[:, moving]
     centred = np.concatenate([each[:, moving] - each[:, moving].mean(axis=0) for each in (first, second)])
     scaled, spread = _statistic(units, sides[:1])
     errors[moving] = spread[0]
-    maxima, around = _maxima(units, sides), _maxima(centred, sides[1:])
-    return Comparison(difference, errors, float(np.abs(scaled[0]).max()), maxima, around, (count, other))
+    (maxima, _), (around, swings) = _maxima(units, sides), _maxima(centred, sides[1:])
+    return Comparison(difference, errors, float(np.abs(scaled[0]).max()), maxima, around, swings, (count, other))
 
 
 def _sides(count: int, other: int, most: int, seed: int) -> Bool[np.ndarray, "X U"]:
@@ -183,11 +187,14 @@ def _sides(count: int, other: int, most: int, seed: int) -> Bool[np.ndarray, "X 
     return sides
 
 
-def _maxima(units: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """max |t(r)| for every exchange, a part of them at a time."""
-    size = max(1, _NUMBERS // units.shape[1])
-    parts = [sides[start : start + size] for start in range(0, len(sides), size)]
-    return np.concatenate([np.abs(_statistic(units, part)[0]).max(axis=1) for part in parts])
+def _maxima(units: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """max |t(r)| and max |D(r)| for every exchange, a part of them at a time."""
+    size, found = max(1, _NUMBERS // units.shape[1]), []
+    for start in range(0, len(sides), size):
+        scaled, spread = _statistic(units, sides[start : start + size])
+        found.append([np.abs(scaled).max(axis=1), np.abs(scaled * spread).max(axis=1)])
+    maxima, swings = np.concatenate(found, axis=1)
+    return maxima, swings
 
 
 def _statistic(units: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +234,8 @@ class Verdict:
         δ, or None.
     longer
         By which factor runs would have to be longer (or more) to decide, with a probability of 0.8; NaN if decided, if
-        nothing speaks for a difference, or if there are too few units.
+        nothing speaks for a difference, or if there are too few units. Without a δ it takes the clearest difference for
+        the true one, though that is seen where errors happen to be small, too.
     few
         Whether there are too few units for either answer, however long they are.
     """
@@ -311,8 +319,9 @@ def _longer(found: Comparison, within: float | None, level: float) -> float:
     """The factor in length after which errors, which fall with its square root, decide with a probability of 0.8."""
     power = float(norm.ppf(POWER))
     if within is not None:
-        # If there is no difference, its largest |t| is below this in 80 % of cases; the band comes on top of it.
-        needed = (found.quantile(1.0 - 2.0 * level) + found.quantile(POWER)) * np.nanmax(found.errors) / within
+        # If there is no difference what is seen is smaller than this in 80 % of cases; the band comes on top of it.
+        seen = float(np.quantile(found.swings, POWER))
+        needed = (found.quantile(1.0 - 2.0 * level) * np.nanmax(found.errors) + seen) / within
         return float(max(1.0, needed**2)) if np.isfinite(needed) else float("nan")
     if found.largest <= 0.0 or found.p_value > _CHANCE:
         return float("nan")

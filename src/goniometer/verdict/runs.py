@@ -23,6 +23,7 @@ LIQUID = (
     "dipole-correlation",
     "direction-moments",
     "pair-moments",
+    "dipole-fluctuation",
     "displacement",
     "reorientation",
 )
@@ -130,10 +131,11 @@ def compare_runs(
 ) -> Report:
     """Compare two ensembles in several observables; see :func:`goniometer.verdict.curves.decide`.
 
-    With four runs or more on each side every run is a unit. With fewer, runs are cut into stretches, as many as leave
-    each longer than eight autocorrelation times of the observable, and eight of the side with fewer at most; an
-    observable of which there are fewer than two is skipped. All units have the length of the shortest. ``options`` are
-    those of observables, by their names.
+    With four runs or more on each side every run is a unit, from the same time on and as long as the shortest: what
+    runs have not forgotten of their start is then the same on both sides. With fewer, runs are cut into stretches, as
+    many as leave each longer than eight autocorrelation times of the observable, and eight of the side with fewer at
+    most; an observable of which there are fewer than two is skipped. ``options`` are those of observables, by their
+    names.
 
     Raises :class:`InputError` for an observable that is not known, and if nothing could be compared.
     """
@@ -145,7 +147,7 @@ def compare_runs(
             raise InputError(f"there is no '{name}' to have options; compared are {', '.join(observables)}")
         check_observable(name, given)
         if "discard" in given:
-            raise InputError(f"'{name}.discard' has no place here: of every run the first tenth is left out")
+            raise InputError(f"'{name}.discard' has no place here: of every run a tenth of the shortest is left out")
     found: dict[str, Compared] = {}
     skipped: dict[str, str] = {}
     for each in (*first, *second):
@@ -204,15 +206,11 @@ def _sides(
 
     Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
     """
-    both = (*first, *second)
-    kept = [len(run) - int(DISCARD * len(run)) for run in both]
-    shortest = min(kept)
-    fewer = min(len(first), len(second))
+    whole = min(len(run) for run in (*first, *second))
+    start = int(DISCARD * whole)
+    shortest, fewer = whole - start, min(len(first), len(second))
     if fewer >= _RUNS:
-        # Of longer ones further stretches are units if they have forgotten each other.
-        stretch, longer = shortest * _spacing(first[0]), max(kept) >= 2 * shortest
-        cut = longer and stretch >= _TIMES * _memory(first, second, name, options)
-        one, other, example = _cut_up(first, second, name, options, shortest, most=None if cut else 1)
+        one, other, example = _cut_up(first, second, name, options, start, shortest, most=1)
         return Side(one, f"{len(one)} runs"), Side(other, f"{len(other)} runs"), example
     counts = [each for each in range(-(-_UNITS // fewer), 0, -1) if each * fewer >= 2 and shortest // each >= 2]
     time = _memory(first, second, name, options) if counts else np.inf
@@ -221,7 +219,7 @@ def _sides(
         stretch = length * _spacing(first[0])
         if not stretch >= _TIMES * time:
             continue
-        one, other, example = _cut_up(first, second, name, options, length)
+        one, other, example = _cut_up(first, second, name, options, start, length)
         units = [f"{len(side)} stretches of {1e-3 * stretch:.3g} ps" for side in (one, other)]
         return Side(one, units[0]), Side(other, units[1]), example
     said = "the runs are too short for two stretches that have forgotten each other"
@@ -244,6 +242,7 @@ def _cut_up(
     second: Sequence[Trajectory],
     name: str,
     given: Mapping[str, Any],
+    start: int,
     length: int,
     most: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Observable]:
@@ -256,7 +255,7 @@ def _cut_up(
         longest = float(options.get("longest", _LAGS[name]))
         options["longest"] = max(spacing, min(longest, spacing * int(length / _PART)))
     found = [
-        [observe(part, name, options) for run in side for part in _parts(run, length)[:most]]
+        [observe(part, name, options) for run in side for part in _parts(run, start, length)[:most]]
         for side in (first, second)
     ]
     shapes = {each.values.shape for side in found for each in side}
@@ -266,9 +265,8 @@ def _cut_up(
     return one, other, found[0][0]
 
 
-def _parts(run: Trajectory, length: int) -> list[Trajectory]:
-    starts = range(int(DISCARD * len(run)), len(run) - length + 1, length)
-    return [Excerpt(run, start, start + length) for start in starts]
+def _parts(run: Trajectory, start: int, length: int) -> list[Trajectory]:
+    return [Excerpt(run, each, each + length) for each in range(start, len(run) - length + 1, length)]
 
 
 def _spacing(run: Trajectory) -> float:

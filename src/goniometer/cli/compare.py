@@ -104,6 +104,7 @@ def compare(
         typer.echo(f"{name}: not compared, {why}")
     if out is not None:
         caption = " ".join(f"{each.name}: {in_words(each, report)}." for each in report.verdicts)
+        caption += "".join(f" {name}: not compared, {why}." for name, why in report.skipped.items())
         caption += " Bands of curves: standard errors; of differences: 95 % for all points of the curve at once."
         write_sheet(compare_figure(report), out, f"{first} and {second}", caption)
 

@@ -25,7 +25,7 @@ from goniometer.observables.reweighting import margin
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import Bound, Cost, LiquidStudy
 from goniometer.rotations import grid_rule
-from goniometer.verdict.runs import Report, compare_runs
+from goniometer.verdict.runs import LIQUID, Report, compare_runs
 
 SCHEMA = "goniometer/costs/1"
 #: The strategy and the grid that bounds are taken from.
@@ -42,6 +42,8 @@ NAMES = {
     "stress": "stress",
 }
 _LEVEL = 0.95
+# Observables of runs that take a model, with their options.
+_EVALUATED = {"pressure": {"every": 10}, "stress": {"every": 10}}
 # What a bound is made from.
 _WANTED = f"{RUNS} raw runs, or {INDEPENDENT} frames that have forgotten each other, and four runs of a strategy"
 
@@ -104,7 +106,7 @@ def bounds(
     changes = _changes(differences)
     alone = {observable: _by_reweighting(each) for observable, each in changes.items()}
     bounded = {observable for observable, each in alone.items() if np.isfinite(each.upper)}
-    against_reference = _against(runs) if REFERENCE in runs else {}
+    against_reference = beside(runs, REFERENCE) if REFERENCE in runs else {}
     found: dict[str, dict[str, Bound]] = {}
     for name in runs:
         by_reference = _by_runs(against_reference.get(name, ""), f"by runs, against those of {REFERENCE}", {})
@@ -162,14 +164,17 @@ def _changes(differences: Mapping[str, Mapping[str, Observable]]) -> dict[str, O
     return found
 
 
-def _against(runs: Mapping[str, Sequence[Trajectory]]) -> dict[str, Report | str]:
-    """Every strategy beside the reference, which is the second side."""
+def beside(runs: Mapping[str, Sequence[Trajectory]], base: str) -> dict[str, Report | str]:
+    """The verdict on each strategy less this one, which is the first side; or why they cannot be compared.
+
+    Stresses are those of every tenth frame: they take evaluations, which are kept with the runs.
+    """
     found: dict[str, Report | str] = {}
-    for name, each in runs.items():
-        if name == REFERENCE:
-            continue
+    for name in (each for each in runs if each != base):
         try:
-            found[name] = compare_runs(each, runs[REFERENCE], names=(name, REFERENCE))
+            found[name] = compare_runs(
+                runs[base], runs[name], (*LIQUID, *_EVALUATED), options=_EVALUATED, names=(base, name)
+            )
         except InputError as error:
             found[name] = str(error)
     return found

@@ -26,7 +26,6 @@ from goniometer.observables.reweighting import Reevaluated, Side, reevaluate, re
 from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.liquid import LiquidStudy
 from goniometer.rotations import GRIDS, check_grids, grid_rule
-from goniometer.verdict.runs import Report, compare_runs
 
 #: Of the runs.
 DESCRIPTION = "liquid-nvt"
@@ -116,7 +115,7 @@ def liquid(
         grids=None,
         differences={},
         costs={},
-        verdicts=_verdicts(by_run),
+        verdicts=costs.beside(by_run, "raw"),
     )
     if wanted:
         kept, count = folder / f"liquid-{size}-frames.npz", frames_of(size, frames)
@@ -290,19 +289,6 @@ def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]
         potentials = costs.potential_bounds(strategies, study.remaining, finest)
         found = {name: replace(each, potential=potentials[name]) for name, each in found.items()}
     return replace(study, costs=found, reference=reference)
-
-
-def _verdicts(runs: dict[str, list[Trajectory]]) -> dict[str, Report | str]:
-    """Every run against the raw one, or why they cannot be compared."""
-    found: dict[str, Report | str] = {}
-    for name, each in runs.items():
-        if name == "raw":
-            continue
-        try:
-            found[name] = compare_runs(runs["raw"], each, names=("raw", name))
-        except InputError as error:
-            found[name] = str(error)
-    return found
 
 
 def _evaluated(

@@ -241,7 +241,8 @@ def cost_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     """Heat, temperature, and for every observable what its bias is below, against the time of each strategy.
 
     A marker is the bound; the line down from it ends at the largest difference that was seen. The grey line joins the
-    strategies than which none is both faster and better known. Open markers are bounds of the potential alone.
+    strategies than which none is both faster and better known. Open markers are bounds of the potential alone, and the
+    dotted line is their front, raw among them.
     """
     kinds = list(dict.fromkeys(kind for each in study.costs.values() for kind in (*each.bounds, *each.potential)))
     kinds = [kind for kind in kinds if kind != "temperature" and _sizes(study, kind)]
@@ -340,12 +341,14 @@ def _sizes(study: LiquidStudy, kind: str) -> list[Bound]:
 
 
 def _front(axes: Axes, study: LiquidStudy, kind: str) -> None:
-    """The front of one observable, and the axis of its bounds."""
+    """The fronts of one observable, of all bounds and of those of potentials, and the axis of its bounds."""
     raw, known, all_sizes = study.costs["raw"], _bounded(study, kind), _sizes(study, kind)
-    points = {name: (study.costs[name].times(raw)[0], each.upper) for name, each in known.items()}
-    if points:
-        across, up = zip(*(points[name] for name in front(points)), strict=True)
-        axes.step([*across, 1e3], [*up, up[-1]], where="post", color=FLOOR, linewidth=1.2, zorder=0)
+    alone = {name: each for name, each in known.items() if name == "raw"} | _alone(study, kind)
+    for of, dashes in ((known, "-"), (alone, ":")):
+        points = {name: (study.costs[name].times(raw)[0], each.upper) for name, each in of.items()}
+        if len(points) > (dashes == ":"):
+            across, up = zip(*(points[name] for name in front(points)), strict=True)
+            axes.step([*across, 1e3], [*up, up[-1]], dashes, where="post", color=FLOOR, linewidth=1.2, zorder=0)
     unit = all_sizes[0].unit.replace("Angstrom^2", "Å²")
     axes.set_ylabel(f"bias of {kind.replace('-', ' ')}{unit and f' [{unit}]'}")
     log_axis(axes, "y", *log_limits([size for each in all_sizes for size in (each.upper, each.seen)]))

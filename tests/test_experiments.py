@@ -21,7 +21,7 @@ from goniometer.data import read_structures
 from goniometer.errors import InputError
 from goniometer.experiments.costs import NAMES
 from goniometer.experiments.gas import Interrupted, gas, summary
-from goniometer.experiments.liquid import liquid, walks
+from goniometer.experiments.liquid import liquid, pooled_free_energy, walks
 from goniometer.experiments.liquid import summary as liquid_summary
 from goniometer.experiments.numbers import liquid_numbers
 from goniometer.observables.result import Axis, Observable
@@ -60,6 +60,14 @@ def test_the_lone_molecule_goes_on_after_an_interruption_and_is_drawn(tmp_path: 
     assert [each for each in shown.stdout.splitlines() if each] == [*lines, figures]
     assert (tmp_path / "gas-smoke.png").stat().st_size > 20_000
     assert "<svg" in (tmp_path / "gas-smoke.html").read_text("utf-8")
+
+
+def test_maps_of_several_runs_are_of_all_their_directions() -> None:
+    """Of a run that went everywhere and one that went to half of it; the mean of both maps is nowhere near."""
+    axes = {"phi": Axis(np.array([0.0, 1.0]), "rad")}
+    maps = [np.zeros(2), np.array([-np.log(2.0), np.inf])]
+    found = pooled_free_energy([Observable("free_energy", "kT", each, np.full(2, np.nan), axes) for each in maps])
+    np.testing.assert_allclose(found.values, -np.log([1.5, 0.5]))
 
 
 def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:

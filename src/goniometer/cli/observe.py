@@ -87,9 +87,9 @@ def observe(
     if figure is not None:
         from goniometer.report.curves import observable_figure
 
-        write_sheet(
-            observable_figure(found), figure, found.name.replace("_", " "), f"Of {trajectory}, with standard errors."
-        )
+        changed = f", what {by} changes" if by else ""
+        title, caption = found.name.replace("_", " "), f"Of {trajectory}{changed}. Bands and bars: standard errors."
+        write_sheet(observable_figure(found), figure, title, caption)
     for line in _values(found):
         typer.echo(line)
     for key, value in found.about.items():

@@ -42,8 +42,8 @@ NAMES = {
     "stress": "stress",
 }
 _LEVEL = 0.95
-# Observables of runs that take a model, with their options.
-_EVALUATED = {"pressure": {"every": 10}, "stress": {"every": 10}}
+# Frames of the shortest run that the stress is taken from: it takes evaluations.
+_FRAMES = 16
 # What a bound is made from.
 _WANTED = f"{RUNS} raw runs, or {INDEPENDENT} frames that have forgotten each other, and four runs of a strategy"
 
@@ -51,17 +51,17 @@ _WANTED = f"{RUNS} raw runs, or {INDEPENDENT} frames that have forgotten each ot
 def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: Observable) -> Cost:
     """Evaluations a step of the inner length, the time that runs took here, their temperature, and their heat.
 
-    The time of a run is that of its fastest session of a tenth of it or more: what else is at work on the machine only
-    ever adds to it.
+    The time of a run is that of its fastest session of a tenth of it or more, or of all together if none is: what else
+    is at work on the machine only ever adds to it.
     """
     description, least = runs[0][0], []
     for run, trajectory in runs:
         sessions = read_sessions(trajectory.paths[0].parent, run.steps)
-        steps = [each["to_step"] - each["from_step"] for each in sessions]
-        rates = [
-            each["seconds"] / count for each, count in zip(sessions, steps, strict=True) if 10 * count >= run.steps
-        ]
-        least += [min(rates) / (1e-3 * description.step)] if rates else []  # all of them may have been killed
+        counts = np.array([each["to_step"] - each["from_step"] for each in sessions], dtype=float)
+        times = np.array([each["seconds"] for each in sessions], dtype=float)
+        long = 10.0 * counts >= run.steps
+        rates = times[long] / counts[long] if long.any() else times.sum(keepdims=True) / max(1.0, counts.sum())
+        least += [rates.min() / (1e-3 * description.step)] if counts.any() else []  # all may have been killed
     error = float(np.std(least, ddof=1) / np.sqrt(len(least))) if len(least) > 1 else float("nan")
     seconds = float(np.mean(least)) if least else float("nan")
     return Cost(evaluations(description.strategy), seconds, temperature, error, description.temperature, heat)
@@ -167,14 +167,15 @@ def _changes(differences: Mapping[str, Mapping[str, Observable]]) -> dict[str, O
 def beside(runs: Mapping[str, Sequence[Trajectory]], base: str) -> dict[str, Report | str]:
     """The verdict on each strategy less this one, which is the first side; or why they cannot be compared.
 
-    Stresses are those of every tenth frame: they take evaluations, which are kept with the runs.
+    Stresses are those of some frames of each run: they take evaluations, which are kept with the runs. A third of the
+    trace of ``whole`` is the pressure.
     """
+    every = max(1, min(len(run) for side in runs.values() for run in side) // _FRAMES)
+    options = {"stress": {"every": every}}
     found: dict[str, Report | str] = {}
     for name in (each for each in runs if each != base):
         try:
-            found[name] = compare_runs(
-                runs[base], runs[name], (*LIQUID, *_EVALUATED), options=_EVALUATED, names=(base, name)
-            )
+            found[name] = compare_runs(runs[base], runs[name], (*LIQUID, *options), options=options, names=(base, name))
         except InputError as error:
             found[name] = str(error)
     return found

@@ -81,7 +81,7 @@ def liquid(
         See :func:`goniometer.dynamics.description.read_runs`; ``raw`` is always among them.
     walkers
         Independent runs of each strategy, with seeds from that of the description on: by default one in the sizes
-        smoke and paper, and eight in laptop; six are the fewest that can differ in eight observables. By name,
+        smoke and paper, and eight in laptop; six are the fewest that can differ in so many observables. By name,
         ``{"raw": 8, "others": 4}``, where strategies have different numbers; ``runs.2i.length`` among the changes gives
         one a length of its own.
     frames, grids
@@ -101,9 +101,8 @@ def liquid(
     by_run = {name: [trajectory for _, trajectory in each] for name, each in found.items()}
     description = found["raw"][0][0]
     drawn = {
-        kind: {name: together([observe(each, known, options) for each in runs]) for name, runs in by_run.items()}
+        kind: {name: _drawn(runs, known, options) for name, runs in by_run.items()}
         for kind, (known, options) in DRAWN.items()
-        for together in [pooled_free_energy if known == "orientation" else pooled]
     }
     study = LiquidStudy(
         model=description.potential.model,
@@ -191,6 +190,11 @@ def averages(grids: Sequence[str]) -> tuple[str, ...]:
 def chosen(only: Sequence[str]) -> tuple[str, ...]:
     """The runs of the description that are wanted, raw among them; all if none are named."""
     return tuple(dict.fromkeys(("raw", *only))) if only else ()
+
+
+def _drawn(runs: Sequence[Trajectory], name: str, options: Mapping[str, Any]) -> Observable:
+    found = [observe(each, name, options) for each in runs]
+    return pooled_free_energy(found) if name == "orientation" else pooled(found)
 
 
 def pooled(found: Sequence[Observable]) -> Observable:

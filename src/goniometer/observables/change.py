@@ -11,13 +11,14 @@ from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
 from goniometer.observables import STATICS, check_observable, with_molecules
-from goniometer.observables.orbits import Orbits
+from goniometer.observables.orbits import products_among
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import FRAMES, SAID, Reevaluated, reevaluate, reweighted
+from goniometer.observables.reweighting import FRAMES, SAID, reevaluate, reweighted
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import load
 from goniometer.rotations import GRIDS, grid_rule, rule
 from goniometer.symmetrize.average import Averaged
+from goniometer.symmetrize.crystal import lattice_elements
 
 # What stands for the other potential in the table.
 _OTHER = "other"
@@ -79,18 +80,16 @@ def change(
     raw = sampled.potential if isinstance(sampled, Averaged) else sampled
     other = _potential(by, raw) if isinstance(by, str) else by
     average = other if isinstance(other, Averaged) and sampled is raw else None
+    exact = average is not None and average.potential is raw and _of_lattice(average, trajectory)
+    same = average is not None and average.rule.inversion and average.rule.degree >= _SAME
     table = reevaluate(
-        trajectory,
-        sampled,
-        {_OTHER: other},
-        frames=frames,
-        discard=discard,
-        copies=average is not None,
-        progress=progress,
+        trajectory, sampled, {_OTHER: other}, frames=frames, discard=discard, copies=exact or same, progress=progress
     )
     of = name if name in SAID else STATICS[name](trajectory, **chosen)
-    orbits = {} if average is None else _orbits(table, average, raw)
-    if orbits:
+    orbits = {} if table.orbits is None else {"none": table.orbits}
+    if average is not None and table.orbits is not None:
+        known = table.orbits.average(average.rule) if exact else None
+        orbits[_OTHER] = known or table.orbits.invariant(*table.said(_OTHER))
         sides = table.sides_by_orbit(trajectory, of, orbits, run.temperature)
     else:
         sides = {each: table.side(trajectory, of, each) for each in ("none", _OTHER)}
@@ -99,14 +98,9 @@ def change(
     return replace(found, about={**found.about, "orientations": orientations})
 
 
-def _orbits(table: Reevaluated, average: Averaged, raw: Potential) -> dict[str, Orbits]:
-    """What V and an average say of frames in all orientations; none where the average would have to be evaluated."""
-    if table.orbits is None:
-        return {}
-    found = table.orbits.average(average.rule) if average.potential is raw else None
-    if found is None and average.rule.inversion and average.rule.degree >= _SAME:
-        found = table.orbits.invariant(*table.said(_OTHER))
-    return {} if found is None else {"none": table.orbits, _OTHER: found}
+def _of_lattice(average: Averaged, trajectory: Trajectory) -> bool:
+    """Whether it is over elements that map the lattice onto itself, and known of copies from what V says of them."""
+    return products_among(average.rule.matrices, lattice_elements(trajectory.replica)) is not None
 
 
 def _potential(name: str, raw: Potential) -> Potential:

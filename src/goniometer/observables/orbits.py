@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from ase import units
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from scipy.special import logsumexp, softmax
 
 from goniometer.data.trajectory import Frames
@@ -47,11 +47,9 @@ class Orbits:
 
     def average(self, over: Rule) -> Orbits | None:
         """Of U averaged over a rule, Σ_s w_s U(s g x); None if one of its elements does not map the lattice."""
-        products = np.einsum("sij,cjk->csik", over.matrices, self.matrices)
-        apart = np.abs(products[:, :, None] - self.matrices).max(axis=(3, 4))
-        if apart.min(axis=2).max() > _SAME:
+        places = products_among(over.matrices, self.matrices)
+        if places is None:
             return None
-        places = apart.argmin(axis=2)
         virials = None
         if self.virials is not None:
             virials = np.einsum("s,fcsij->fcij", over.weights, self.virials[:, places])
@@ -71,6 +69,15 @@ class Orbits:
     def weights(self, temperature: float) -> Float64[np.ndarray, "F C"]:
         """p(g|x)."""
         return np.asarray(softmax(-self.energies / (units.kB * temperature), axis=1))
+
+
+def products_among(
+    elements: Float64[np.ndarray, "S 3 3"], group: Float64[np.ndarray, "C 3 3"]
+) -> Int64[np.ndarray, "C S"] | None:
+    """Which element of a group s g is, for all s and all g of the group; None if an s is not of it."""
+    products = np.einsum("sij,cjk->csik", elements, group)
+    apart = np.abs(products[:, :, None] - group).max(axis=(3, 4))
+    return None if apart.min(axis=2).max() > _SAME else apart.argmin(axis=2)
 
 
 def sampled(

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.curves import DASHES, band, label
 from goniometer.report.drawing import BLUE, FLOOR, GRID, INK, VERMILLION, legend_above, styled
 
@@ -29,11 +30,14 @@ def in_words(found: Verdict, report: Report | None = None) -> str:
     """
     each = found.comparison
     if found.answer == "differ":
-        size, largest = abs(each.difference[each.where]), float(np.nanmax(np.abs(each.difference)))
-        clearest = f"{size:.3g} ± {each.errors[each.where]:.2g}"
+        scale, unit = 1.0, ""
+        if report is not None and report.compared[found.name].observable.unit == UNIT:
+            scale, unit = MEGAPASCAL, " MPa"
+        size, largest = scale * abs(each.difference[each.where]), scale * float(np.nanmax(np.abs(each.difference)))
+        clearest = f"{size:.3g} ± {scale * each.errors[each.where]:.2g}{unit}"
         if report is not None:
             clearest += _place(report.compared[found.name], each.where)
-        return f"differ: most clearly by {clearest}, at most by {largest:.3g} (p = {found.p_differ:.2g})"
+        return f"differ: most clearly by {clearest}, at most by {largest:.3g}{unit} (p = {found.p_differ:.2g})"
     if found.answer == "equivalent":
         return f"equivalent within {found.within:g} (p = {found.p_outside:.2g} of more)"
     said = "undecided"

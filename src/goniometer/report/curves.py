@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import cycle, product
 
 import matplotlib.figure
@@ -9,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from goniometer.observables.result import Observable
+from goniometer.observables.stress import MEGAPASCAL, UNIT
 from goniometer.report.drawing import BLUE, COLOURS, GRID, styled
 
 #: How the components of a curve differ, from the first on.
@@ -19,7 +21,8 @@ _CURVES = 12
 
 @styled
 def observable_figure(found: Observable) -> matplotlib.figure.Figure:
-    """Values along the last axis with a band of one standard error; over two long axes of numbers a map."""
+    """Values along the longest axis, of twelve curves at most, with a band of one standard error, or a map."""
+    found = _turned(in_megapascal(found))
     figure = matplotlib.figure.Figure(figsize=(5.4, 3.6))
     axes = figure.add_subplot()
     if not found.axes or list(found.axes.values())[-1].values.dtype.kind not in "if":
@@ -29,6 +32,24 @@ def observable_figure(found: Observable) -> matplotlib.figure.Figure:
     else:
         _lines(axes, found)
     return figure
+
+
+def in_megapascal(found: Observable) -> Observable:
+    """Stresses in the unit in which they are read; all else as it is."""
+    if found.unit != UNIT:
+        return found
+    return replace(found, unit="MPa", values=MEGAPASCAL * found.values, errors=MEGAPASCAL * found.errors)
+
+
+def _turned(found: Observable) -> Observable:
+    """With the longest axis of numbers as the last one."""
+    lengths = [len(axis.values) if axis.values.dtype.kind in "if" else 0 for axis in found.axes.values()]
+    if not any(lengths) or lengths[-1] == max(lengths):
+        return found
+    place, names = lengths.index(max(lengths)), list(found.axes)
+    names.append(names.pop(place))
+    values, errors = (np.moveaxis(each, place, -1) for each in (found.values, found.errors))
+    return replace(found, values=values, errors=errors, axes={name: found.axes[name] for name in names})
 
 
 def _numbers(axes: Axes, found: Observable) -> None:

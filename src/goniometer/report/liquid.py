@@ -329,10 +329,15 @@ def _bounded(study: LiquidStudy, kind: str) -> dict[str, Bound]:
     return {name: each for name, each in known.items() if 0.0 < each.upper < np.inf}
 
 
-def _alone(study: LiquidStudy, kind: str) -> dict[str, Bound]:
-    """The same of the potential, where that is not all that is known of a strategy."""
+def _of_potentials(study: LiquidStudy, kind: str) -> dict[str, Bound]:
+    """The same of the potential alone."""
     known = {name: each.potential[kind] for name, each in study.costs.items() if kind in each.potential}
-    return {name: each for name, each in known.items() if name != "raw" and 0.0 < each.upper < np.inf}
+    return {name: each for name, each in known.items() if 0.0 < each.upper < np.inf}
+
+
+def _alone(study: LiquidStudy, kind: str) -> dict[str, Bound]:
+    """Where that is not all that is known of a strategy."""
+    return {name: each for name, each in _of_potentials(study, kind).items() if name != "raw"}
 
 
 def _sizes(study: LiquidStudy, kind: str) -> list[Bound]:
@@ -343,10 +348,9 @@ def _sizes(study: LiquidStudy, kind: str) -> list[Bound]:
 def _front(axes: Axes, study: LiquidStudy, kind: str) -> None:
     """The fronts of one observable, of all bounds and of those of potentials, and the axis of its bounds."""
     raw, known, all_sizes = study.costs["raw"], _bounded(study, kind), _sizes(study, kind)
-    alone = {name: each for name, each in known.items() if name == "raw"} | _alone(study, kind)
-    for of, dashes in ((known, "-"), (alone, ":")):
+    for of, dashes in ((known, "-"), (_of_potentials(study, kind), ":")):
         points = {name: (study.costs[name].times(raw)[0], each.upper) for name, each in of.items()}
-        if len(points) > (dashes == ":"):
+        if points:
             across, up = zip(*(points[name] for name in front(points)), strict=True)
             axes.step([*across, 1e3], [*up, up[-1]], dashes, where="post", color=FLOOR, linewidth=1.2, zorder=0)
     unit = all_sizes[0].unit.replace("Angstrom^2", "Å²")

@@ -74,7 +74,7 @@ class Report:
     names
         Of the two ensembles.
     lengths
-        What each holds, in ps.
+        What was compared of each, in ps: of all runs as much as there is of the shortest.
     verdicts
         Of the observables.
     compared
@@ -131,11 +131,11 @@ def compare_runs(
 ) -> Report:
     """Compare two ensembles in several observables; see :func:`goniometer.verdict.curves.decide`.
 
-    With four runs or more on each side every run is a unit, from the same time on and as long as the shortest: what
-    runs have not forgotten of their start is then the same on both sides. With fewer, runs are cut into stretches, as
-    many as leave each longer than eight autocorrelation times of the observable, and eight of the side with fewer at
-    most; an observable of which there are fewer than two is skipped. ``options`` are those of observables, by their
-    names.
+    All runs are taken from the same time on and are as long as the shortest: what they have not forgotten of their
+    start is then the same on both sides. With four runs or more on each side every run is a unit. With fewer, runs are
+    cut into stretches, as many as leave each longer than eight autocorrelation times of the observable, and eight of
+    the side with fewer at most; an observable of which there are fewer than two is skipped. ``options`` are those of
+    observables, by their names.
 
     Raises :class:`InputError` for an observable that is not known, and if nothing could be compared.
     """
@@ -177,7 +177,7 @@ def compare_runs(
         raise InputError(f"nothing can be compared ({reasons})")
     asked = {name: size for name, size in (within or {}).items() if name in comparisons}
     verdicts = decide(comparisons, asked, level=level, look=look)
-    return Report(names, (_length(first), _length(second)), verdicts, found, skipped)
+    return Report(names, _lengths(first, second), verdicts, found, skipped)
 
 
 def _check_distinct(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> None:
@@ -206,20 +206,19 @@ def _sides(
 
     Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
     """
-    whole = min(len(run) for run in (*first, *second))
-    start = int(DISCARD * whole)
-    shortest, fewer = whole - start, min(len(first), len(second))
+    least = min((*first, *second), key=lambda run: len(run) * _spacing(run))
+    spacing, skipped = _spacing(least), int(DISCARD * len(least))
+    start, shortest, fewer = skipped * spacing, len(least) - skipped, min(len(first), len(second))
     if fewer >= _RUNS:
-        one, other, example = _cut_up(first, second, name, options, start, shortest, most=1)
+        one, other, example = _cut_up(first, second, name, options, start, shortest * spacing, 1)
         return Side(one, f"{len(one)} runs"), Side(other, f"{len(other)} runs"), example
     counts = [each for each in range(-(-_UNITS // fewer), 0, -1) if each * fewer >= 2 and shortest // each >= 2]
     time = _memory(first, second, name, options) if counts else np.inf
     for pieces in counts:
-        length = shortest // pieces
-        stretch = length * _spacing(first[0])
+        stretch = shortest // pieces * spacing
         if not stretch >= _TIMES * time:
             continue
-        one, other, example = _cut_up(first, second, name, options, start, length)
+        one, other, example = _cut_up(first, second, name, options, start, stretch, pieces)
         units = [f"{len(side)} stretches of {1e-3 * stretch:.3g} ps" for side in (one, other)]
         return Side(one, units[0]), Side(other, units[1]), example
     said = "the runs are too short for two stretches that have forgotten each other"
@@ -242,20 +241,20 @@ def _cut_up(
     second: Sequence[Trajectory],
     name: str,
     given: Mapping[str, Any],
-    start: int,
-    length: int,
-    most: int | None = None,
+    start: float,
+    stretch: float,
+    pieces: int,
 ) -> tuple[np.ndarray, np.ndarray, Observable]:
-    """The curves of all stretches of one length on both sides, or of as many of each run at most, and one of them."""
+    """The curves of so many stretches of each run, from one time (fs) on and all of one length, and one of them."""
     options = dict(given)
     if "discard" in known_options(name):
         options["discard"] = 0.0
     if name in _LAGS:
         spacing = _spacing(first[0])
         longest = float(options.get("longest", _LAGS[name]))
-        options["longest"] = max(spacing, min(longest, spacing * int(length / _PART)))
+        options["longest"] = max(spacing, min(longest, spacing * int(_count(first[0], stretch) / _PART)))
     found = [
-        [observe(part, name, options) for run in side for part in _parts(run, start, length)[:most]]
+        [observe(part, name, options) for run in side for part in _parts(run, start, stretch)[:pieces]]
         for side in (first, second)
     ]
     shapes = {each.values.shape for side in found for each in side}
@@ -265,8 +264,14 @@ def _cut_up(
     return one, other, found[0][0]
 
 
-def _parts(run: Trajectory, start: int, length: int) -> list[Trajectory]:
-    return [Excerpt(run, each, each + length) for each in range(start, len(run) - length + 1, length)]
+def _parts(run: Trajectory, start: float, stretch: float) -> list[Trajectory]:
+    length = _count(run, stretch)
+    return [Excerpt(run, each, each + length) for each in range(_count(run, start), len(run) - length + 1, length)]
+
+
+def _count(run: Trajectory, time: float) -> int:
+    """How many frames there are in so many fs."""
+    return int(time / _spacing(run) + 1e-6)
 
 
 def _spacing(run: Trajectory) -> float:
@@ -279,8 +284,10 @@ def _time(found: Observable) -> float:
     return time if np.isfinite(time) else np.inf
 
 
-def _length(runs: Sequence[Trajectory]) -> float:
-    return 1e-3 * sum(len(each) * _spacing(each) for each in runs)
+def _lengths(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> tuple[float, float]:
+    """In ps, up to the end of the shortest run."""
+    least = min(len(run) * _spacing(run) for run in (*first, *second))
+    return 1e-3 * len(first) * least, 1e-3 * len(second) * least
 
 
 def _cut(example: Observable, shape: tuple[int, ...]) -> Observable:

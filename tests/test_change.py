@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trajectory]:
 
 def test_it_is_what_reweighting_by_hand_says(runs: dict[str, Trajectory]) -> None:
     model, raw = load(MODEL), runs["raw"]
-    table = reevaluate(raw, model, ("none", "2i"), frames=4)
+    table = reevaluate(raw, model, ("none", "2i"), frames=2)
     taken = raw.taken(table.frames)
     orbits = table.by_orbit("2i")
 
@@ -52,35 +52,35 @@ def test_it_is_what_reweighting_by_hand_says(runs: dict[str, Trajectory]) -> Non
         return reweighted([sides["2i"].less(sides["none"])], 300.0)
 
     options = {"pair": "O-H", "farthest": 3.0}
-    found = change(raw, "pair-distribution", "2i", options, frames=4)
+    found = change(raw, "pair-distribution", "2i", options, frames=2)
     np.testing.assert_allclose(found.values, by_hand(pair_distribution(raw, "O-H", 3.0)).values, atol=1e-12)
-    assert (found.about["frames"], found.about["orientations"]) == (4, 48)
-    directions = change(raw, "direction-moments", "2i", frames=4)
+    assert (found.about["frames"], found.about["orientations"]) == (2, 48)
+    directions = change(raw, "direction-moments", "2i", frames=2)
     np.testing.assert_allclose(directions.values, by_hand(STATICS["direction-moments"](raw)).values, atol=1e-12)
     # As they are the frames say something else, and so they are taken where copies cannot be worked out.
     taken = raw.taken(table.frames)
     plain = Part(STATICS["direction-moments"](raw).on(taken), table.correction("2i"))
     assert not np.allclose(directions.values, reweighted([plain], 300.0).values)
     proper = Averaged(model, rule("legendre:2"))
-    as_they_are = change(raw, "direction-moments", proper, frames=4)
+    as_they_are = change(raw, "direction-moments", proper, frames=2)
     assert as_they_are.about["orientations"] == 1
     rule_of_water = {"molecules": {"size": 3, "weights": [-1, 0.5, 0.5]}, "discard": 0.5}
-    late = change(raw, "direction-moments", "2i", rule_of_water, frames=4)
-    np.testing.assert_allclose(late.values, change(raw, "direction-moments", "2i", {"discard": 0.5}, frames=4).values)
-    assert not np.allclose(late.values, change(raw, "direction-moments", "2i", frames=4).values)
-    pressure = change(raw, "pressure", Averaged(model, rule("legendre:2", True)), frames=4)
+    late = change(raw, "direction-moments", "2i", rule_of_water, frames=2)
+    np.testing.assert_allclose(late.values, change(raw, "direction-moments", "2i", {"discard": 0.5}, frames=2).values)
+    assert not np.allclose(late.values, change(raw, "direction-moments", "2i", frames=2).values)
+    pressure = change(raw, "pressure", Averaged(model, rule("legendre:2", True)), frames=2)
     assert pressure.values == pytest.approx(float(by_hand("pressure").values), abs=1e-9)
     # Another rule, which needs no name among the grids, is as good as that one here, and another model is another.
-    fine = change(raw, "pressure", "gauss:5", frames=4)
-    other = change(raw, "pressure", "pet-water", frames=4)
+    fine = change(raw, "pressure", "gauss:5", frames=2)
+    other = change(raw, "pressure", "pet-water", frames=2)
     assert abs(fine.values - pressure.values) < 0.1 * abs(float(pressure.values)) < abs(float(other.values))
 
 
 def test_a_run_of_an_average_is_what_it_samples(runs: dict[str, Trajectory]) -> None:
     """With inversion averaged over already, inversion changes nothing; in raw it does."""
-    none = change(runs["i"], "potential-energy", "i", frames=4)
+    none = change(runs["i"], "potential-energy", "i", frames=2)
     assert abs(float(none.values)) < 1e-9
-    assert abs(float(change(runs["raw"], "potential-energy", "i", frames=4).values)) > 1e-5
+    assert abs(float(change(runs["raw"], "potential-energy", "i", frames=2).values)) > 1e-5
 
 
 def test_the_command(runs: dict[str, Trajectory], tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_refusals(runs: dict[str, Trajectory], tmp_path: Path) -> None:
     }
     for sentence, (name, observable, by, *options) in cases.items():
         with pytest.raises(InputError, match=sentence):
-            change(runs[name], observable, by, *options, frames=4)
+            change(runs[name], observable, by, *options, frames=2)
     shown = CliRunner().invoke(app, ["observe", runs["raw"].name, "--observable", "pressure", "--frames", "3"])
     assert shown.exit_code == 2
     shown = CliRunner().invoke(app, ["observe", runs["raw"].name, "--observable", "pressure", "--frames", "8"])

@@ -440,7 +440,7 @@ def test_the_given_rule_is_used(run):
 THREE = ("probe", "toys.py:watched", "CO.xyz", "H2O.xyz", "NH3.xyz", "--lmax", 1)
 
 
-@pytest.mark.parametrize("json_file", ["probe.json", None])
+@pytest.mark.parametrize("json_file", ["probe.json", pytest.param(None, marks=pytest.mark.nightly)])
 def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(run, monkeypatch, json_file):
     assert run(*THREE, "--json", "whole.json").code == 0
     wanted = ["--json", json_file] if json_file else []

@@ -196,6 +196,7 @@ def test_multiple_time_steps_of_ratio_ten_have_the_distribution_of_the_average(o
     assert abs(stretch.mean() - 0.5 * KT - 2.0 * KT / 6.0) < 4.0 * stretch.std() / np.sqrt(len(stretch))
 
 
+@pytest.mark.nightly
 def test_velocity_rescaling_of_the_rotor_does_not_sample_the_field(tmp_path: Path) -> None:
     """The control: the norm of each angular momentum hardly changes its direction, so that not all is visited."""
     vectors = rotor(2.0 * KT, tmp_path, {"kind": "svr", "time": 50.0})

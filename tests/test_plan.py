@@ -131,7 +131,7 @@ def test_the_gate_compares_each_structure_with_each_limit(mixed_probe):
 # The cheapest rule
 
 
-@pytest.mark.parametrize("millielectronvolts", [20.0, 6.0, 2.0, 0.7, 0.1])
+@pytest.mark.parametrize("millielectronvolts", [20.0, 6.0, 2.0, 0.7, pytest.param(0.1, marks=pytest.mark.nightly)])
 def test_it_is_the_cheapest_that_brute_force_finds_adequate(mixed_probe, millielectronvolts):
     """Every rule is measured as it stands and over random two-sided turns, against the known mean."""
     tolerance = millielectronvolts * 1e-3

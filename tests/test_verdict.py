@@ -257,7 +257,7 @@ def test_curves_are_drawn_with_their_difference(tmp_path: Path) -> None:
 
 def test_units_of_both_sides_are_of_the_same_time(tmp_path: Path) -> None:
     """Four short runs and four that are nine times as long, all of which relax from where they began."""
-    rng, wrong, naive, repeats = np.random.default_rng(10), 0, 0, 40
+    rng, wrong, naive, repeats = np.random.default_rng(10), 0, 0, 24
     relaxing = 3.0 * np.exp(-np.arange(900) / 60.0)
     for number in range(repeats):
         noise = [[rng.standard_normal(length) + relaxing[:length] for _ in range(4)] for length in (100, 900)]

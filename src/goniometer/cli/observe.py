@@ -105,7 +105,8 @@ def _values(found: Observable) -> list[str]:
     scale, unit = (MEGAPASCAL, "MPa") if found.unit == UNIT else (1.0, found.unit)
     if found.values.size > _FEW:
         shape = " × ".join(f"{len(axis.values)} {name}" for name, axis in found.axes.items())
-        return [f"{found.name}, {shape}" + (f", in {found.unit}" if found.unit else "")]
+        value, error, _ = found.largest
+        return [f"{found.name}, {shape}: at most {scale * value:.4g} ± {scale * error:.2g} {unit}".rstrip()]
     places = product(*(axis.values.tolist() for axis in found.axes.values()))
     return [
         f"{' '.join([found.name, *map(str, place)])} = {scale * value:.4g} ± {scale * error:.2g} {unit}".rstrip()

@@ -40,7 +40,7 @@ def change(
     If V is a model and V′ an average, frames are taken in all the orientations that their lattice allows, see
     :class:`goniometer.observables.orbits.Orbits`: how the box lay plays no part. An average over elements that map the
     lattice onto itself is worked out for every copy; one with inversion and of degree 2 or more is taken to say the
-    same of all. Otherwise frames are taken as they are. ``about["orientations"]`` says of how many.
+    same of all. Otherwise frames are taken as they are. ``about`` says of how many orientations, and by what.
 
     Parameters
     ----------
@@ -95,7 +95,8 @@ def change(
         sides = {each: table.side(trajectory, of, each) for each in ("none", _OTHER)}
     found = reweighted([sides[_OTHER].less(sides["none"])], run.temperature)
     orientations = len(orbits["none"].matrices) if orbits else 1
-    return replace(found, about={**found.about, "orientations": orientations})
+    about = {key: value for key, value in found.about.items() if key != "grid"}
+    return replace(found, about={**about, "by": other.name, "orientations": orientations})
 
 
 def _of_lattice(average: Averaged, trajectory: Trajectory) -> bool:

@@ -370,7 +370,8 @@ def _sites(trajectory: Trajectory, pair: str) -> tuple[np.ndarray, np.ndarray]:
     for name in names:
         sites = np.flatnonzero(trajectory.replica.numbers == atomic_numbers[name])
         if not len(sites):
-            raise InputError(f"'{trajectory.name}' holds no {name}: its elements are {trajectory.replica.symbols}")
+            elements = ", ".join(sorted(set(trajectory.replica.symbols)))
+            raise InputError(f"'{trajectory.name}' holds no {name}: its elements are {elements}")
         found.append(sites)
     if len(found[0]) < 2 and names[0] == names[1]:
         raise InputError(f"'{trajectory.name}' holds a single {names[0]}: there are no pairs")

@@ -47,7 +47,7 @@ def in_words(found: Verdict, report: Report | None = None) -> str:
         said += f"; {each.units[0]} and {each.units[1]} units are too few to decide anything, more runs are needed"
     elif np.isfinite(found.longer):
         lengths = () if report is None else tuple(dict.fromkeys(_time(found.longer * each) for each in report.lengths))
-        longer = f", {' and '.join(lengths)}{' of each' if len(lengths) == 1 else ''}," if lengths else ""
+        longer = f", {' and '.join(lengths)}{' of each side' if len(lengths) == 1 else ''}," if lengths else ""
         said += f"; {found.longer:.3g} times the length{longer} would decide"
     elif found.within is None:
         said += "; nothing speaks for a difference, and what would matter (within) was not named"
@@ -106,9 +106,9 @@ def _curves(axes: Axes, each: Compared) -> None:
     for side, colour in ((each.first, BLUE), (each.second, VERMILLION)):
         curves = side.curves.reshape(len(side.curves), -1, len(across))
         mean, error = curves.mean(axis=0), curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
-        for index, dashes in zip(range(components), cycle(DASHES), strict=False):
-            axes.plot(across, mean[index], dashes, color=colour, linewidth=1.1)
-            axes.fill_between(across, *band(mean[index], error[index]), color=colour, alpha=0.25, linewidth=0.0)
+        for index, dashes in zip(range(components), cycle(_marks(each)), strict=False):
+            axes.plot(across, mean[index], dashes, color=colour, linewidth=1.1, markersize=3.0)
+            _spread(axes, each, mean[index], error[index], colour, 0.25)
     axes.tick_params(labelbottom=False)
     axes.set_ylabel(label(each.observable.name, each.observable.unit))
 
@@ -145,15 +145,36 @@ def _difference(axes: Axes, each: Compared, verdict: Verdict) -> None:
     found = verdict.comparison
     wide = np.where(np.isfinite(found.band()), found.band(), np.nan)
     middle, half = (values.reshape(-1, len(across)) for values in (found.difference, wide))
-    for index, dashes in zip(range(components), cycle(DASHES), strict=False):
-        axes.plot(across, middle[index], dashes, color=INK, linewidth=1.0)
-        axes.fill_between(across, *band(middle[index], half[index]), color=FLOOR, alpha=0.35, linewidth=0.0)
+    for index, dashes in zip(range(components), cycle(_marks(each)), strict=False):
+        axes.plot(across, middle[index], dashes, color=INK, linewidth=1.0, markersize=3.0)
+        _spread(axes, each, middle[index], half[index], FLOOR, 0.35)
     axes.axhline(0.0, color=GRID, linewidth=0.8, zorder=0)
     if verdict.within is not None:
         for edge in (-verdict.within, verdict.within):
             axes.axhline(edge, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
     name, axis = list(each.observable.axes.items())[-1]
+    if not _numbered(each):
+        axes.set_xticks(across, [str(each) for each in axis.values.tolist()], rotation=90 if len(across) > 6 else 0)
     axes.set(xlabel=label(name, axis.unit), ylabel="difference")
+
+
+def _numbered(each: Compared) -> bool:
+    """Whether the last axis has numbers, and no labels."""
+    return list(each.observable.axes.values())[-1].values.dtype.kind in "if"
+
+
+def _marks(each: Compared) -> tuple[str, ...]:
+    """Lines along numbers, points over labels."""
+    return DASHES if _numbered(each) else ("o", "s", "^", "D")
+
+
+def _spread(axes: Axes, each: Compared, middle: np.ndarray, half: np.ndarray, colour: str, alpha: float) -> None:
+    """A band along numbers, bars over labels."""
+    across, _ = _across(each)
+    if _numbered(each):
+        axes.fill_between(across, *band(middle, half), color=colour, alpha=alpha, linewidth=0.0)
+    else:
+        axes.errorbar(across, middle, yerr=half, fmt="none", ecolor=colour, elinewidth=1.0)
 
 
 def _across(each: Compared) -> tuple[np.ndarray, int]:

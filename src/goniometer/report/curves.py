@@ -15,6 +15,7 @@ from goniometer.report.drawing import BLUE, COLOURS, GRID, styled
 
 #: How the components of a curve differ, from the first on.
 DASHES = ("-", "--", ":", "-.")
+_NAMES = {"c_uu_of_r": "c_uu(r)", "c_uu_of_t": "c_uu(t)"}
 # So many curves are told apart; more, along an axis of numbers, are a map.
 _CURVES = 12
 
@@ -56,7 +57,9 @@ def _numbers(axes: Axes, found: Observable) -> None:
     names = [" ".join(map(str, each)) for each in product(*(axis.values.tolist() for axis in found.axes.values()))]
     values, errors = found.values.ravel(), np.nan_to_num(found.errors.ravel())
     axes.errorbar(range(len(values)), values, yerr=errors, fmt="o", color=BLUE, markersize=4.0, capsize=2.5)
-    axes.axhline(0.0, color=GRID, linewidth=0.8, zorder=0)
+    if found.axes:  # a number by itself may be far from zero
+        axes.axhline(0.0, color=GRID, linewidth=0.8, zorder=0)
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xticks(range(len(values)), names, rotation=0 if len(names) <= 4 else 90)
     axes.set_xlim(-0.6, len(values) - 0.4)
     axes.set_ylabel(label(found.name, found.unit))
@@ -96,5 +99,7 @@ def band(middle: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def label(name: str, unit: str) -> str:
     """Of an axis."""
-    said = name.replace("_", " ")
-    return f"{said} [{unit.replace('Angstrom', 'Å').replace('^2', '²').replace('^3', '³')}]" if unit else said
+    said = _NAMES.get(name, name if name.startswith("g_") else name.replace("_", " "))
+    for plain, raised in (("Angstrom", "Å"), ("^-1", "⁻¹"), ("^2", "²"), ("^3", "³")):
+        unit = unit.replace(plain, raised)
+    return f"{said} [{unit}]" if unit else said

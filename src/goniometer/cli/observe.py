@@ -99,6 +99,7 @@ def observe(
 def _values(found: Observable) -> list[str]:
     """A number with its error, a few numbers one a line, or what there is of many; stresses in MPa."""
     from itertools import product
+    from math import isfinite
 
     from goniometer.observables.stress import MEGAPASCAL, UNIT
 
@@ -106,7 +107,8 @@ def _values(found: Observable) -> list[str]:
     if found.values.size > _FEW:
         shape = " × ".join(f"{len(axis.values)} {name}" for name, axis in found.axes.items())
         value, error, _ = found.largest
-        return [f"{found.name}, {shape}: at most {scale * value:.4g} ± {scale * error:.2g} {unit}".rstrip()]
+        known = f" ± {scale * error:.2g}" if isfinite(error) else ""
+        return [f"{found.name}, {shape}" + (f", in {unit}" if unit else "") + f": at most {scale * value:.4g}{known}"]
     places = product(*(axis.values.tolist() for axis in found.axes.values()))
     return [
         f"{' '.join([found.name, *map(str, place)])} = {scale * value:.4g} ± {scale * error:.2g} {unit}".rstrip()

@@ -44,7 +44,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trajectory]:
 def test_it_is_what_reweighting_by_hand_says(runs: dict[str, Trajectory]) -> None:
     model, raw = load(MODEL), runs["raw"]
     table = reevaluate(raw, model, ("none", "2i"), frames=2)
-    taken = raw.taken(table.frames)
     orbits = table.by_orbit("2i")
 
     def by_hand(of: str | Static) -> Observable:

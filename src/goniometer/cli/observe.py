@@ -101,17 +101,18 @@ def _values(found: Observable) -> list[str]:
     from itertools import product
     from math import isfinite
 
-    from goniometer.observables.stress import MEGAPASCAL, UNIT
+    from goniometer.observables.stress import in_readable_units
 
-    scale, unit = (MEGAPASCAL, "MPa") if found.unit == UNIT else (1.0, found.unit)
+    found = in_readable_units(found)
     if found.values.size > _FEW:
         shape = " × ".join(f"{len(axis.values)} {name}" for name, axis in found.axes.items())
         value, error, _ = found.largest
-        known = f" ± {scale * error:.2g}" if isfinite(error) else ""
-        return [f"{found.name}, {shape}" + (f", in {unit}" if unit else "") + f": at most {scale * value:.4g}{known}"]
+        known = f" ± {error:.2g}" if isfinite(error) else ""
+        said = f"{found.name}, {shape}" + (f", in {found.unit}" if found.unit else "")
+        return [f"{said}: at most {value:.4g}{known}"]
     places = product(*(axis.values.tolist() for axis in found.axes.values()))
     return [
-        f"{' '.join([found.name, *map(str, place)])} = {scale * value:.4g} ± {scale * error:.2g} {unit}".rstrip()
+        f"{' '.join([found.name, *map(str, place)])} = {value:.4g} ± {error:.2g} {found.unit}".rstrip()
         for place, value, error in zip(places, found.values.ravel(), found.errors.ravel(), strict=True)
     ]
 

@@ -22,7 +22,7 @@ from goniometer.observables.blocks import INDEPENDENT, RUNS
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import bound as reweighted_bound
 from goniometer.observables.reweighting import margin
-from goniometer.observables.stress import MEGAPASCAL, UNIT
+from goniometer.observables.stress import readable
 from goniometer.report.liquid import Bound, Cost, LiquidStudy
 from goniometer.rotations import grid_rule
 from goniometer.verdict.runs import LIQUID, Report, compare_runs
@@ -219,9 +219,8 @@ def _by_runs(report: Report | str, way: str, changes: Mapping[str, Observable]) 
 
 def _scaled(found: Bound) -> Bound:
     """Stresses in MPa."""
-    if found.unit != UNIT:
-        return found
-    return Bound(MEGAPASCAL * found.seen, MEGAPASCAL * found.upper, "MPa", found.way)
+    scale, unit = readable(found.unit)
+    return Bound(scale * found.seen, scale * found.upper, unit, found.way)
 
 
 # ---- as data and as text ---------------------------------------------------------------------------------------------

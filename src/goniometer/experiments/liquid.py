@@ -23,7 +23,7 @@ from goniometer.observables.molecules import find_molecules
 from goniometer.observables.orbits import Orbits
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Reevaluated, Side, reevaluate, reweighted, spread, symmetry_errors
-from goniometer.observables.stress import MEGAPASCAL, UNIT
+from goniometer.observables.stress import readable
 from goniometer.report.liquid import LiquidStudy
 from goniometer.rotations import GRIDS, check_grids, grid_rule
 
@@ -389,7 +389,8 @@ def summary(study: LiquidStudy) -> list[str]:
         )
     for kind, by_grid in study.differences.items():
         for grid, each in by_grid.items():
-            scale, unit = (MEGAPASCAL, " MPa") if each.unit == UNIT else (1.0, each.unit and f" {each.unit}")
+            scale, unit = readable(each.unit)
+            unit = unit and f" {unit}"
             size, error, t = each.largest
             said = f"largest seen {scale * size:.2g} ± {scale * error:.1g}{unit}, t up to {t:.2g}"
             lines.append(f"  {kind}, {grid} less raw by reweighting: {said}")

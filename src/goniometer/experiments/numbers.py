@@ -8,7 +8,7 @@ import numpy as np
 
 from goniometer.experiments.ice import IceStudy
 from goniometer.observables.result import Observable
-from goniometer.observables.stress import MEGAPASCAL, UNIT
+from goniometer.observables.stress import readable
 from goniometer.report.compare import in_words
 from goniometer.report.gas import GasStudy
 from goniometer.report.liquid import LiquidStudy
@@ -107,7 +107,7 @@ def _peak(found: Observable) -> dict[str, Any]:
 def _largest(found: Observable) -> dict[str, Any]:
     """The largest change, the largest error, and the largest ratio of both at one point."""
     change, error, ratio = found.largest
-    scale, unit = (MEGAPASCAL, "MPa") if found.unit == UNIT else (1.0, found.unit)
+    scale, unit = readable(found.unit)
     return {"change": finite(scale * change), "error": finite(scale * error), "t": finite(ratio), "unit": unit}
 
 

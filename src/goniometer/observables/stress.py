@@ -6,7 +6,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,17 @@ def stress(
     """
     found, kept = _evaluated(trajectory, every, model, discard, progress)
     return average(kept, stress_static(trajectory, found), discard)
+
+
+def readable(unit: str) -> tuple[float, str]:
+    """What a value is multiplied by to be read, and its unit then: stresses are in MPa, all else as it is."""
+    return (MEGAPASCAL, "MPa") if unit == UNIT else (1.0, unit)
+
+
+def in_readable_units(found: Observable) -> Observable:
+    """The observable in its :func:`readable` unit."""
+    scale, unit = readable(found.unit)
+    return replace(found, unit=unit, values=np.asarray(scale * found.values), errors=np.asarray(scale * found.errors))
 
 
 def pressure_static(trajectory: Trajectory, virials: Virials) -> Static:

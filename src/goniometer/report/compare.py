@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from goniometer.observables.stress import MEGAPASCAL, UNIT
+from goniometer.observables.stress import readable
 from goniometer.report.curves import DASHES, band, label
 from goniometer.report.drawing import BLUE, FLOOR, GRID, INK, VERMILLION, legend_above, styled
 
@@ -30,9 +30,8 @@ def in_words(found: Verdict, report: Report | None = None) -> str:
     """
     each = found.comparison
     if found.answer == "differ":
-        scale, unit = 1.0, ""
-        if report is not None and report.compared[found.name].observable.unit == UNIT:
-            scale, unit = MEGAPASCAL, " MPa"
+        scale, unit = readable("" if report is None else report.compared[found.name].observable.unit)
+        unit = f" {unit}" if scale != 1.0 else ""  # others are those of the axes
         size, largest = scale * abs(each.difference[each.where]), scale * float(np.nanmax(np.abs(each.difference)))
         clearest = f"{size:.3g} ± {scale * each.errors[each.where]:.2g}{unit}"
         if report is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from goniometer.observables.result import Observable
-from goniometer.observables.stress import MEGAPASCAL, UNIT
+from goniometer.observables.stress import in_readable_units
 from goniometer.report.drawing import BLUE, COLOURS, GRID, styled
 
 #: How the components of a curve differ, from the first on.
@@ -23,7 +23,7 @@ _CURVES = 12
 @styled
 def observable_figure(found: Observable) -> matplotlib.figure.Figure:
     """Values along the longest axis, of twelve curves at most, with a band of one standard error, or a map."""
-    found = _turned(in_megapascal(found))
+    found = _turned(in_readable_units(found))
     figure = matplotlib.figure.Figure(figsize=(5.4, 3.6))
     axes = figure.add_subplot()
     if not found.axes or list(found.axes.values())[-1].values.dtype.kind not in "if":
@@ -33,13 +33,6 @@ def observable_figure(found: Observable) -> matplotlib.figure.Figure:
     else:
         _lines(axes, found)
     return figure
-
-
-def in_megapascal(found: Observable) -> Observable:
-    """Stresses in the unit in which they are read; all else as it is."""
-    if found.unit != UNIT:
-        return found
-    return replace(found, unit="MPa", values=MEGAPASCAL * found.values, errors=MEGAPASCAL * found.errors)
 
 
 def _turned(found: Observable) -> Observable:

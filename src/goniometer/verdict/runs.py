@@ -206,7 +206,7 @@ def _sides(
 
     Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
     """
-    least = min((*first, *second), key=lambda run: len(run) * _spacing(run))
+    least = min((*first, *second), key=_duration)
     spacing, skipped = _spacing(least), int(DISCARD * len(least))
     start, shortest, fewer = skipped * spacing, len(least) - skipped, min(len(first), len(second))
     if fewer >= _RUNS:
@@ -278,6 +278,10 @@ def _spacing(run: Trajectory) -> float:
     return float(run.times[1] - run.times[0]) if len(run) > 1 else float("nan")
 
 
+def _duration(run: Trajectory) -> float:
+    return len(run) * _spacing(run)
+
+
 def _time(found: Observable) -> float:
     """In fs; where it is not known no stretch is long enough."""
     time = float(found.about.get("autocorrelation_time_fs", np.nan))
@@ -286,7 +290,7 @@ def _time(found: Observable) -> float:
 
 def _lengths(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> tuple[float, float]:
     """In ps, up to the end of the shortest run."""
-    least = min(len(run) * _spacing(run) for run in (*first, *second))
+    least = min(map(_duration, (*first, *second)))
     return 1e-3 * len(first) * least, 1e-3 * len(second) * least
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ase import Atoms, units
 from ase.io import read
 
 from goniometer import load, symmetrize
+from goniometer.cli.observe import shown
 from goniometer.data import read_structures
 from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
 from goniometer.dynamics.description import Run
@@ -26,6 +28,7 @@ from goniometer.observables.gas import (
     potential_spectrum,
     power_spectrum,
 )
+from goniometer.observables.result import Axis, Observable
 from goniometer.potentials.base import placed
 
 WATER = read_structures("molecule")[0].atoms
@@ -163,6 +166,12 @@ def test_what_observables_refuse(tmp_path: Path) -> None:
 def observed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "goniometer.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_what_has_no_error_is_shown_without_one() -> None:
+    found = Observable("x", "Angstrom^2", np.array([1.5, 2.0]), np.array([np.nan, 0.25]), {"t": Axis(np.arange(2))})
+    assert shown(found) == ["x 0 = 1.5 Å²", "x 1 = 2 ± 0.25 Å²"]
+    assert shown(replace(found, errors=np.full(2, np.nan)))[1] == "x 1 = 2 Å²"
 
 
 def test_the_commands_write_what_the_library_finds(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from goniometer.report.wording import (
     number,
     percent,
     remarks,
+    typeset,
     with_error,
 )
 from goniometer.rotations import catalogue
@@ -253,6 +254,11 @@ def test_units_of_display() -> None:
     assert FORCE.number(None) == "–"
     assert STRESS(1.0) == f"{number(160217.66)} MPa"  # 1 eV/Å³ is 160.218 GPa
     assert (percent(0.004), percent(0.834), percent(0.998), percent(1.0)) == ("< 1 %", "83 %", "> 99 %", "100 %")
+
+
+def test_units_are_typeset() -> None:
+    units = {"eV/Angstrom^3": "eV/Å³", "Angstrom^2/ps": "Å²/ps", "cm^-1": "cm⁻¹", "eV^2 cm": "eV² cm", "meV": "meV"}
+    assert {unit: typeset(unit) for unit in units} == units
 
 
 def test_verdict_of_a_broken_model(broken: ProbeResult) -> None:

@@ -90,29 +90,34 @@ def observe(
         changed = f", what {by} changes" if by else ""
         title, caption = found.name.replace("_", " "), f"Of {trajectory}{changed}. Bands and bars: standard errors."
         write_sheet(observable_figure(found), figure, title, caption)
-    for line in _values(found):
+    for line in shown(found):
         typer.echo(line)
     for key, value in found.about.items():
         typer.echo(f"  {key}: {value:.6g}" if isinstance(value, float) else f"  {key}: {value}")
 
 
-def _values(found: Observable) -> list[str]:
+def shown(found: Observable) -> list[str]:
     """A number with its error, a few numbers one a line, or what there is of many; stresses in MPa."""
     from itertools import product
     from math import isfinite
 
     from goniometer.observables.stress import in_readable_units
+    from goniometer.report.wording import typeset
 
     found = in_readable_units(found)
+    unit = typeset(found.unit)
+
+    def known(error: float) -> str:
+        return f" ± {error:.2g}" if isfinite(error) else ""
+
     if found.values.size > _FEW:
         shape = " × ".join(f"{len(axis.values)} {name}" for name, axis in found.axes.items())
         value, error, _ = found.largest
-        known = f" ± {error:.2g}" if isfinite(error) else ""
-        said = f"{found.name}, {shape}" + (f", in {found.unit}" if found.unit else "")
-        return [f"{said}: at most {value:.4g}{known}"]
+        said = f"{found.name}, {shape}" + (f", in {unit}" if unit else "")
+        return [f"{said}: at most {value:.4g}{known(error)}"]
     places = product(*(axis.values.tolist() for axis in found.axes.values()))
     return [
-        f"{' '.join([found.name, *map(str, place)])} = {value:.4g} ± {error:.2g} {found.unit}".rstrip()
+        f"{' '.join([found.name, *map(str, place)])} = {value:.4g}{known(error)} {unit}".rstrip()
         for place, value, error in zip(places, found.values.ravel(), found.errors.ravel(), strict=True)
     ]
 

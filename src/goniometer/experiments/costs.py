@@ -24,6 +24,7 @@ from goniometer.observables.reweighting import bound as reweighted_bound
 from goniometer.observables.reweighting import margin
 from goniometer.observables.stress import readable
 from goniometer.report.liquid import Bound, Cost, LiquidStudy
+from goniometer.report.wording import typeset
 from goniometer.rotations import grid_rule
 from goniometer.verdict.runs import LIQUID, Report, compare_runs
 
@@ -281,12 +282,8 @@ def lines(study: LiquidStudy) -> list[str]:
             unknown = [kind for kind, one in bounds.items() if not np.isfinite(one.upper)]
             for kind, one in bounds.items():
                 if kind not in unknown:
-                    seen = f"{one.seen:.2g} seen, below {one.upper:.2g}{_unit(one.unit)}"
+                    seen = f"{one.seen:.2g} seen, below {one.upper:.2g} {typeset(one.unit)}".rstrip()
                     found.append(f"  bias of {of}, {kind}: {seen} {one.way}")
             if unknown:
                 found.append(f"  bias of {of}: not bounded for {', '.join(unknown)}; that takes {_WANTED}")
     return found
-
-
-def _unit(unit: str) -> str:
-    return f" {unit.replace('Angstrom^2', 'Å²')}" if unit else ""

@@ -13,7 +13,7 @@ from goniometer.report.grids import GridErrors, grid_figure
 from goniometer.report.panel import panel
 from goniometer.report.sections import Findings, Section, drawings_of, grid_table, meant, pair, sentence
 from goniometer.report.tables import NONE, Table
-from goniometer.report.wording import listing, number, plural
+from goniometer.report.wording import listing, number, plural, typeset
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -333,7 +333,7 @@ def ice(found: Findings) -> Iterator[Section]:
     rows = []
     for quantity in quantities:
         pairs = [each.values["table"].get(quantity) for each in found.ice.values()]
-        label = f"{quantity}, {next(each['unit'] for each in pairs if each)}".replace("Angstrom", "Å")
+        label = f"{quantity}, {typeset(next(each['unit'] for each in pairs if each))}"
         cells = (pair(each and each["value"]) for each in pairs)
         rows.append([label, *cells, paper.ICE.get(quantity, NONE)])
     columns = [("rms over cells", ""), *((model, "") for model in found.ice), ("the paper", "")]

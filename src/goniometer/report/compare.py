@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from goniometer.observables.stress import readable
 from goniometer.report.curves import DASHES, band, label
 from goniometer.report.drawing import BLUE, FLOOR, GRID, INK, VERMILLION, legend_above, styled
+from goniometer.report.wording import typeset
 
 if TYPE_CHECKING:
     from goniometer.verdict.curves import Verdict
@@ -68,7 +69,7 @@ def _place(compared: Compared, where: int) -> str:
     for (name, axis), place in places:
         value = axis.values[place]
         number = f"{value:.4g}" if axis.values.dtype.kind in "if" else str(value)
-        said.append(f"{name} {number} {axis.unit.replace('Angstrom', 'Å')}".rstrip())
+        said.append(f"{name} {number} {typeset(axis.unit)}".rstrip())
     return f" at {', '.join(said)}"
 
 

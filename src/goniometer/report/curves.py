@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from goniometer.observables.result import Observable
 from goniometer.observables.stress import in_readable_units
 from goniometer.report.drawing import BLUE, COLOURS, GRID, styled
+from goniometer.report.wording import typeset
 
 #: How the components of a curve differ, from the first on.
 DASHES = ("-", "--", ":", "-.")
@@ -93,6 +94,4 @@ def band(middle: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def label(name: str, unit: str) -> str:
     """Of an axis."""
     said = _NAMES.get(name, name if name.startswith("g_") else name.replace("_", " "))
-    for plain, raised in (("Angstrom", "Å"), ("^-1", "⁻¹"), ("^2", "²"), ("^3", "³")):
-        unit = unit.replace(plain, raised)
-    return f"{said} [{unit}]" if unit else said
+    return f"{said} [{typeset(unit)}]" if unit else said

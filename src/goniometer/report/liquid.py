@@ -27,6 +27,7 @@ from goniometer.report.drawing import (
 )
 from goniometer.report.gas import POINTS, orientation_maps
 from goniometer.report.grids import error_panel
+from goniometer.report.wording import typeset
 from goniometer.verdict.runs import Report
 
 # Of a run, for what is slow.
@@ -353,7 +354,7 @@ def _front(axes: Axes, study: LiquidStudy, kind: str) -> None:
         if points:
             across, up = zip(*(points[name] for name in front(points)), strict=True)
             axes.step([*across, 1e3], [*up, up[-1]], dashes, where="post", color=FLOOR, linewidth=1.2, zorder=0)
-    unit = all_sizes[0].unit.replace("Angstrom^2", "Å²")
+    unit = typeset(all_sizes[0].unit)
     axes.set_ylabel(f"bias of {kind.replace('-', ' ')}{unit and f' [{unit}]'}")
     log_axis(axes, "y", *log_limits([size for each in all_sizes for size in (each.upper, each.seen)]))
 

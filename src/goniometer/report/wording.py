@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,6 +59,12 @@ Quantity = Literal["energy", "forces", "stress"]
 #: What a probe measures, and its scale for display.
 QUANTITIES: tuple[Quantity, ...] = ("energy", "forces", "stress")
 SCALES: dict[Quantity, Scale] = {"energy": ENERGY, "forces": FORCE, "stress": STRESS}
+
+
+def typeset(unit: str) -> str:
+    """A unit as it is read: Å² for ``Angstrom^2``."""
+    unit = unit.replace("Angstrom", "Å")
+    return re.sub(r"\^(-?\d+)", lambda found: found[1].translate(_SUPERSCRIPTS), unit)
 
 
 def number(value: float, digits: int = 3) -> str:

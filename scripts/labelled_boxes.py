@@ -24,7 +24,7 @@ def boxes(path: Path) -> Iterator[tuple[Atoms, int | None]]:
     with np.load(path) as archive:
         ends = np.cumsum(archive["n"])
         bases = archive["base"] if "base" in archive else [None] * len(ends)
-        temperatures = archive["T"] if "T" in archive else None
+        temperatures = archive.get("T")
         numbers, positions, forces = archive["z"], archive["pos"], archive["F"]
         cells, energies = archive["cell"], archive["E"]
     for index, (first, last) in enumerate(zip(ends - np.diff(ends, prepend=0), ends, strict=True)):
@@ -40,7 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archives", nargs="+", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--largest-force", type=float, default=np.inf, help="eV/Å; boxes with a larger one are left out")
+    parser.add_argument(
+        "--largest-force", type=float, default=np.inf, help="eV/Å; boxes with a larger one are left out"
+    )
     parser.add_argument("--bases-below", type=int, help="only boxes whose base has a smaller index than this")
     parser.add_argument("--bases-from", type=int, help="only boxes whose base has at least this index")
     given = parser.parse_args()

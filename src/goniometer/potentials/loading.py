@@ -20,6 +20,8 @@ from goniometer.potentials.base import Potential
 
 FORCES = ("conservative", "non-conservative")
 DTYPES = ("float32", "float64")
+#: Precedes the folder of a neural network potential of RuNNer or n2p2.
+NNP = "nnp:"
 
 
 def packaged_models() -> list[str]:
@@ -43,9 +45,9 @@ def load(
     ----------
     spec
         The name of a packaged model (:func:`packaged_models`; it goes before a file of that name); the path of an
-        exported metatomic model, ``model.pt``; ``package.module:factory`` or ``file.py:factory``, a function that
-        returns an ASE calculator or a :class:`Potential`; such a function; an ASE calculator; a potential, which is
-        returned as it is.
+        exported metatomic model, ``model.pt``; ``nnp:FOLDER``, a neural network potential in the files of RuNNer and
+        n2p2; ``package.module:factory`` or ``file.py:factory``, a function that returns an ASE calculator or a
+        :class:`Potential`; such a function; an ASE calculator; a potential, which is returned as it is.
     device
         ``"cpu"`` or ``"cuda"``, of a metatomic model.
     dtype
@@ -214,11 +216,18 @@ def _check_metatomic(path: Path) -> None:
 
 def is_factory(spec: str | Path) -> bool:
     """Whether it reads ``something:name``, and is not simply a file with a colon in its name."""
+    if str(spec).startswith(NNP):
+        return True
     _, colon, attribute = str(spec).rpartition(":")
     return bool(colon) and "/" not in attribute and not Path(spec).exists()
 
 
 def _from_factory_spec(spec: str, options: dict[str, Any]) -> Any:
+    if spec.startswith(NNP):
+        from goniometer.potentials.nnp import NeuralNetworkPotential
+
+        _refuse({"options": options}, f"the model '{spec}'")
+        return NeuralNetworkPotential(spec.removeprefix(NNP))
     source, _, attribute = spec.rpartition(":")
     is_file = source.endswith(".py")
     # Modules beside the file, or where the user is, are found after all that is installed.
@@ -275,6 +284,10 @@ def identity(model: str) -> str:
 
 def content(model: str) -> bytes:
     """Of the file of a model, or of that of a factory with its name; the name alone of what has no file."""
+    if model.startswith(NNP):
+        from goniometer.potentials.nnp import content as content_of_folder
+
+        return content_of_folder(Path(model.removeprefix(NNP)))
     if not is_factory(model):
         return model_file(model).read_bytes()
     source = Path(model.rpartition(":")[0])

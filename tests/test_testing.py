@@ -158,7 +158,7 @@ def test_envelope_ends_smoothly() -> None:
         (lambda: MolecularToy(2, 1), Atoms("He"), "2 atoms or more"),
         (lambda: MolecularToy(2, -1), Atoms("OH2", [[0, 0, 0], [1, 0, 0], [0, 1, 0]]), "plane"),
         (lambda: PeriodicToy(3, -1), bulk("Cu"), "unlike atoms"),
-        (lambda: PeriodicToy(2, -1), molecule(), "three cell vectors"),
+        (lambda: PeriodicToy(2, -1), bulk("Cu"), "tell right from left"),
         (lambda: SumOf([]), molecule(), "one potential or more"),
     ],
 )

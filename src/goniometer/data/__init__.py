@@ -9,7 +9,7 @@ from goniometer.data.structures import (
     read_structures,
     write_structures,
 )
-from goniometer.data.turning import turned
+from goniometer.data.turning import handedness, right_handed, turned
 
 __all__ = [
     "NamedStructure",

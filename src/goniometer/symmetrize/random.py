@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64
 
+from goniometer.data import right_handed
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential, Prediction, inherit, placed
 from goniometer.rotations import Rule, random_rotations
@@ -136,11 +137,12 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 def fingerprint(structure: Atoms, matrix: Float64[np.ndarray, "3 3"] | None = None) -> tuple[int, ...]:
     """A hash of the structure, or of a turned copy, as four integers.
 
-    Of positions and cell in float64, species and periodicity. Zero has one sign, and numbers one order of bytes, on
-    every machine.
+    Of positions and right-handed cell in float64, species and periodicity. Zero has one sign, and numbers one order of
+    bytes, on every machine.
     """
     content = np.concatenate([structure.positions, structure.cell.array])
-    content = (content if matrix is None else content @ matrix.T) + 0.0
+    content = content if matrix is None else content @ matrix.T
+    content = np.concatenate([content[:-3], right_handed(content[-3:])]) + 0.0
     digest = blake2b(content.astype("<f8").tobytes(), digest_size=16)
     digest.update(structure.numbers.astype("<i8").tobytes() + structure.pbc.tobytes())
     return tuple(np.frombuffer(digest.digest(), dtype="<u4").tolist())

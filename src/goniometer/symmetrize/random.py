@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -52,6 +52,8 @@ class RandomlyTurned(Potential):
         h h' of the copies that were evaluated last: what the rule's identity did to them.
     """
 
+    verification: Callable[[Atoms], None] = staticmethod(lambda _: None)
+
     def __init__(
         self, potential: Potential, over: Rule, *, proper: bool = False, seed: int = 0, key: str = "positions"
     ) -> None:
@@ -77,6 +79,7 @@ class RandomlyTurned(Potential):
 
         Raises :class:`InputError` where the key is the step and nobody has set it.
         """
+        self.verification(structure)
         elements = self._elements([self._turn(structure, matrix) for matrix in matrices])
         return averages(self.potential, structure, matrices, elements, self.rule)
 
@@ -85,6 +88,8 @@ class RandomlyTurned(Potential):
     ) -> Iterator[Prediction]:
         """See :meth:`Potential.turned_each`."""
         placements = [placed(structure, each) for each in positions]
+        for each in placements[:1]:
+            self.verification(each)
         pairs = zip(placements, matrices, strict=True)
         elements = self._elements([self._turn(each, matrix) for each, matrix in pairs])
         yield averages_each(self.potential, structure, positions, matrices, elements, self.rule)

@@ -287,8 +287,9 @@ class PeriodicToy(Toy):
     """Any structure, with the energy E_base + ε Σ_pairs (1 − (r/r_c)²)³ P_ℓ(r̂·a), each pair counted once.
 
     Odd ℓ needs pairs that have a direction: it counts those of unlike atoms alone, from the lighter to the heavier. A
-    parity other than (−1)^ℓ multiplies by the handedness of the surroundings, the sign of v_1·(v_2 × v_3) with
-    v_n = Σ (1 − (r/r_c)²)³ (r/r_c)ⁿ⁻¹ r̂ over the pairs of unlike atoms, which must then not lie in a plane.
+    parity other than (−1)^ℓ multiplies by the handedness of the surroundings, the sign of v_0·(v_1 × v_2) with
+    v_n = Σ (1 − (r/2r_c)²)³ cos(nπr/r_c) r̂ over the pairs of unlike atoms closer than 2 r_c, which must tell right from
+    left: a cell that is left-handed says nothing, the same lattice has a right-handed one.
     :meth:`variance` gives the known answer for a structure.
 
     Parameters
@@ -323,15 +324,15 @@ class PeriodicToy(Toy):
         return envelope(r, self.cutoff)
 
     def _pseudoscalar(self, structure: Atoms) -> float:
-        values = pairs(structure, self.cutoff, like=False).values
+        values = pairs(structure, 2.0 * self.cutoff, like=False).values
         r = np.linalg.norm(values, axis=1)
-        weights = envelope(r, self.cutoff)[0] * (r / self.cutoff) ** np.arange(3)[:, None]
+        weights = envelope(r, 2.0 * self.cutoff)[0] * np.cos(np.pi * np.arange(3)[:, None] * r / self.cutoff)
         sums = (weights / r) @ values
         volume = float(np.linalg.det(sums))
-        if abs(volume) < 1e-9 * np.prod(weights.sum(axis=1)) or volume == 0.0:
+        if abs(volume) < 1e-9 * np.prod(np.abs(weights).sum(axis=1)) or volume == 0.0:
             raise InputError(
-                f"{self.name} has an unnatural parity and needs pairs of unlike atoms closer than {self.cutoff:g} Å that "
-                "tell right from left, and this structure has none"
+                f"{self.name} has an unnatural parity and needs pairs of unlike atoms closer than "
+                f"{2.0 * self.cutoff:g} Å that tell right from left, and this structure has none"
             )
         return float(np.sign(volume))
 

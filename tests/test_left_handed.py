@@ -1,4 +1,4 @@
-"""Improper copies, and structures whose own cell is left-handed, reach a model as right-handed cells of their lattice."""
+"""Improper copies, and structures with a left-handed cell, reach a model as right-handed cells of their lattice."""
 
 # TorchScript, and metatomic's check of a module's signature, want the types of `typing`, as they are.
 # ruff: noqa: UP006, UP035, UP045

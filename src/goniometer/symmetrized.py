@@ -255,4 +255,8 @@ class Planned(Potential):
             raise self._refused
         self.plan, self.rule = made, named_rule(made.rule, made.inversion)
         self._averaged = Averaged(self.potential, self.rule)
+        # The plan has tested the average on its structures; those of other species are tested when they come.
+        verification = Verification(self.potential, self.rule.matrices)
+        verification.accept([atoms for _, atoms in read_structures(structures)])
+        self._averaged.verification = verification
         return self._averaged

@@ -15,9 +15,11 @@ __all__ = [
     "NamedStructure",
     "called",
     "check_structure",
+    "handedness",
     "packaged_files",
     "packaged_structures",
     "read_structures",
+    "right_handed",
     "turned",
     "write_structures",
 ]

@@ -16,7 +16,7 @@ from goniometer.errors import GoniometerError, InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, checked
 
 
-class _NotImplementedHere(PotentialError):
+class _NotImplementedError(PotentialError):
     """A property that a calculator claims to implement, and does not."""
 
 
@@ -111,7 +111,7 @@ class AsePotential(Potential):
             try:
                 # Calculators may wrap, sort or decorate what they are given.
                 return self._results(structure.copy(), ["energy", "forces", *optional])
-            except _NotImplementedHere as error:
+            except _NotImplementedError as error:
                 if not optional:
                     raise
                 # The one that it speaks of; else the one after the other.
@@ -143,7 +143,7 @@ class AsePotential(Potential):
         except GoniometerError:
             raise
         except PropertyNotImplementedError as error:
-            raise _NotImplementedHere(f"{self.name} does not compute what is needed: {sentence(error)}") from error
+            raise _NotImplementedError(f"{self.name} does not compute what is needed: {sentence(error)}") from error
         except (Exception, SystemExit) as error:
             raise PotentialError(
                 f"{self.name} failed on {structure.get_chemical_formula()}: {sentence(error)}"

@@ -356,7 +356,7 @@ class MetatomicPotential(Potential):
         composition; a structure without pairs tells nothing.
         """
         if b"pet" not in self._agreeing:
-            crystal = self._crystal()
+            crystal = self.small_crystal()
             self._agreeing[b"pet"] = self._pet_tried(crystal, self._pairs(crystal, self._neighbor_lists[0]))
         if not self._agreeing[b"pet"] or len(pairs.vectors) == 0:
             return self._agreeing[b"pet"]
@@ -376,8 +376,8 @@ class MetatomicPotential(Potential):
         except (PotentialError, ValueError):
             return False  # a network that only looks like one that is known
 
-    def _crystal(self) -> Atoms:
-        """Atoms of up to four species that the model knows, on a shaken lattice of 2 Å."""
+    def small_crystal(self) -> Atoms:
+        """Eight atoms of up to four species that the model knows, on a distorted cubic lattice of 2 Å."""
         known = sorted(self._species)[:4]
         grid = np.stack(np.meshgrid(*[np.arange(2)] * 3), axis=-1).reshape(-1, 3)
         positions = 2.0 * grid + np.random.default_rng(0).uniform(-0.3, 0.3, grid.shape)

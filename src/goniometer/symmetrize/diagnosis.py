@@ -75,8 +75,8 @@ _OFF = ((1, 2), (0, 2), (0, 1))
 def cell_fault(sample: Copies) -> str | None:
     """Whether the model is handed another cell than that of the structure, from the energy of a rotated copy.
 
-    If the energy does not change where the cell is replaced by one that holds less (its lengths, its diagonal), although
-    it changes when the cell is stretched, the model saw no more than that.
+    If the energy does not change where the cell is replaced by one that holds less (its lengths, its diagonal), but
+    does when the cell is stretched, the model saw no more than that.
     """
     structure = sample.structure
     if not structure.pbc.all():
@@ -88,9 +88,9 @@ def cell_fault(sample: Copies) -> str | None:
     variation = abs(given - own)
     if variation <= 20.0 * sample.noise:
         return None
-    if abs(_energy(sample, _with_cell(copy, cell.T)) - _energy(sample, _with_cell(structure, structure.cell.array.T))) < (
-        1e-3 * variation
-    ):
+    if abs(
+        _energy(sample, _with_cell(copy, cell.T)) - _energy(sample, _with_cell(structure, structure.cell.array.T))
+    ) < (1e-3 * variation):
         return "the cell is transposed on its way to the model: its rows, not its columns, are the cell vectors"
     lengths, diagonal = np.diag(copy.cell.lengths()), np.diag(np.diag(cell))
     partial = {
@@ -98,8 +98,8 @@ def cell_fault(sample: Copies) -> str | None:
         "only the diagonal of the cell reaches the model": diagonal,
         "elements of the cell above its diagonal are ignored by the model": np.tril(cell),
         "elements of the cell below its diagonal are ignored by the model": np.triu(cell),
-        "only lengths and angles of the cell reach the model, and positions are not rotated into the standard cell that "
-        "it makes of them": copy.cell.standard_form()[0].array,
+        "only lengths and angles of the cell reach the model, and positions are not rotated into the standard cell "
+        "that it makes of them": copy.cell.standard_form()[0].array,
     }
     for said, handed in partial.items():
         if abs(np.linalg.det(handed)) < 1e-6 * abs(np.linalg.det(cell)) or np.allclose(handed, cell):
@@ -178,7 +178,9 @@ def virial_fault(sample: Copies, missed: np.ndarray) -> str:
     improper = np.linalg.det(turn) < 0.0
     if _close(np.where(improper[:, None, None], -claimed, claimed), true):
         return f"{wrong}the stress of inverted copies has the opposite sign, as that of a left-handed cell often has"
-    return _where(sample, missed, "stress", "the derivative of the energy with respect to strain", "it is not rotated back")
+    return _where(
+        sample, missed, "stress", "the derivative of the energy with respect to strain", "it is not rotated back"
+    )
 
 
 def measured_virials(sample: Copies) -> Float64[np.ndarray, "M 3 3"]:
@@ -261,8 +263,8 @@ def _parts(claimed: np.ndarray, true: np.ndarray) -> str | None:
         )
     if off.any() and not diagonal.any():
         return (
-            f"its diagonal components are right and {', '.join(names)} wrong: is one side taken of a stress that is not "
-            "symmetric, or a factor of two missing?"
+            f"its diagonal components are right and {', '.join(names)} wrong: is one side taken of a stress that is "
+            "not symmetric, or a factor of two missing?"
         )
     return None
 
@@ -296,7 +298,9 @@ def _where(sample: Copies, missed: np.ndarray, name: str, what: str, likely: str
     improper = np.linalg.det(sample.matrices) < 0.0
     are = "are" if name == "forces" else "is"
     if missed[0] or missed.all():
-        hint = " (forces that a model predicts by themselves are declared as non-conservative)" if name == "forces" else ""
+        hint = (
+            " (forces that a model predicts by themselves are declared as non-conservative)" if name == "forces" else ""
+        )
         return f"the {name} {are} not {what}, in the input orientation as in others{hint}"
     where = "inverted" if not missed[~improper].any() else "rotated"
     return f"the {name} {are} {what} in the input orientation and not in {where} copies: {likely}, or a cell is misread"

@@ -240,18 +240,26 @@ class Verification:
         self._known: dict[tuple[bytes, bytes], str | None] = {}
         self._last: tuple[bytes, bytes] | None = None
 
+    def accept(self, structures: Sequence[Atoms]) -> None:
+        """Take structures for tested, and those of their kinds."""
+        self._known.update({_kind(each): None for each in structures})
+
     def __call__(self, structure: Atoms) -> None:
         """Raise :class:`PotentialError` if the average is not a potential on structures of this kind."""
         given = (structure.numbers.tobytes(), structure.pbc.tobytes())
         if given == self._last:
             return
-        kind = (np.unique(structure.numbers).tobytes(), given[1])
+        kind = _kind(structure)
         if kind not in self._known:
             self._known[kind] = fault(self.potential, structure, self.elements)
         said = self._known[kind]
         if said is not None:
             raise PotentialError(f"{said}; verify=False averages it nevertheless")
         self._last = given
+
+
+def _kind(structure: Atoms) -> tuple[bytes, bytes]:
+    return np.unique(structure.numbers).tobytes(), structure.pbc.tobytes()
 
 
 def some_elements(proper: bool) -> Float64[np.ndarray, "K 3 3"]:

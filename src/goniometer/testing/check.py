@@ -81,7 +81,7 @@ def check_potential(potential: Potential, structures: Sequence[Atoms] | Atoms, *
     cell                  the model sees the cell that it is handed: not its transpose, nor its lengths alone
     rotated forces        minus the gradient of the energy in rotated and in inverted copies
     rotated virial        ∂E/∂ε in rotated and in inverted copies
-    reversed cell         the same prediction for −a, −b, −c, the same lattice; and what the calculator itself makes of it
+    reversed cell         the same prediction for −a, −b, −c, the same lattice, and whether the calculator bears it
     translation           reported only: the change under a rigid translation
     permutation           reported only: the change under a permutation of the atoms
     ====================  =======================================================================================

@@ -21,7 +21,7 @@ from goniometer.probe.result import Failure, ModelInfo, ProbeResult, RuleInfo, S
 from goniometer.probe.structure import Plan, probe_structure
 from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
-from goniometer.symmetrize.verification import fault
+from goniometer.symmetrize.verification import Verification
 
 #: Called with the work done, the whole work (in atoms × evaluations) and the name of the structure at hand.
 Progress = Callable[[int, int, str], None]
@@ -107,6 +107,7 @@ def probe(
     whole, done = sum(costs), 0
     found: list[StructureResult] = []
     failures: list[Failure] = []
+    verification = Verification(potential, nodes.matrices)
     faults: list[Failure] = [] if resume is None else list(resume.faults)
 
     def result(complete: bool) -> ProbeResult:
@@ -143,8 +144,9 @@ def probe(
                     check_structure(atoms, name)
                     tick(0)
                     found.append(probe_structure(potential, name, atoms, plan, tick))
-                    said = fault(potential, atoms, plan.nodes.matrices)
-                    faults.extend([] if said is None else [Failure(name, said)])
+                    said = verification.fault(atoms)
+                    if said is not None and all(each.error != said for each in faults):
+                        faults.append(Failure(name, said))
                 except GoniometerError as error:
                     failures.append(Failure(name, str(error)))
             done = before + cost

@@ -134,15 +134,13 @@ def force_fault(sample: Copies, missed: np.ndarray) -> str:
     def agrees(candidate: np.ndarray) -> bool:
         return _close(-np.einsum("kia,dia->dk", candidate, directions), slopes)
 
-    undone = {
-        "their sign is opposite": -forces,
-        "they are not rotated back into the orientation of the copy": laboratory,
-    }
+    undone = {"their sign is opposite": -forces}
     if sample.structure.cell.rank == 3:
         back = _from_standard(sample)
         undone["they are not rotated back from the standard orientation of the cell (a along x, b in the xy plane)"] = (
             laboratory @ back @ sample.matrices
         )
+    undone["they are not rotated back into the orientation of the copy"] = laboratory
     for said, candidate in undone.items():
         if agrees(candidate):
             return f"the forces are not minus the gradient of the energy: {said}"

@@ -144,7 +144,9 @@ def fault(potential: Potential, structure: Atoms, matrices: Float64[np.ndarray, 
         return None
     if found is None:
         return None
-    return f"the average of {potential.name} over rotations is not a potential on {called(structure)}: {found}"
+    agree = float(np.ptp(sample.response.energies)) <= 10.0 * sample.noise
+    adapter = "; the energies of all copies agree, so that this is a fault of the adapter" if agree else ""
+    return f"the average of {potential.name} over rotations is not a potential on {called(structure)}: {found}{adapter}"
 
 
 def _fault(sample: Copies) -> str | None:
@@ -217,8 +219,9 @@ def cancelled(name: str, values: Float64[np.ndarray, "M ..."]) -> str | None:
 
 def refused(potential: Potential, structures: Sequence[Atoms], over: Rule) -> str | None:
     """:func:`fault` of an average over a rule on any of the structures, as a reason not to certify it."""
+    verification = Verification(potential, over.matrices)
     for structure in structures:
-        found = fault(potential, structure, over.matrices)
+        found = verification.fault(structure)
         if found is not None:
             return f"refused: {found}"
     return None
@@ -244,15 +247,19 @@ class Verification:
         """Take structures for tested, and those of their kinds."""
         self._known.update({_kind(each): None for each in structures})
 
+    def fault(self, structure: Atoms) -> str | None:
+        """:func:`fault` on the first structure of this kind."""
+        kind = _kind(structure)
+        if kind not in self._known:
+            self._known[kind] = fault(self.potential, structure, self.elements)
+        return self._known[kind]
+
     def __call__(self, structure: Atoms) -> None:
         """Raise :class:`PotentialError` if the average is not a potential on structures of this kind."""
         given = (structure.numbers.tobytes(), structure.pbc.tobytes())
         if given == self._last:
             return
-        kind = _kind(structure)
-        if kind not in self._known:
-            self._known[kind] = fault(self.potential, structure, self.elements)
-        said = self._known[kind]
+        said = self.fault(structure)
         if said is not None:
             raise PotentialError(f"{said}; verify=False averages it nevertheless")
         self._last = given

@@ -88,8 +88,8 @@ def check_potential(potential: Potential, structures: Sequence[Atoms] | Atoms, *
 
     Derivatives are taken numerically, to sixth order along random directions. Tolerances come from the noise that
     translations by some hundred roundings show, and from the dtype; a sentence says how finely a rule was resolved.
-    A miss below 10⁻⁶ of the gradient, or below 10⁻³ where differences of energies change with their step as much, is a
-    warning that speaks of the cutoff. An item that cannot be tested is skipped, and says why. Constraints are not
+    A miss below 10⁻⁶ of the gradient, or below 2 % where smaller steps do not miss, is a warning that speaks of the
+    cutoff. An item that cannot be tested is skipped, and says why. Constraints are not
     applied. It takes about 230 evaluations of a structure of up to 32 atoms and 150 of a larger one, and some hundred
     more to find the cause of a failure.
 

@@ -21,8 +21,10 @@ _FORCE_DIRECTIONS, _STRAIN_DIRECTIONS, _AXES = 4, 3, 2
 # Lengths over which an energy changes its course: Å, strain, radians.
 _FORCE_LENGTH, _STRAIN_LENGTH, _ANGLE = 0.05, 0.02, 0.5
 
-# Shares of a slope that count as that of a cutoff: always, and if differences of energies do not settle either.
-_TINY, _SMALL, _UNSETTLED = 1e-6, 1e-3, 0.3
+# Shares of a slope that count as that of a cutoff: always, and if smaller steps miss by no more than a share of it.
+_TINY, _SMALL, _CONVERGED = 1e-6, 0.02, 0.2
+# By how much smaller these steps are.
+_FINER = (4.0, 16.0, 64.0, 256.0)
 
 _RATIOS = {
     "kcal/mol against eV": ase.units.mol / ase.units.kcal,
@@ -41,8 +43,8 @@ class Slopes:
     measured: np.ndarray
     claimed: np.ndarray
     tolerance: np.ndarray
-    #: The same derivatives from steps of half the length.
-    halved: Callable[[], np.ndarray]
+    #: The same derivatives from smaller steps, (4, D).
+    finer: Callable[[], np.ndarray]
 
     @property
     def miss(self) -> np.ndarray:
@@ -68,19 +70,19 @@ class Slopes:
         """Says that a miss is small and that of a cutoff, None if it is not.
 
         A wrong derivative is missed by the same amount whatever the step is. Where pairs cross a cutoff at which the
-        energy is not smooth, differences of energies change with their step by as much as they miss.
+        energy is not smooth, smaller steps, which fewer pairs cross, come to the derivative.
         """
         if self.share < _TINY:
             return f"but for {self.share:.1g} of it: a cutoff that is not quite smooth is the usual cause"
         if self.share > _SMALL:
             return None
         beyond = self.miss > self.tolerance
-        change = np.abs(self.halved() - self.measured)
-        if (change[beyond] < _UNSETTLED * self.miss[beyond]).any():
+        closest = np.abs(self.finer() - self.claimed).min(axis=0)
+        if (closest[beyond] > _CONVERGED * self.miss[beyond]).any():
             return None
         return (
-            f"but for {self.share:.1g} of it, by which differences of energies also change with their step: the energy "
-            "is not smooth there, as where pairs cross a cutoff"
+            f"but for {self.share:.1g} of it over long steps: the energy is not smooth within them, as where pairs "
+            "cross a cutoff"
         )
 
     def ratio(self) -> float | None:
@@ -118,7 +120,7 @@ def _slopes(subject: Subject, paths: Sequence[Callable[[float], Atoms]], claimed
         return np.array(found).T
 
     measured, errors = slopes(step)
-    return Slopes(measured, claimed, errors, lambda: slopes(step / 2.0)[0])
+    return Slopes(measured, claimed, errors, lambda: np.array([slopes(step / n)[0] for n in _FINER]))
 
 
 def force_slopes(subject: Subject) -> Slopes:

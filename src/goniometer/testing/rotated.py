@@ -21,9 +21,10 @@ def check_rotated(subject: Subject) -> list[CheckItem]:
     rng = np.random.default_rng(1)
     cell = cell_fault(sample)
     items = [CheckItem("cell", cell is None, cell or "the model sees the cell that it is handed")]
-    parts = [("forces", sample.response.forces, misses_of_forces, force_fault)]
-    parts.append(("virial", sample.virials, misses_of_virials, virial_fault))
-    for name, values, misses, fault in parts:
+    for name, values, misses, fault in (
+        ("forces", sample.response.forces, misses_of_forces, force_fault),
+        ("virial", sample.virials, misses_of_virials, virial_fault),
+    ):
         if values is None:
             items.append(CheckItem(f"rotated {name}", True, "skipped: there is no virial here", skipped=True))
             continue

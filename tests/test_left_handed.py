@@ -22,6 +22,7 @@ from metatomic.torch import (
     ModelOutput,
     NeighborListOptions,
     System,
+    systems_to_torch,
 )
 
 import goniometer
@@ -247,3 +248,22 @@ def test_an_exported_average_hands_its_model_right_handed_cells(strict: Path, tm
     np.testing.assert_allclose(found.energies, expected.energies, atol=1e-10)
     np.testing.assert_allclose(found.forces, expected.forces, atol=1e-10)
     np.testing.assert_allclose(found.virials, expected.virials, atol=1e-9)
+
+
+@pytest.mark.parametrize("given", [Atoms.copy, reversed_cell])
+def test_copies_for_training_are_right_handed_and_their_edges_consistent(given) -> None:
+    neighbors = pytest.importorskip("metatrain.utils.neighbor_lists")
+    from goniometer.training.network import turned as turned_system
+
+    options = NeighborListOptions(cutoff=4.0, full_list=True, strict=True, requestor="test")
+    system = systems_to_torch(given(crystal()), dtype=torch.float64)
+    system = neighbors.get_system_with_neighbor_lists(system, [options])
+    for matrix in rule("octahedral").turned_at_random(0).matrices[::9]:
+        copy = turned_system(system, matrix)
+        assert torch.linalg.det(copy.cell) > 0.0
+        pairs = copy.get_neighbor_list(options)
+        columns = pairs.samples.values.to(torch.long)
+        edges = copy.positions[columns[:, 1]] - copy.positions[columns[:, 0]]
+        edges = edges + columns[:, 2:].to(copy.cell.dtype) @ copy.cell
+        np.testing.assert_allclose(edges, pairs.values[:, :, 0], atol=1e-10)
+        assert columns[:, 2:].abs().max() > 0

@@ -139,6 +139,9 @@ def fault(potential: Potential, structure: Atoms, matrices: Float64[np.ndarray, 
         return None
     try:
         sample = copies(potential, structure, matrices)
+    except Exception:  # whatever is wrong, the average itself will say it, with the element at which it fails
+        return None
+    try:
         found = _fault(sample)
     except GoniometerError:
         return None

@@ -20,6 +20,7 @@ from goniometer.symmetrize.average import Averaged
 from goniometer.symmetrize.crystal import CrystalAveraged
 from goniometer.symmetrize.random import RandomlyTurned, frozen
 from goniometer.symmetrize.tumble import MEMORY, PERIOD, Tumbling
+from goniometer.symmetrize.verification import Verification, some_elements
 
 STRATEGIES = ("average", "random", "frozen", "tumble")
 #: The word for a rule that a plan chooses.
@@ -43,6 +44,7 @@ def symmetrize(
     energy_tolerance: str | float | None = None,
     stress_tolerance: str | float | None = None,
     structures: Any = None,
+    verify: bool = True,
 ) -> Potential:
     """Make a potential that prefers no direction, or less so; it is a potential like any other.
 
@@ -78,6 +80,11 @@ def symmetrize(
         evaluated; see :class:`goniometer.symmetrize.CrystalAveraged`.
     force_tolerance, energy_tolerance, stress_tolerance, structures
         With ``rule="plan"``: as for :func:`goniometer.plan`.
+    verify
+        Test on the first structure of every kind (species, periodic directions) that is evaluated that the average is a
+        potential: that in some of its copies forces are minus the gradient of the energy and the stress its derivative
+        with respect to strain. It takes 30 evaluations of the potential, once; an evaluation that fails the test raises
+        :class:`PotentialError` with the likely cause. See :mod:`goniometer.symmetrize.verification`.
 
     Raises :class:`InputError` for an unknown rule or strategy, and for an argument that does not go with the strategy.
     """
@@ -110,14 +117,21 @@ def symmetrize(
         parse_tolerances(**tolerances)
         return Planned(inner, tolerances, structures)
     over = _rule(rule, inversion)
+    made: Averaged | CrystalAveraged | RandomlyTurned | Tumbling
     if strategy == "random":
-        return RandomlyTurned(inner, over, proper=proper, seed=seed, key=key)
-    if strategy == "tumble":
+        made = RandomlyTurned(inner, over, proper=proper, seed=seed, key=key)
+    elif strategy == "tumble":
         assert timestep is not None  # checked above
-        return Tumbling(inner, over, timestep=timestep, period=period, memory=memory, proper=proper, seed=seed)
-    if strategy == "frozen":
-        return Averaged(inner, frozen(over, seed, proper))
-    return Averaged(inner, over) if space_group is None else CrystalAveraged(inner, over, space_group)
+        made = Tumbling(inner, over, timestep=timestep, period=period, memory=memory, proper=proper, seed=seed)
+    elif strategy == "frozen":
+        made = Averaged(inner, frozen(over, seed, proper))
+    else:
+        made = Averaged(inner, over) if space_group is None else CrystalAveraged(inner, over, space_group)
+    if verify:
+        drawn = strategy in ("random", "tumble")
+        elements = some_elements(proper and not over.inversion) if drawn else made.rule.matrices
+        made.verification = Verification(inner, elements)
+    return made
 
 
 def chosen_rule(
@@ -241,4 +255,8 @@ class Planned(Potential):
             raise self._refused
         self.plan, self.rule = made, named_rule(made.rule, made.inversion)
         self._averaged = Averaged(self.potential, self.rule)
+        # The plan has tested the average on its structures; those of other species are tested when they come.
+        verification = Verification(self.potential, self.rule.matrices)
+        verification.accept([atoms for _, atoms in read_structures(structures)])
+        self._averaged.verification = verification
         return self._averaged

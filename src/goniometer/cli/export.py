@@ -40,6 +40,9 @@ def export(
         int | None,
         typer.Option(min=1, help="Copies evaluated at a time; by default as many as hold 768 atoms together."),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option(help="Test first that forces and virials of rotated copies are derivatives of the energy.")
+    ] = True,
 ) -> None:
     """Write a metatomic model whose energy is the average of another's over a rule; it needs no goniometer to run."""
     from goniometer.symmetrize.export import export as write
@@ -55,7 +58,7 @@ def export(
         energy_tolerance=energy_tolerance,
         stress_tolerance=stress_tolerance,
     )
-    done = write(model, over, output, dtype=dtype, batch=batch)
+    done = write(model, over, output, dtype=dtype, batch=batch, verify=verify)
     elements = f"{len(done.rule)} elements{', inversion included' if done.rule.inversion else ''}"
     print(f"{done.path}: {', '.join(done.kept)} averaged over {done.rule.name} ({elements})")
     if done.dropped:

@@ -107,10 +107,12 @@ def probe(
         raise Stopped(f"stopped after {len(result.structures)} of {len(sources)} structures{how}")
     for failure in result.failures:
         print(f"goniometer: {failure.sentence}", file=sys.stderr)
+    for each in result.faults:
+        print(f"goniometer: warning: {each.sentence}", file=sys.stderr)
     broken = breaches(result, limits)
     for line in broken:
         print(f"goniometer: {line}", file=sys.stderr)
     if result.failures:
         raise typer.Exit(2)
-    if broken:
+    if broken or (limits and result.faults):
         raise typer.Exit(1)

@@ -9,15 +9,17 @@ from goniometer.data.structures import (
     read_structures,
     write_structures,
 )
-from goniometer.data.turning import turned
+from goniometer.data.turning import handedness, right_handed, turned
 
 __all__ = [
     "NamedStructure",
     "called",
     "check_structure",
+    "handedness",
     "packaged_files",
     "packaged_structures",
     "read_structures",
+    "right_handed",
     "turned",
     "write_structures",
 ]

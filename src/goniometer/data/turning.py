@@ -1,4 +1,4 @@
-"""Whole structures, turned: everything that has a direction turns with the positions and the cell."""
+"""Whole structures, rotated: everything that has a direction rotates with the positions and the cell."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from goniometer.errors import InputError
 
 Matrix = Float64[np.ndarray, "3 3"]
+Cells = Float64[np.ndarray, "*batch 3 3"]
 
 #: Per-atom arrays (N, 3) that are vectors; one of another name may be anything (a colour, scaled coordinates).
 POLAR_ARRAYS = ("positions", "momenta", "velocities", "forces", "dipoles")
@@ -25,7 +26,10 @@ INFO_VECTORS = ("dipole",)
 
 
 def turned(atoms: Atoms, matrix: Matrix) -> Atoms:
-    """A copy of a structure turned by R, an element of O(3): x → x Rᵀ for positions and cell (row vectors).
+    """A copy of a structure rotated by R, an element of O(3): x → x Rᵀ for positions and cell (row vectors).
+
+    The cell of the copy is right-handed, see :func:`right_handed`: an improper R inverts the positions in the rotated
+    cell that is kept, and a left-handed cell is replaced by the right-handed one of the same lattice.
 
     Momenta, velocities and forces turn as vectors, non-collinear magnetic moments (N, 3) as pseudovectors (with det R),
     arrays (N, 3, 3) as tensors, R T Rᵀ; scalars and arrays of any other name are copied as they are. Constraints turn
@@ -37,7 +41,10 @@ def turned(atoms: Atoms, matrix: Matrix) -> Atoms:
         raise InputError("a structure is turned by an orthogonal 3 × 3 matrix (R Rᵀ = 1), and this one is not")
     copy = atoms.copy()
     copy.constraints = [_turned_constraint(constraint, matrix) for constraint in atoms.constraints]
-    copy.cell = atoms.cell.array @ matrix.T
+    cell = atoms.cell.array @ matrix.T
+    copy.cell = right_handed(cell)
+    if not np.array_equal(copy.cell.array, cell):
+        copy.constraints = [_with_cell_reversed(constraint) for constraint in copy.constraints]
     copy.set_celldisp(matrix @ np.asarray(atoms.get_celldisp()).reshape(3))
     axial = np.sign(np.linalg.det(matrix)) * matrix
     for name, values in atoms.arrays.items():
@@ -54,6 +61,21 @@ def turned(atoms: Atoms, matrix: Matrix) -> Atoms:
         if np.shape(atoms.info.get(name)) == (3,):
             copy.info[name] = matrix @ np.asarray(atoms.info[name])
     return copy
+
+
+def handedness(cells: Cells) -> Float64[np.ndarray, "*batch 1 1"]:
+    """−1 for cells whose determinant is negative and 1 for all others, those with fewer than three vectors included."""
+    return np.asarray(np.where(np.linalg.det(cells) < 0.0, -1.0, 1.0))[..., None, None]
+
+
+def right_handed(cells: Cells) -> Cells:
+    """The cells with the vectors of each left-handed one reversed: a, b, c → −a, −b, −c.
+
+    The lattice, the set of all integer combinations of the vectors, is the same, and so are positions, strains and
+    virials. Many calculators reject a cell of negative determinant, find no neighbors in it, or divide the virial by
+    its signed volume. Integer shifts of a neighbor list change their sign with the vectors.
+    """
+    return np.asarray(cells * handedness(cells))
 
 
 # Constraints that speak of indices, distances, angles and scaled coordinates only.
@@ -82,6 +104,13 @@ def _turned_constraint(constraint: Any, matrix: Matrix) -> Any:
         f"the constraint {type(constraint).__name__} cannot be turned{hint}: remove it, or use FixAtoms, FixedPlane "
         "or FixedLine"
     )
+
+
+def _with_cell_reversed(constraint: Any) -> Any:
+    """The constraint where all cell vectors are reversed: scaled coordinates change their sign, s = J p + c as well."""
+    if isinstance(constraint, ase_constraints.FixScaledParametricRelations):
+        constraint.const_shift = -np.asarray(constraint.const_shift)
+    return constraint
 
 
 def _turned_direction(constraint: Any, matrix: Matrix) -> Any:

@@ -21,6 +21,7 @@ from ipi.interfaces.sockets import InterfaceSocket
 from ipi.utils.messages import verbosity
 from jaxtyping import Float64
 
+from goniometer.data import right_handed
 from goniometer.engines.driver import PREFIX, Address
 from goniometer.engines.ipi import ANGSTROM, ELECTRONVOLT
 from goniometer.errors import InputError, ServerError
@@ -99,7 +100,7 @@ class Served(Potential):
         requests = []
         for index, (each, matrix) in enumerate(zip(positions, matrices, strict=True)):
             turn = matrix if structure.pbc.any() else np.eye(3)
-            h = (cell @ turn.T).T * ANGSTROM
+            h = right_handed(cell @ turn.T).T * ANGSTROM
             atoms = SimpleNamespace(q=np.ravel(each @ matrix.T) * ANGSTROM)
             requests.append(self._field.queue(atoms, SimpleNamespace(h=h, ih=np.linalg.inv(h)), reqid=index))
         try:

@@ -1,4 +1,4 @@
-"""Any ASE calculator as a potential: whole structures are turned, and evaluated one by one."""
+"""Any ASE calculator as a potential: whole structures are rotated, and evaluated one by one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from goniometer.errors import GoniometerError, InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, checked
 
 
+class _NotImplementedError(PotentialError):
+    """A property that a calculator claims to implement, and does not."""
+
+
 class AsePotential(Potential):
     """The potential that an ASE calculator computes.
 
@@ -23,7 +27,9 @@ class AsePotential(Potential):
     volume, for structures that are periodic in three directions, if the calculator implements the stress: symmetric,
     since ASE's stress has lost its antisymmetric part. The calculator is given a fresh copy each time, after a
     ``reset()`` and with everything declared changed, so that neither cached results nor neighbor lists with a skin
-    carry over from one structure to the next. The energy is the property ``energy``.
+    carry over from one structure to the next. The energy is the property ``energy``. Cells are right-handed: the
+    calculator is handed −a, −b, −c, the same lattice, where a, b, c would be left-handed. A stress that the calculator
+    claims and does not implement is done without.
 
     Parameters
     ----------
@@ -62,6 +68,10 @@ class AsePotential(Potential):
                 raise PotentialError(f"{self.name} does not compute {needed}, only {', '.join(sorted(implemented))}")
         self.virial = "symmetric" if "stress" in implemented else "none"
         self.atomic = "energies" in implemented
+        #: Properties that the calculator claims and does not compute, each with what it said.
+        self.absent: dict[str, str] = {}
+        #: Antisymmetric part of the last stress times the volume, in eV, where the stress came as a 3 × 3 tensor.
+        self.antisymmetric: np.ndarray | None = None
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """Evaluate turned copies, one at a time; see :meth:`goniometer.potentials.Potential.turned`."""
@@ -70,12 +80,13 @@ class AsePotential(Potential):
         for matrix in matrices:
             yield self._evaluated(turned(free, matrix))
 
+    def as_handed(self, structure: Atoms) -> Prediction:
+        """The answer of the calculator for a structure whose cell is handed to it unchanged, left-handed or not."""
+        return self._evaluated(structure)
+
     def _evaluated(self, structure: Atoms) -> Prediction:
-        stress_wanted = self.virial != "none" and bool(structure.pbc.all())
         count = len(structure)
-        # Calculators may wrap, sort or decorate what they are given.
-        wanted = ["energy", "forces", *(["stress"] if stress_wanted else []), *(["energies"] if self.atomic else [])]
-        results = self._results(structure.copy(), wanted)
+        results = self._all_results(structure)
         virials = atomic = None
         if results.get("energies") is not None:
             atomic = self._array("energies", results["energies"], ((count,),))[None]
@@ -83,6 +94,7 @@ class AsePotential(Potential):
             stress = self._array("stress", results["stress"], ((6,), (3, 3)))
             full = voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else (stress + stress.T) / 2.0
             virials = full[None] * structure.get_volume()
+            self.antisymmetric = (stress - stress.T) / 2.0 * structure.get_volume() if stress.shape == (3, 3) else None
         prediction = Prediction(
             self._array("energy", results.get("energy"), ((), (1,))).reshape(1),
             self._array("forces", results.get("forces"), ((count, 3),))[None],
@@ -90,6 +102,25 @@ class AsePotential(Potential):
             atomic,
         )
         return checked(prediction, structure, self.name)
+
+    def _all_results(self, structure: Atoms) -> dict[str, Any]:
+        """What the calculator computes, without the optional properties that it claims and does not implement."""
+        while True:
+            stress_wanted = self.virial != "none" and bool(structure.pbc.all())
+            optional = [*(["stress"] if stress_wanted else []), *(["energies"] if self.atomic else [])]
+            try:
+                # Calculators may wrap, sort or decorate what they are given.
+                return self._results(structure.copy(), ["energy", "forces", *optional])
+            except _NotImplementedError as error:
+                if not optional:
+                    raise
+                # The one that it speaks of; else the one after the other.
+                named = [name for name in optional if name in str(error)] or optional
+                self.absent[named[0]] = str(error)
+                if named[0] == "stress":
+                    self.virial = "none"
+                else:
+                    self.atomic = False
 
     def _results(self, structure: Atoms, properties: list[str]) -> dict[str, Any]:
         """Whatever the calculator answers; any error it raises becomes a :class:`PotentialError`."""
@@ -112,7 +143,7 @@ class AsePotential(Potential):
         except GoniometerError:
             raise
         except PropertyNotImplementedError as error:
-            raise PotentialError(f"{self.name} does not compute what is needed: {sentence(error)}") from error
+            raise _NotImplementedError(f"{self.name} does not compute what is needed: {sentence(error)}") from error
         except (Exception, SystemExit) as error:
             raise PotentialError(
                 f"{self.name} failed on {structure.get_chemical_formula()}: {sentence(error)}"

@@ -34,6 +34,7 @@ from metatomic.torch import (
     unit_conversion_factor,
 )
 
+from goniometer.data import handedness, right_handed
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, checked, placed
 from goniometer.potentials.batching import CPU_UNITS, MEMORY_LIMIT_BYTES, BatchSizes, peak_memory_bytes
@@ -122,7 +123,8 @@ def _import_extensions(path: str | Path) -> None:
 class MetatomicPotential(Potential):
     """A metatomic model.
 
-    Copies are made by turning positions, cell and pair vectors together; the pairs themselves do not change. They are
+    Copies are made by rotating positions, cell and pair vectors together; the pairs themselves do not change. A cell
+    that would be left-handed has its vectors reversed, and the cell shifts of its pairs change their sign. Copies are
     evaluated in batches, several systems at a time, whose size is found by measurement unless ``batch`` fixes it.
     Copies of a structure without periodic directions are packed as disjoint parts of one system, the neighbor list
     saying who sees whom, if the model was seen to give the same answer that way. Each batch takes one backward pass.
@@ -354,7 +356,7 @@ class MetatomicPotential(Potential):
         composition; a structure without pairs tells nothing.
         """
         if b"pet" not in self._agreeing:
-            crystal = self._crystal()
+            crystal = self.small_crystal()
             self._agreeing[b"pet"] = self._pet_tried(crystal, self._pairs(crystal, self._neighbor_lists[0]))
         if not self._agreeing[b"pet"] or len(pairs.vectors) == 0:
             return self._agreeing[b"pet"]
@@ -374,8 +376,8 @@ class MetatomicPotential(Potential):
         except (PotentialError, ValueError):
             return False  # a network that only looks like one that is known
 
-    def _crystal(self) -> Atoms:
-        """Atoms of up to four species that the model knows, on a shaken lattice of 2 Å."""
+    def small_crystal(self) -> Atoms:
+        """Eight atoms of up to four species that the model knows, on a distorted cubic lattice of 2 Å."""
         known = sorted(self._species)[:4]
         grid = np.stack(np.meshgrid(*[np.arange(2)] * 3), axis=-1).reshape(-1, 3)
         positions = 2.0 * grid + np.random.default_rng(0).uniform(-0.3, 0.3, grid.shape)
@@ -442,8 +444,9 @@ class MetatomicPotential(Potential):
         """Evaluate copies with positions ``turned`` (B, N, 3), cells and pairs turned by ``matrices`` (B, 3, 3)."""
         copies = len(turned)
         cell = structure.cell.array * structure.pbc[:, None]
+        turned_cells = right_handed(cell @ matrices.transpose(0, 2, 1))
         positions = self._tensor(turned).requires_grad_(self.conservative)
-        cells = self._tensor(cell @ matrices.transpose(0, 2, 1)).requires_grad_(self.conservative)
+        cells = self._tensor(turned_cells).requires_grad_(self.conservative)
         build = self._packed_system if packed else self._systems
         systems = build(structure, positions, cells, matrices, pairs)
         kinds = {"energy": "atom" if self._per_atom else "system", "forces": "atom", "stress": "system"}
@@ -471,7 +474,6 @@ class MetatomicPotential(Potential):
             gradient = _array(positions.grad, positions)
             centred = turned - turned.mean(axis=1, keepdims=True)
             virials = centred.transpose(0, 2, 1) @ gradient
-            turned_cells = cell @ matrices.transpose(0, 2, 1)
             virials += turned_cells.transpose(0, 2, 1) @ _array(cells.grad, cells)
             return Prediction(energies, -gradient, virials, atomic)
         forces = self._in_order(outputs[self._outputs["forces"]].block(), systems, True)
@@ -495,15 +497,21 @@ class MetatomicPotential(Potential):
     def _systems(
         self, structure: Atoms, positions: torch.Tensor, cells: torch.Tensor, matrices: np.ndarray, pairs: list[_Pairs]
     ) -> list[_System]:
-        """One system a copy; the samples of the neighbor lists are shared."""
+        """One system a copy; copies with the same or with reversed cell vectors share the samples of neighbor lists."""
         types = torch.tensor(structure.numbers, dtype=torch.int32, device=self.device)
         pbc = torch.tensor(structure.pbc, device=self.device)
         systems = [System(types, positions[k], cells[k], pbc) for k in range(len(matrices))]
+        cell = structure.cell.array * structure.pbc[:, None]
+        reversed_ = handedness(cell @ matrices.transpose(0, 2, 1)).ravel() < 0.0
+        signs = torch.tensor([1, 1, -1, -1, -1], dtype=torch.int32)
         for each in pairs:
-            samples = Labels(_SAMPLE_NAMES, each.samples.to(self.device), assume_unique=True)
+            kept, mirrored = (
+                Labels(_SAMPLE_NAMES, columns.to(self.device), assume_unique=True)
+                for columns in (each.samples, each.samples * signs)
+            )
             vectors = self._tensor(each.vectors @ matrices.transpose(0, 2, 1))
-            for system, turned in zip(systems, vectors, strict=True):
-                self._add_pairs(system, each.options, samples, turned)
+            for system, turned, other in zip(systems, vectors, reversed_, strict=True):
+                self._add_pairs(system, each.options, mirrored if other else kept, turned)
         return systems
 
     def _packed_system(

@@ -21,6 +21,7 @@ from goniometer.probe.result import Failure, ModelInfo, ProbeResult, RuleInfo, S
 from goniometer.probe.structure import Plan, probe_structure
 from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
+from goniometer.symmetrize.verification import Verification
 
 #: Called with the work done, the whole work (in atoms × evaluations) and the name of the structure at hand.
 Progress = Callable[[int, int, str], None]
@@ -106,6 +107,8 @@ def probe(
     whole, done = sum(costs), 0
     found: list[StructureResult] = []
     failures: list[Failure] = []
+    verification = Verification(potential, nodes.matrices)
+    faults: list[Failure] = [] if resume is None else list(resume.faults)
 
     def result(complete: bool) -> ProbeResult:
         seconds = time.perf_counter() - start + (resume.seconds if earlier and resume is not None else 0.0)
@@ -114,6 +117,7 @@ def probe(
             structures=list(found),
             pooled=pool(found),
             failures=list(failures),
+            faults=list(faults),
             complete=complete,
             seconds=seconds,
             peak_memory_bytes=peak_memory_bytes(),
@@ -140,6 +144,9 @@ def probe(
                     check_structure(atoms, name)
                     tick(0)
                     found.append(probe_structure(potential, name, atoms, plan, tick))
+                    said = verification.fault(atoms)
+                    if said is not None and all(each.error != said for each in faults):
+                        faults.append(Failure(name, said))
                 except GoniometerError as error:
                     failures.append(Failure(name, str(error)))
             done = before + cost

@@ -22,6 +22,7 @@ from goniometer.probe.structure import quantities_of, weighted_mean
 from goniometer.probe.tolerance import Quantity, Tolerance, parse_tolerance
 from goniometer.rotations import Rule, rule
 from goniometer.symmetrize import Response, response
+from goniometer.symmetrize.verification import refused
 
 SCHEMA = "goniometer/plan/1"
 # Two evaluations of one structure by one model differ by less than this many floors.
@@ -145,11 +146,16 @@ def plan(
     if certifier is not None:
         _check_model(result, certifier, tolerances)
     refusal = _refusal(result, tolerances)
+    faulty = [f"refused: {each.sentence}" for each in result.faults]
     meeting = [each for each in _rules(result) if _meets(result, each, tolerances)]
     if not meeting:
-        raise InputError(refusal or _nothing_meets(result, tolerances))
+        raise InputError((faulty or [refusal or _nothing_meets(result, tolerances)])[0])
+    if faulty:
+        return _made(result, meeting[0], tolerances, False, faulty[0], None, [], [])
     if not certify or certifier is None:
         return _made(result, meeting[0], tolerances, None, _unmeasured(result, meeting[0]), None, [], [])
+    if refusal is None:
+        refusal = refused(certifier, [_atoms(each) for each in result.structures], rule(*meeting[0]))
     if refusal is not None:
         return _made(result, meeting[0], tolerances, False, refusal, None, [], [])
     return _certified(certifier, result, meeting[:ATTEMPTS], tolerances, seed, progress)

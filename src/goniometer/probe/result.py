@@ -212,7 +212,9 @@ class ProbeResult:
     """The whole document.
 
     ``tail_factor`` is the most that the variance beyond lmax may be, as a multiple of what the spectra leave
-    unresolved: a property of the rule. None in documents that were written before it was recorded.
+    unresolved: a property of the rule. None in documents that were written before it was recorded. ``faults`` says on
+    which structures an average over rotations would not be a potential, and why: the forces or the stress of rotated
+    copies are not derivatives of their energies.
     """
 
     model: ModelInfo
@@ -227,6 +229,7 @@ class ProbeResult:
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     tail_factor: float | None = None
+    faults: list[Failure] = field(default_factory=list)
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

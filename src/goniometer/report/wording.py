@@ -248,7 +248,8 @@ def remarks(result: ProbeResult) -> list[str]:
         "The forces are not the gradient of the energy (non-conservative outputs).": not result.model.conservative,
         "The potential is stochastic: its own scatter is part of the floor.": result.model.stochastic,
     }
-    return [note for note, holds in notes.items() if holds] + (_intact(result.pooled) if result.pooled else [])
+    said = [note for note, holds in notes.items() if holds] + (_intact(result.pooled) if result.pooled else [])
+    return [*said, *(f"Fault: {each.sentence}." for each in result.faults[:1])]
 
 
 def _nothing(result: ProbeResult) -> str:

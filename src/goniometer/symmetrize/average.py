@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from goniometer.data import called
 from goniometer.errors import GoniometerError, PotentialError
-from goniometer.potentials.base import Potential, Prediction, Spread, inherit
+from goniometer.potentials.base import Potential, Prediction, Spread, inherit, placed
 from goniometer.rotations import Rule, in_words
 from goniometer.symmetrize.response import evaluated
 
@@ -37,7 +37,14 @@ class Averaged(Potential):
         What is averaged.
     over
         The rule.
+
+    Attributes
+    ----------
+    verification
+        Called with every structure; :func:`goniometer.symmetrize` sets it to a test that the average is a potential.
     """
+
+    verification: Callable[[Atoms], None] = staticmethod(lambda _: None)
 
     def __init__(self, potential: Potential, over: Rule) -> None:
         self.potential, self.rule = potential, over
@@ -46,6 +53,7 @@ class Averaged(Potential):
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`: one prediction a copy, each the average over the whole rule."""
+        self.verification(structure)
         elements = np.broadcast_to(self.rule.matrices, (len(matrices), *self.rule.matrices.shape))
         return averages(self.potential, structure, matrices, elements, self.rule)
 
@@ -53,6 +61,7 @@ class Averaged(Potential):
         self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
     ) -> Iterator[Prediction]:
         """See :meth:`Potential.turned_each`: the copies of all structures in the batches of the potential."""
+        self.verification(placed(structure, positions[0]) if len(positions) else structure)
         elements = np.broadcast_to(self.rule.matrices, (len(matrices), *self.rule.matrices.shape))
         yield averages_each(self.potential, structure, positions, matrices, elements, self.rule)
 

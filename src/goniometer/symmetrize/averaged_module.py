@@ -137,7 +137,7 @@ class AveragedModule(torch.nn.Module):
             turns, shares = matrices[start : start + step], weights[start : start + step]
             leaves = _turned_leaves(system, turns, differentiable)
             chosen = _of_copies(atoms, len(shares)) if selected else None
-            answers = self.module(_copies(system, leaves), inner, chosen)
+            answers = self.module(_copies(system, leaves, turns), inner, chosen)
             for name in inner:
                 block = answers[name].block()
                 properties[name] = block.properties
@@ -153,7 +153,7 @@ class AveragedModule(torch.nn.Module):
                     kept = name != energies[-1]  # they share one graph
                     slopes = torch.autograd.grad([total], leaves, retain_graph=kept, allow_unused=True)
                     known = gradients[name] if name in gradients else _zeros(system, wide)
-                    gradients[name] = _add_back(known, slopes, turns, shares)
+                    gradients[name] = _add_back(known, slopes, turns, shares, _handedness(system, turns))
         means: Dict[str, torch.Tensor] = {}
         for name, mean in sums.items():
             if inner[name].sample_kind == "atom":
@@ -239,22 +239,46 @@ def _inputs(system: System) -> List[torch.Tensor]:
 def _turned_leaves(system: System, turns: torch.Tensor, differentiable: bool) -> List[torch.Tensor]:
     """The inputs turned by each matrix, (B, …, 3), in float64 and rounded once; they begin a graph of their own."""
     leaves: List[torch.Tensor] = []
-    for each in _inputs(system):
+    for position, each in enumerate(_inputs(system)):
         turned = each.detach().to(turns.dtype).unsqueeze(0) @ turns.transpose(1, 2)
+        if position == 1:  # the cell
+            turned = turned * _handedness(system, turns)
         leaves.append(turned.to(each.dtype).detach().requires_grad_(differentiable))
     return leaves
 
 
 @no_type_check
-def _copies(system: System, leaves: List[torch.Tensor]) -> List[System]:
-    """Systems of the turned inputs: who sees whom does not change."""
+def _handedness(system: System, turns: torch.Tensor) -> torch.Tensor:
+    """−1 where a rotated cell would be left-handed, 1 elsewhere, (B, 1, 1): its vectors are reversed.
+
+    The lattice is the same, but many models take right-handed cells only.
+    """
+    cell = system.cell.detach().to(turns.dtype).cpu()
+    volumes = torch.linalg.det(cell) * torch.linalg.det(turns.cpu())
+    signs = torch.where(volumes < 0.0, -torch.ones_like(volumes), torch.ones_like(volumes))
+    return signs.to(turns.device).reshape(-1, 1, 1)
+
+
+@no_type_check
+def _copies(system: System, leaves: List[torch.Tensor], turns: torch.Tensor) -> List[System]:
+    """Systems of the rotated inputs: who sees whom does not change; cell shifts do with the sign of cell vectors."""
     copies: List[System] = []
+    signs = _handedness(system, turns).cpu().reshape(-1)
+    kept: List[Labels] = []
+    mirrored: List[Labels] = []
+    for options in system.known_neighbor_lists():
+        samples = system.get_neighbor_list(options).samples
+        columns = samples.values.clone()
+        columns[:, 2:] = -columns[:, 2:]
+        kept.append(samples)
+        mirrored.append(Labels(samples.names, columns, assume_unique=True))
     for b in range(len(leaves[0])):
         copy = System(system.types, leaves[0][b], leaves[1][b], system.pbc)
         for position, options in enumerate(system.known_neighbor_lists()):
             pairs = system.get_neighbor_list(options)
             vectors = leaves[2 + position][b].unsqueeze(-1)
-            copy.add_neighbor_list(options, TensorBlock(vectors, pairs.samples, pairs.components, pairs.properties))
+            samples = mirrored[position] if float(signs[b]) < 0.0 else kept[position]
+            copy.add_neighbor_list(options, TensorBlock(vectors, samples, pairs.components, pairs.properties))
         copies.append(copy)
     return copies
 
@@ -293,13 +317,21 @@ def _zeros(system: System, dtype: torch.dtype) -> List[torch.Tensor]:
 
 @no_type_check
 def _add_back(
-    known: List[torch.Tensor], slopes: List[Optional[torch.Tensor]], turns: torch.Tensor, shares: torch.Tensor
+    known: List[torch.Tensor],
+    slopes: List[Optional[torch.Tensor]],
+    turns: torch.Tensor,
+    shares: torch.Tensor,
+    handedness: torch.Tensor,
 ) -> List[torch.Tensor]:
-    """Adds Σ_b w_b G_b R_b: gradients by turned inputs, as gradients by the inputs."""
+    """Adds Σ_b w_b G_b R_b: gradients by rotated inputs, as gradients by the inputs; −G_b of a reversed cell."""
     added: List[torch.Tensor] = []
-    for total, slope in zip(known, slopes):
+    for position, total in enumerate(known):
+        slope = slopes[position]
         if slope is not None:
-            total = total + (slope.to(turns.dtype) @ (shares.reshape(-1, 1, 1) * turns)).sum(dim=0)
+            wide = slope.to(turns.dtype)
+            if position == 1:  # the cell
+                wide = wide * handedness
+            total = total + (wide @ (shares.reshape(-1, 1, 1) * turns)).sum(dim=0)
         added.append(total)
     return added
 

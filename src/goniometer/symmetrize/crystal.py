@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,8 @@ class CrystalAveraged(Potential):
     Raises :class:`InputError` if the reference is not periodic in three directions or no symmetry of it can be used.
     """
 
+    verification: Callable[[Atoms], None] = staticmethod(lambda _: None)
+
     def __init__(self, potential: Potential, over: Rule, reference: Atoms, tolerance: float = 1e-4) -> None:
         self.potential, self.rule, self.tolerance = potential, over, tolerance
         self.operations = [each for each in operations(reference, tolerance) if _closed(over, each.matrix)]
@@ -87,6 +89,7 @@ class CrystalAveraged(Potential):
         Raises :class:`InputError` if the structure has not the symmetry of the reference.
         """
         self._check(structure)
+        self.verification(structure)
         for matrix in matrices:
             if np.array_equal(matrix, np.eye(3)):
                 few = self.representatives

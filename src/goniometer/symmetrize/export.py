@@ -10,13 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goniometer.errors import InputError
+from goniometer.errors import InputError, PotentialError
 from goniometer.potentials.ase import sentence
 from goniometer.potentials.hushed import hushed
 from goniometer.potentials.loading import DTYPES, model_file
 from goniometer.rotations import Rule, in_words
 from goniometer.rotations import rule as named_rule
 from goniometer.symmetrize.average import element
+from goniometer.symmetrize.verification import fault
 
 if TYPE_CHECKING:
     from metatomic.torch import AtomisticModel
@@ -50,6 +51,7 @@ def export(
     inversion: bool = True,
     dtype: str | None = None,
     batch: int | None = None,
+    verify: bool = True,
 ) -> Exported:
     """Write a metatomic model whose energy is the average of another's over a rule.
 
@@ -73,9 +75,13 @@ def export(
         ``"float32"`` or ``"float64"``: converts the model; by default it stays what it is.
     batch
         Copies that are evaluated at a time; by default as many as hold 768 atoms together, at least one.
+    verify
+        Test on eight atoms of species that the model knows, on a distorted lattice, that the average is a potential:
+        that in some of its copies forces and virials are derivatives of the energy. It takes 30 evaluations. See
+        :mod:`goniometer.symmetrize.verification`.
 
     Raises :class:`InputError` if the model is no metatomic file, has no energy or needs inputs beyond positions, if
-    there is no such rule, or if the file cannot be written.
+    there is no such rule, or if the file cannot be written, and :class:`PotentialError` if the average is no potential.
     """
     source, target = model_file(model), Path(path)
     chosen = rule if isinstance(rule, Rule) else named_rule(rule, inversion)
@@ -87,6 +93,8 @@ def export(
         raise InputError(f"{target} is the model itself, which would be overwritten: give the average another name")
     if target.is_dir():
         raise InputError(f"{target} cannot be written: it is a folder")
+    if verify:
+        _verify(source, chosen, dtype)
     partial = target.with_name(target.name + ".part")
     try:
         partial.touch()  # before the work
@@ -102,6 +110,19 @@ def export(
         with suppress(OSError):
             partial.unlink()
     return Exported(target, chosen, *written)
+
+
+def _verify(source: Path, rule: Rule, dtype: str | None) -> None:
+    """Refuse an average that is no potential, on a small crystal of species that the model knows."""
+    from goniometer.potentials.metatomic import MetatomicPotential
+
+    try:
+        potential = MetatomicPotential.from_file(source, device="cpu", dtype=dtype, batch=1)
+        found = fault(potential, potential.small_crystal(), rule.matrices)
+    except InputError:
+        return  # whatever cannot be loaded here is refused, or not, where it is written
+    if found is not None:
+        raise PotentialError(f"{found}; nothing was written (verify=False, --no-verify, writes it nevertheless)")
 
 
 def _save(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64
 
+from goniometer.data import right_handed
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential, Prediction, inherit, placed
 from goniometer.rotations import Rule, random_rotations
@@ -51,6 +52,8 @@ class RandomlyTurned(Potential):
         h h' of the copies that were evaluated last: what the rule's identity did to them.
     """
 
+    verification: Callable[[Atoms], None] = staticmethod(lambda _: None)
+
     def __init__(
         self, potential: Potential, over: Rule, *, proper: bool = False, seed: int = 0, key: str = "positions"
     ) -> None:
@@ -76,6 +79,7 @@ class RandomlyTurned(Potential):
 
         Raises :class:`InputError` where the key is the step and nobody has set it.
         """
+        self.verification(structure)
         elements = self._elements([self._turn(structure, matrix) for matrix in matrices])
         return averages(self.potential, structure, matrices, elements, self.rule)
 
@@ -84,6 +88,8 @@ class RandomlyTurned(Potential):
     ) -> Iterator[Prediction]:
         """See :meth:`Potential.turned_each`."""
         placements = [placed(structure, each) for each in positions]
+        for each in placements[:1]:
+            self.verification(each)
         pairs = zip(placements, matrices, strict=True)
         elements = self._elements([self._turn(each, matrix) for each, matrix in pairs])
         yield averages_each(self.potential, structure, positions, matrices, elements, self.rule)
@@ -136,11 +142,12 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 def fingerprint(structure: Atoms, matrix: Float64[np.ndarray, "3 3"] | None = None) -> tuple[int, ...]:
     """A hash of the structure, or of a turned copy, as four integers.
 
-    Of positions and cell in float64, species and periodicity. Zero has one sign, and numbers one order of bytes, on
-    every machine.
+    Of positions and right-handed cell in float64, species and periodicity. Zero has one sign, and numbers one order of
+    bytes, on every machine.
     """
     content = np.concatenate([structure.positions, structure.cell.array])
-    content = (content if matrix is None else content @ matrix.T) + 0.0
+    content = content if matrix is None else content @ matrix.T
+    content = np.concatenate([content[:-3], right_handed(content[-3:])]) + 0.0
     digest = blake2b(content.astype("<f8").tobytes(), digest_size=16)
     digest.update(structure.numbers.astype("<i8").tobytes() + structure.pbc.tobytes())
     return tuple(np.frombuffer(digest.digest(), dtype="<u4").tolist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -116,6 +116,8 @@ class Tumbling(Potential):
     Raises :class:`InputError` if a time is not positive, or the frame would turn by more than a tenth of a turn a step.
     """
 
+    verification: Callable[[Atoms], None] = staticmethod(lambda _: None)
+
     def __init__(
         self,
         potential: Potential,
@@ -203,6 +205,7 @@ class Tumbling(Potential):
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`: all copies in the frame of this moment, which does not advance."""
+        self.verification(structure)
         elements = self.rule.matrices @ self.matrix
         repeated = np.broadcast_to(elements, (len(matrices), *elements.shape))
         return averages(self.potential, structure, matrices, repeated, self.rule)
@@ -211,6 +214,7 @@ class Tumbling(Potential):
         self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
     ) -> Iterator[Prediction]:
         """See :meth:`Potential.turned_each`: all copies in the frame of this moment."""
+        self.verification(placed(structure, positions[0]) if len(positions) else structure)
         elements = self.rule.matrices @ self.matrix
         repeated = np.broadcast_to(elements, (len(matrices), *elements.shape))
         yield averages_each(self.potential, structure, positions, matrices, repeated, self.rule)
@@ -277,6 +281,7 @@ def follow_each(frames: Sequence[Tumbling], structure: Atoms, positions: Float64
     The frames share one potential and one rule.
     """
     placements = [placed(structure, each) for each in positions]
+    frames[0].verification(placements[0])
     for frame, atoms in zip(frames, placements, strict=True):
         frame._move(atoms)
     elements = np.stack([frame.rule.matrices @ frame.matrix for frame in frames])

@@ -23,7 +23,8 @@ class CheckItem:
     """One rule of the contract: whether it holds, the worst value found, what was allowed, and a sentence on it.
 
     ``value`` and ``tolerance`` are in ``unit``; they are None where the rule is not about a number, and the tolerance
-    is None where the number is only reported.
+    is None where the number is only reported. ``warning``: the rule holds but for something small that the sentence
+    names. ``skipped``: the rule could not be tested, for the reason that the sentence gives.
     """
 
     name: str
@@ -32,12 +33,23 @@ class CheckItem:
     value: float | None = None
     tolerance: float | None = None
     unit: str = ""
+    warning: bool = False
+    skipped: bool = False
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``warn``, ``skip`` or ``FAIL``."""
+        if not self.passed:
+            return "FAIL"
+        return "skip" if self.skipped else "warn" if self.warning else "ok"
 
     @property
     def excess(self) -> float:
         """How bad it is, to find the worst of several: failures first, then the value in units of the tolerance."""
+        if self.skipped:
+            return -1.0
         share = 0.0 if self.value is None else self.value / (self.tolerance or 1.0)
-        return (0.0 if self.passed else 1e300) + min(share, 1e299)
+        return {"FAIL": 1e300, "warn": 1e200}.get(self.status, 0.0) + min(share, 1e199)
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,8 @@ class Subject:
 
     Attributes
     ----------
+    given
+        The structure with its constraints, which potentials do not apply; ``structure`` has none.
     eps
         Relative rounding of the potential's dtype.
     reference
@@ -65,8 +79,11 @@ class Subject:
 
     def __init__(self, potential: Potential, structure: Atoms, rng: np.random.Generator, label: str) -> None:
         self.potential, self.rng, self.label = potential, rng, label
-        self.structure = structure.copy()
-        self.structure.positions += 0.02 * rng.standard_normal(structure.positions.shape)
+        self.given = structure.copy()
+        self.given.set_constraint()
+        self.given.positions += 0.02 * rng.standard_normal(structure.positions.shape)
+        self.structure = self.given.copy()
+        self.given.set_constraint(structure.constraints)
         self.eps = float(np.finfo(potential.dtype).eps)
 
     @cached_property

@@ -287,7 +287,9 @@ class PeriodicToy(Toy):
     """Any structure, with the energy E_base + ε Σ_pairs (1 − (r/r_c)²)³ P_ℓ(r̂·a), each pair counted once.
 
     Odd ℓ needs pairs that have a direction: it counts those of unlike atoms alone, from the lighter to the heavier. A
-    parity other than (−1)^ℓ multiplies by the handedness of the cell, which must then hold three vectors.
+    parity other than (−1)^ℓ multiplies by the handedness of the surroundings, the sign of v_0·(v_1 × v_2) with
+    v_n = Σ (1 − (r/2r_c)²)³ cos(nπr/r_c) r̂ over the pairs of unlike atoms closer than 2 r_c, which must tell right from
+    left: a cell that is left-handed says nothing, the same lattice has a right-handed one.
     :meth:`variance` gives the known answer for a structure.
 
     Parameters
@@ -322,11 +324,17 @@ class PeriodicToy(Toy):
         return envelope(r, self.cutoff)
 
     def _pseudoscalar(self, structure: Atoms) -> float:
-        if structure.cell.rank < 3:
+        values = pairs(structure, 2.0 * self.cutoff, like=False).values
+        r = np.linalg.norm(values, axis=1)
+        weights = envelope(r, 2.0 * self.cutoff)[0] * np.cos(np.pi * np.arange(3)[:, None] * r / self.cutoff)
+        sums = (weights / r) @ values
+        volume = float(np.linalg.det(sums))
+        if abs(volume) < 1e-9 * np.prod(np.abs(weights).sum(axis=1)) or volume == 0.0:
             raise InputError(
-                f"{self.name} has an unnatural parity and needs three cell vectors, not {structure.cell.rank}"
+                f"{self.name} has an unnatural parity and needs pairs of unlike atoms closer than "
+                f"{2.0 * self.cutoff:g} Å that tell right from left, and this structure has none"
             )
-        return float(np.sign(np.linalg.det(structure.cell.array)))
+        return float(np.sign(volume))
 
 
 def _weakest(potentials: Sequence[Potential]) -> tuple:

@@ -97,13 +97,22 @@ def build(recipe: Recipe, elements: Sequence[int], baseline: dict[int, float], s
 
 
 def turned(system: _System, matrix: np.ndarray) -> _System:
-    """The system with positions, cell and edges turned together."""
+    """The system with positions, cell and edges rotated together, the cell right-handed as models expect it.
+
+    Where the vectors of the cell are reversed, the cell shifts of the edges change their sign.
+    """
     turn = torch.as_tensor(matrix, dtype=system.positions.dtype).T
-    new = System(system.types, system.positions @ turn, system.cell @ turn, system.pbc)
+    cell = system.cell @ turn
+    left = bool(torch.linalg.det(cell.double()) < 0.0)
+    new = System(system.types, system.positions @ turn, -cell if left else cell, system.pbc)
+    signs = torch.tensor([1, 1, -1, -1, -1], dtype=torch.int32)
     for options in system.known_neighbor_lists():
         pairs = system.get_neighbor_list(options)
         edges = (pairs.values[..., 0] @ turn)[..., None]
-        new.add_neighbor_list(options, mts.TensorBlock(edges, pairs.samples, pairs.components, pairs.properties))
+        samples = pairs.samples
+        if left:
+            samples = mts.Labels(samples.names, samples.values * signs, assume_unique=True)
+        new.add_neighbor_list(options, mts.TensorBlock(edges, samples, pairs.components, pairs.properties))
     return new
 
 

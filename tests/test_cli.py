@@ -488,7 +488,7 @@ def test_an_earlier_result_of_something_else_is_not_continued(run):
     assert new.energy != old.energy
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_is_ended_leaves_a_whole_file(folder, run, number):
     process = spawn(*THREE, "--json", "probe.json", STOP_AT="H3N", STOP_HOW="wait")
     patience = time.monotonic() + 60

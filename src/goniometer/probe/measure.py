@@ -15,6 +15,7 @@ from goniometer.errors import GoniometerError, InputError
 from goniometer.potentials import Potential
 from goniometer.potentials.batching import peak_memory_bytes
 from goniometer.potentials.loading import load
+from goniometer.probe.journal import Journal
 from goniometer.probe.pool import pool
 from goniometer.probe.residuals import candidates
 from goniometer.probe.result import Failure, ModelInfo, ProbeResult, RuleInfo, StructureResult
@@ -44,7 +45,8 @@ def probe(
     measured: Sequence[tuple[str, bool]] = MEASURED,
     resume: ProbeResult | None = None,
     progress: Progress | None = None,
-    finished: Callable[[ProbeResult], None] | None = None,
+    journal: Journal | None = None,
+    finished: Callable[[StructureResult | Failure], None] | None = None,
 ) -> ProbeResult:
     """Measure how far a potential is from rotational symmetry.
 
@@ -72,8 +74,12 @@ def probe(
         Rules (name, inversion) to be evaluated besides, as a check of the prediction.
     resume
         An earlier, unfinished result: its structures are taken over if model, rule and structure are the same.
-    progress, finished
-        Called as work goes on, and with the result so far after each structure.
+    progress
+        Called as work goes on.
+    journal
+        Where each structure is recorded as soon as it is finished; see :class:`goniometer.probe.journal.Journal`.
+    finished
+        Called with each structure that was finished, or that failed.
 
     Returns
     -------
@@ -107,12 +113,12 @@ def probe(
     found: list[StructureResult] = []
     failures: list[Failure] = []
 
-    def result(complete: bool) -> ProbeResult:
+    def result(complete: bool, known: Sequence[StructureResult] | None = None) -> ProbeResult:
         seconds = time.perf_counter() - start + (resume.seconds if earlier and resume is not None else 0.0)
         return ProbeResult(
             **outline,
-            structures=list(found),
-            pooled=pool(found),
+            structures=list(found if known is None else known),
+            pooled=pool(found) if known is None else None,
             failures=list(failures),
             complete=complete,
             seconds=seconds,
@@ -122,6 +128,14 @@ def probe(
             tail_factor=plan.hidden,
         )
 
+    def record(outcome: StructureResult | Failure) -> None:
+        if journal is not None and (isinstance(outcome, Failure) or earlier.get(outcome.name) is not outcome):
+            journal.append(outcome)
+        if finished is not None:
+            finished(outcome)
+
+    if journal is not None:
+        journal.start(result(complete=False, known=list(earlier.values())))
     try:
         for (name, atoms), cost in zip(named, costs, strict=True):
             before = done
@@ -132,19 +146,20 @@ def probe(
                 if progress is not None:
                     progress(done, whole, name)
 
-            known = _known(earlier, name, atoms)
-            if known is not None:
-                found.append(known)
-            else:
+            outcome: StructureResult | Failure | None = _known(earlier, name, atoms)
+            if outcome is None:
                 try:
                     check_structure(atoms, name)
                     tick(0)
-                    found.append(probe_structure(potential, name, atoms, plan, tick))
+                    outcome = probe_structure(potential, name, atoms, plan, tick)
                 except GoniometerError as error:
-                    failures.append(Failure(name, str(error)))
+                    outcome = Failure(name, str(error))
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                found.append(outcome)
+            record(outcome)
             done = before + cost
-            if finished is not None:
-                finished(result(complete=False))
     except KeyboardInterrupt:
         return result(complete=False)
     return result(complete=True)

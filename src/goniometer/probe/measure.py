@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,14 @@ from goniometer.errors import GoniometerError, InputError
 from goniometer.potentials import Potential
 from goniometer.potentials.batching import peak_memory_bytes
 from goniometer.potentials.loading import load
+from goniometer.probe.floor import OPERATIONS
 from goniometer.probe.journal import Journal
 from goniometer.probe.pool import pool
+from goniometer.probe.procedure import Plan
+from goniometer.probe.repeats import count_for
 from goniometer.probe.residuals import candidates
 from goniometer.probe.result import Failure, ModelInfo, ProbeResult, RuleInfo, StructureResult
-from goniometer.probe.structure import Plan, probe_structure
+from goniometer.probe.structure import probe_structure
 from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
 
@@ -43,6 +46,7 @@ def probe(
     inversion: bool = True,
     seed: int = 0,
     measured: Sequence[tuple[str, bool]] = MEASURED,
+    without: Iterable[str] = (),
     resume: ProbeResult | None = None,
     progress: Progress | None = None,
     journal: Journal | None = None,
@@ -72,6 +76,10 @@ def probe(
         Of the rule's turn and of the changes that measure the floor.
     measured
         Rules (name, inversion) to be evaluated besides, as a check of the prediction.
+    without
+        Operations that are not applied, where the potential does not take them: ``"translation"``,
+        ``"permutation"``, ``"cell"``, ``"rounding"``; ``"rotation"`` evaluates only the orientations that map the axes
+        of a box onto each other. Inversion is left out by ``inversion=False``.
     resume
         An earlier, unfinished result: its structures are taken over if model, rule and structure are the same.
     progress
@@ -100,7 +108,7 @@ def probe(
     named = read_structures(packaged_structures() if structures is None else structures)
     nodes, lmax = _nodes(rule, lmax, inversion, seed)
     rules = [named_rule(name, inverted) for name, inverted in measured if nodes.inversion or not inverted]
-    plan = Plan(nodes, lmax, candidates(nodes, lmax), rules, seed)
+    plan = Plan(nodes, lmax, candidates(nodes, lmax), rules, seed, count_for(len(named), len(nodes)), _without(without))
     if plan.hidden > _HIDDEN:
         raise InputError(
             f"rule '{nodes.name}' cannot resolve ℓ ≤ {lmax}: what lies above could pass for it or not be seen at all; "
@@ -176,6 +184,15 @@ def _nodes(rule: str | Rule | None, lmax: int | None, inversion: bool, seed: int
         nodes = nodes.with_inversion() if inversion else nodes
         lmax = nodes.degree // 2 if lmax is None else lmax
     return nodes.turned_at_random(seed), lmax
+
+
+def _without(names: Iterable[str]) -> frozenset[str]:
+    known = (*OPERATIONS, "rotation")
+    for name in names:
+        if name not in known:
+            hint = "; inversion is left out by --no-inversion" if name == "inversion" else ""
+            raise InputError(f"'{name}' is no operation that can be left out; there are {', '.join(known)}{hint}")
+    return frozenset(names)
 
 
 def _outline(potential: Potential, plan: Plan) -> dict[str, Any]:

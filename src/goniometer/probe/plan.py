@@ -96,9 +96,10 @@ def plan(
 
     The residual of every rule is predicted from a probe: √Σ P_ℓ ρ_ℓ in the mean over turns of the rule, and for the
     rule as it stands from the response reconstructed from the probe's nodes; of the two the larger is taken, and the
-    most that the unresolved variance could add. The cheapest rule that is within every tolerance on every structure is
-    then measured, against an independently turned rule of higher degree, and the next one if the measurement does not
-    bear it out.
+    most that the unresolved variance could add. What the probe measured counts where it is larger, as does the largest
+    residual in the input orientation and its octahedral copies. The cheapest rule that is within every tolerance on
+    every structure is then measured, against an independently turned rule of higher degree, and the next one if the
+    measurement does not bear it out.
 
     Parameters
     ----------
@@ -210,8 +211,8 @@ def _row(structure: StructureResult, name: tuple[str, bool]) -> RuleResidual:
 
 
 def predicted(residual: Residual) -> float:
-    """The most that a rule is predicted to leave, rms per component."""
-    return float(np.hypot(max(residual.over_turns, residual.as_it_stands or 0.0), residual.tail))
+    """The most that is expected to remain after averaging over a rule, rms per component: :attr:`Residual.most`."""
+    return residual.most
 
 
 def _meets(result: ProbeResult, name: tuple[str, bool], tolerances: Sequence[Tolerance]) -> bool:

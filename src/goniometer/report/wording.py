@@ -132,8 +132,8 @@ def rule_label(name: str, inversion: bool) -> str:
 
 
 def at_most(residual: Residual) -> float:
-    """√(over_turns² + tail²): the residual if the unresolved variance is as bad as it can be."""
-    return math.hypot(residual.over_turns, residual.tail)
+    """The most that is predicted or was measured to remain after averaging over a rule."""
+    return residual.most
 
 
 def shares(spectrum: Spectrum, variance: float) -> list[tuple[float, float]]:

@@ -38,6 +38,14 @@ def probe(
         typer.Option(help="A rule by name, see `goniometer rules`; by default the smallest of degree 2 LMAX."),
     ] = None,
     inversion: Annotated[bool, typer.Option(help="Include inversion, and tell the parities apart.")] = True,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OPERATION",
+            help="Leave out an operation that the calculator does not take: translation, permutation, cell, rounding, or "
+            "rotation (then only orientations that exchange the axes are evaluated); repeatable.",
+        ),
+    ] = None,
     lmax: Annotated[int | None, typer.Option(help="Resolve the spectrum to this angular momentum. Default: 4.")] = None,
     seed: Seed = 0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report, one HTML page.")] = None,
@@ -85,6 +93,7 @@ def probe(
             rule=rule,
             inversion=inversion,
             seed=seed,
+            without=without or (),
             resume=earlier,
             progress=progress,
             journal=journal,

@@ -58,15 +58,15 @@ class Floor:
         return self.rattled is not None and (self.rounding or 0.0) > _JUMP * self.rattled
 
     def breaks(self, operation: str) -> bool:
-        """Whether the change under an operation is far beyond noise."""
+        """Whether the change under an operation is far beyond noise, and beyond what a discontinuity explains."""
         change: float | None = getattr(self, operation)
-        return change is not None and change > _BROKEN * self.value
+        return change is not None and change > _BROKEN * max(self.value, self.rounding or 0.0)
 
 
 # A rounding that changes a structure this many times as much as a copy with displaced atoms finds a discontinuity.
 _JUMP = 100.0
 # A symmetry whose operation changes the prediction by this many times the floor is broken.
-_BROKEN = 5.0
+_BROKEN = 10.0
 
 
 @dataclass(frozen=True)

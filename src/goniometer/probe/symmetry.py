@@ -22,7 +22,10 @@ def forces_vanish(structure: Atoms) -> bool:
     if not structure.pbc.all():
         return False
     scaled = structure.get_scaled_positions()
-    found = spglib.get_symmetry((structure.cell.array, scaled, structure.numbers), symprec=_TOLERANCE)
+    try:
+        found = spglib.get_symmetry((structure.cell.array, scaled, structure.numbers), symprec=_TOLERANCE)
+    except spglib.SpglibError:
+        return False
     if found is None or len(found["rotations"]) == 1:
         return False
     rotations, translations = found["rotations"], found["translations"]

@@ -213,11 +213,11 @@ def _spectrum_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
 def _spectrum_words(pooled: Pooled) -> list[str]:
     nouns = {"energy": "energy", "forces": "force", "stress": "stress"}
     figures = [(nouns[quantity], getattr(pooled, quantity)) for quantity in _quantities(pooled)]
-    return [dominant(noun, figure) for noun, figure in figures if not figure.at_floor]
+    return [dominant(noun, figure) for noun, figure in figures if figure.directional]
 
 
 def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
-    """One for each quantity that is above its floor; an odd one is the first, and wide."""
+    """One for each quantity that depends on direction; an odd one is the first, and wide."""
     from goniometer.report.figures import residual_figure, to_svg
 
     caption = (
@@ -231,7 +231,7 @@ def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
         quantity
         for quantity in ("forces", "energy", "stress")
         if quantity in _quantities(pooled)
-        and not getattr(pooled, quantity).at_floor
+        and getattr(pooled, quantity).directional
         and any(getattr(rule, quantity) is not None for rule in pooled.rules)
     ]
     panels = []

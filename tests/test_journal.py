@@ -84,8 +84,12 @@ def test_the_work_of_keeping_results_grows_with_the_number_of_structures(
         journal = Journal(tmp_path / f"{count}.partial")
         bytes_written: list[int] = []
         append = journal.append
-        monkeypatch.setattr(journal, "append", lambda each, append=append, sizes=bytes_written: (
-            append(each), sizes.append(journal.path.stat().st_size)))  # fmt: skip
+
+        def counted(each, append=append, path=journal.path, sizes=bytes_written):
+            append(each)
+            sizes.append(path.stat().st_size)
+
+        monkeypatch.setattr(journal, "append", counted)
         structures = [crystal(seed) for seed in range(count)]
         result = goniometer.probe(PeriodicToy(2, 1, 0.02), structures, lmax=0, measured=(), journal=journal)
         assert len(bytes_written) == count

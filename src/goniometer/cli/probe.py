@@ -42,8 +42,8 @@ def probe(
         list[str] | None,
         typer.Option(
             metavar="OPERATION",
-            help="Leave out an operation that the calculator does not take: translation, permutation, cell, rounding, or "
-            "rotation (then only orientations that exchange the axes are evaluated); repeatable.",
+            help="Leave out an operation that the calculator does not take: translation, permutation, cell, "
+            "rounding, or rotation (only orientations that exchange the axes are evaluated then); repeatable.",
         ),
     ] = None,
     lmax: Annotated[int | None, typer.Option(help="Resolve the spectrum to this angular momentum. Default: 4.")] = None,

@@ -148,9 +148,9 @@ def probe(
         for (name, atoms), cost in zip(named, costs, strict=True):
             before = done
 
-            def tick(count: int, name: str = name, size: int = len(atoms)) -> None:
+            def tick(count: int, name: str = name, size: int = len(atoms), limit: int = before + cost) -> None:
                 nonlocal done
-                done += count * size
+                done = min(done + count * size, limit)
                 if progress is not None:
                     progress(done, whole, name)
 

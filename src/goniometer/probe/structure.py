@@ -80,7 +80,7 @@ def probe_structure(
     rotations, or the orientations that map the axes of a box onto each other.
     """
     if "rotation" in plan.without:
-        return _probed(potential, name, structure, plan.along_axes, progress, [])
+        return _probed(potential, name, structure, plan.along_axes, progress, [LeftOut("rotation", "as asked")])
     try:
         return _probed(potential, name, structure, plan, progress, [])
     except PotentialError as error:

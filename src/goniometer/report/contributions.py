@@ -24,6 +24,11 @@ def broken(result: ProbeResult) -> list[str]:
     return [*_permuted(result), *_other_cell(result), *_symmetric(result), *_left_out(result)]
 
 
+def along_axes_only(result: ProbeResult) -> bool:
+    """Whether structures were evaluated only in orientations that exchange the axes."""
+    return any(each.operation == "rotation" for structure in result.structures for each in structure.left_out)
+
+
 def _directional(structure: StructureResult) -> bool:
     return structure.energy.directional or structure.forces.directional
 
@@ -166,6 +171,8 @@ def _left_out(result: ProbeResult) -> Iterator[str]:
         yield (
             f"The potential failed on {copies} of {_names([s for s, _ in found])} ({found[0][1].reason}); {rest}. "
             f"{option} leaves them out."
+            if found[0][1].reason != "as asked"
+            else f"Without {copies} as asked: {rest}."
         )
 
 

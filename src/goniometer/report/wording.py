@@ -150,12 +150,14 @@ def sentences(result: ProbeResult) -> list[str]:
     quantity: Quantity = "forces" if pooled.forces.directional else "energy"
     noun = "force" if pooled.forces.directional else "energy"
     figure: Figure = getattr(pooled, quantity)
-    parts = [
-        f"{model} prefers directions: when a structure is rotated, {_size(pooled)}.",
-        dominant(noun, figure),
-        _remedy(pooled.rules, quantity, figure),
-        *obstacles,
-    ]
+    parts = [f"{model} prefers directions: when a structure is rotated, {_size(pooled)}."]
+    if contributions.along_axes_only(result):
+        parts.append(
+            "What carries that, and which rule removes it, is not known from orientations along the axes alone."
+        )
+    else:
+        parts += [dominant(noun, figure), _remedy(pooled.rules, quantity, figure)]
+    parts += obstacles
     return [part for part in parts if part]
 
 
@@ -202,9 +204,10 @@ def _nothing(result: ProbeResult) -> str:
 
 
 def _at_floor(result: ProbeResult, pooled: Pooled) -> list[str]:
+    where = "between orientations along the axes " if contributions.along_axes_only(result) else ""
     found = [
-        f"{result.model.name} is at the floor: no dependence on direction could be resolved above its own noise, "
-        f"{_energy_floor(pooled.energy)} in energy and {FORCE.noise(pooled.forces.floor)} in forces."
+        f"{result.model.name} is at the floor: no dependence on direction could be resolved {where}above its own "
+        f"noise, {_energy_floor(pooled.energy)} in energy and {FORCE.noise(pooled.forces.floor)} in forces."
     ]
     if pooled.stress is not None and not pooled.stress.at_floor:
         found.append(f"The stress is not: it changes by {STRESS(pooled.stress.rms, pooled.stress.error)} rms.")

@@ -35,7 +35,6 @@ from structures import crystal, molecule
 def probed(potential: Potential | Calculator, structure: Atoms, lmax: int = 2, **options: object) -> ProbeResult:
     result = goniometer.probe(potential, structure, **{"lmax": lmax, "measured": (), **options})
     assert not result.failures, result.failures
-    render_page(result)
     print_probe(result, Console(file=io.StringIO()))
     return result
 
@@ -129,6 +128,7 @@ def test_an_egg_box_is_named_and_claims_no_direction() -> None:
     assert verdict(result).startswith("EggBox(PairToy) breaks the symmetry of translation")
     assert "prefers" not in said(result)
     assert "No dependence on direction can be told" in verdict(result)
+    assert "breaks the symmetry of translation" in render_page(result)
 
 
 def test_a_rotation_error_beside_an_egg_box_is_measured() -> None:
@@ -363,6 +363,7 @@ def test_what_a_calculator_takes_is_measured_and_the_rest_named(fault: str, opti
     (found,) = result.structures
     assert [each.operation for each in found.left_out] == [fault]
     assert option in said(result)
+    assert option in render_page(result)
     assert "prefers directions" in verdict(result)
     known = probed(toy, box()).structures[0]
     if fault != "rotation":
@@ -403,7 +404,7 @@ def test_the_headline_and_the_resolved_share_are_of_the_same_variance() -> None:
     """Content at ℓ = 1 and beyond L: shares add up to the whole, and what may be unresolved is named."""
     from goniometer.testing import SumOf
 
-    toy = SumOf([PeriodicToy(1, -1, 0.05), PeriodicToy(4, 1, 0.006)])
+    toy = SumOf([PeriodicToy(1, -1, 0.05), PeriodicToy(4, 1, 0.1)])
     result = probed(toy, crystal(), lmax=1)
     forces = result.pooled.forces
     assert 0.5 < forces.spectrum.resolved < 0.99

@@ -192,7 +192,7 @@ def _error_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
 
 def _spectrum_caption(result: ProbeResult) -> str:
     split = "plain even, striped odd under inversion" if result.rule.inversion else "both parities together"
-    return f"Bars: √P at each ℓ, {split}. Hatched: their floor. Dashed: all that lies beyond ℓ = {result.lmax}."
+    return f"Bars: √P at each ℓ, {split}. Hatched: their floor. Dashed: at most what lies beyond ℓ = {result.lmax}."
 
 
 def _spectrum_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:

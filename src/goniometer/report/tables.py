@@ -24,6 +24,7 @@ from goniometer.report.wording import (
     Quantity,
     Scale,
     at_most,
+    beyond,
     number,
     percent,
     plural,
@@ -205,9 +206,8 @@ def _spectrum(quantity: str, figure: Figure, scale: Scale) -> Table:
         rows.append(
             [str(ell), *cells, number(max(floor, 0.0) ** 0.5 * scale.factor, 2), percent(sum(share)) if loud else NONE]
         )
-    rest = max(spectrum.unresolved, 0.0)
     left = NONE if spectrum.resolved is None else f"≤ {percent(max(0.0, 1.0 - spectrum.resolved))}"
-    rows.append([f"> {len(spectrum.plus) - 1}", *[""] * (split), scale.number(rest**0.5), "", left])
+    rows.append([f"> {len(spectrum.plus) - 1}", *[""] * (split), f"≤ {scale.number(beyond(figure) ** 0.5)}", "", left])
     parities = ["even √P", "odd √P"] if split else ["√P"]
     columns = [("ℓ", ""), *((name, scale.unit) for name in [*parities, "floor"]), ("share", "")]
     note = "Share: of the whole variance; variance beyond the last ℓ may pass for resolved, so that shares may be less."

@@ -37,6 +37,7 @@ __all__ = [
     "Quantity",
     "Scale",
     "at_most",
+    "beyond",
     "cheapest",
     "dominant",
     "formula",
@@ -86,6 +87,13 @@ def shares(spectrum: Spectrum, variance: float) -> list[tuple[float, float]]:
     return [(max(p, 0.0) / variance, max(m, 0.0) / variance) for p, m in zip(plus, minus, strict=True)]
 
 
+def beyond(figure: Figure) -> float:
+    """The most variance that may lie beyond the resolved ℓ, in the unit of the quantity squared."""
+    spectrum = figure.spectrum
+    least = max(spectrum.unresolved, 0.0)
+    return least if spectrum.resolved is None else max(least, (1.0 - spectrum.resolved) * figure.rms**2)
+
+
 def dominant(noun: str, figure: Figure) -> str:
     """Where the variance sits: ``91 % of the force variance sits at ℓ = 1 and 2, mostly odd under inversion.``
 
@@ -110,7 +118,7 @@ def dominant(noun: str, figure: Figure) -> str:
         return f"The {noun} variance is not resolved by this probe: {beyond}; probe with a higher lmax."
     most = "Nearly all" if least > 0.99 else percent(min(held, 1.0))
     if held - least > 0.01:
-        most = f"Between {percent(least)} and {percent(min(held, 1.0))}"
+        most = f"At least {percent(least)}" if held > 0.99 else f"Between {percent(least)} and {percent(held)}"
     where = f"{most} of the {noun} variance sits at ℓ = {listing([str(ell) for ell in sorted(chosen)])}"
     if figure.spectrum.minus is not None:
         where += f", {_parity(sum(parts[ell][1] for ell in chosen) / held)}"
@@ -152,9 +160,7 @@ def sentences(result: ProbeResult) -> list[str]:
     figure: Figure = getattr(pooled, quantity)
     parts = [f"{model} prefers directions: when a structure is rotated, {_size(pooled)}."]
     if contributions.along_axes_only(result):
-        parts.append(
-            "What carries that, and which rule removes it, is not known from orientations along the axes alone."
-        )
+        parts.append("What carries that, and which rule removes it, orientations along the axes alone cannot tell.")
     else:
         parts += [dominant(noun, figure), _remedy(pooled.rules, quantity, figure)]
     parts += obstacles

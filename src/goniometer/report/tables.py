@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -230,9 +231,12 @@ def _rules(pooled: Pooled, quantity: Quantity, all_rules: bool) -> Table:
         inversion = "yes" if rule.inversion else ""
         rows.append([rule.name, inversion, str(rule.n), *_residual(getattr(rule, quantity), scale, figure.rms), grid])
     columns = [("rule", ""), ("inversion", ""), ("n", "")]
-    columns += [(part, scale.unit) for part in ("over turns", "as it stands", "measured")]
+    columns += [(part, scale.unit) for part in ("over turns", "as it stands", "measured", "at most")]
     noun = "force" if quantity == "forces" else quantity
-    note = "n: evaluations. ≤: with the most that the unresolved variance could add. Grid: its name in the paper."
+    note = (
+        "n: evaluations. ≤: with the most that the unresolved variance could add. At most: with all that was measured."
+    )
+    note += " Grid: its name in the paper."
     if len(chosen) < len(rules):
         note += f" {plural(len(rules) - len(chosen), 'further rule')} in the page and the JSON file."
     title = f"What is left of the {noun} error in the mean over a rule (rms)"
@@ -242,10 +246,10 @@ def _rules(pooled: Pooled, quantity: Quantity, all_rules: bool) -> Table:
 def _residual(residual: Residual, scale: Scale, rms: float) -> list[str]:
     over, stands = scale.number(residual.over_turns), residual.as_it_stands
     if residual.tail > 0.3 * residual.over_turns:
-        over = f"≤ {scale.number(at_most(residual))}"
+        over = f"≤ {scale.number(math.hypot(residual.over_turns, residual.tail))}"
     if stands is not None and stands < _ROUNDING * rms:
         stands = 0.0  # the rule is exact for all that is resolved
-    return [over, scale.number(stands), scale.number(residual.measured)]
+    return [over, scale.number(stands), scale.number(residual.measured), scale.number(at_most(residual))]
 
 
 def print_probe(result: ProbeResult, console: Console) -> None:

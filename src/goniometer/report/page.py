@@ -221,9 +221,9 @@ def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
     from goniometer.report.figures import residual_figure, to_svg
 
     caption = (
-        "Marks show the most that is predicted, or was measured, to remain after averaging over a rule. The broad line joins the rules "
-        "than which none is cheaper and leaves as little; where an arrow hangs from it, the variance beyond the "
-        "spectrum makes most of the mark, and the rule may leave far less. Filled marks: with inversion. "
+        "Marks show the most that is predicted, or was measured, to remain after averaging over a rule. The broad line "
+        "joins the rules than which none is cheaper and leaves as little; where an arrow hangs from it, the variance "
+        "beyond the spectrum makes most of the mark, and the rule may leave far less. Filled marks: with inversion. "
         "Rings: the grids none, i, 2, 2i, 3 and 3i of the paper. Crosses: measured, the rule as it stands. "
         "Hatched: the floor of the probe."
     )

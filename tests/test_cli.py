@@ -401,9 +401,12 @@ def test_a_document_cut_anywhere_is_refused(run):
 
 
 def test_limits_are_a_gate(run):
-    """The toy's rms is 0.01/√5 eV = 4.47 meV on two atoms."""
-    within = run(*PROBE, "--lmax", 2, "--fail-above", "energy=4.5meV", "--fail-above", "energy=2.25meV/atom")
+    """The toy's rms is 0.01/√5 eV = 4.47 meV on two atoms; along z, as in the file, it deviates by 10 meV."""
+    within = run(*PROBE, "--lmax", 2, "--fail-above", "energy=10.1meV", "--fail-above", "energy=5.1meV/atom")
     assert (within.code, within.err) == (0, "")
+    along = run(*PROBE, "--lmax", 2, "--fail-above", "energy=9.9meV")
+    assert along.code == 1
+    assert "deviation in an axis-aligned orientation 0.01 eV exceeds 9.9meV" in along.err
     beyond = run(*PROBE, "--lmax", 2, "--fail-above", "energy=4.4meV", "--fail-above", "energy=2.2meV/atom",
                  "--fail-above", "force=1eV/Å", "--fail-above", "force=0.01meV/Å")  # fmt: skip
     assert beyond.code == 1
@@ -488,7 +491,7 @@ def test_an_earlier_result_of_something_else_is_not_continued(run):
     assert new.energy != old.energy
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_is_ended_leaves_a_whole_file(folder, run, number):
     process = spawn(*THREE, "--json", "probe.json", STOP_AT="H3N", STOP_HOW="wait")
     patience = time.monotonic() + 60

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +25,6 @@ from goniometer.cli.app import (
     write_json,
 )
 
-if TYPE_CHECKING:
-    from goniometer.probe.result import ProbeResult
-
 #: Where finished structures are kept when a run without ``--json`` is stopped.
 PARTIAL = Path("goniometer-probe.partial.json")
 
@@ -40,6 +38,14 @@ def probe(
         typer.Option(help="A rule by name, see `goniometer rules`; by default the smallest of degree 2 LMAX."),
     ] = None,
     inversion: Annotated[bool, typer.Option(help="Include inversion, and tell the parities apart.")] = True,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OPERATION",
+            help="Leave out an operation that the calculator does not take: translation, permutation, cell, "
+            "rounding, or rotation (only orientations that exchange the axes are evaluated then); repeatable.",
+        ),
+    ] = None,
     lmax: Annotated[int | None, typer.Option(help="Resolve the spectrum to this angular momentum. Default: 4.")] = None,
     seed: Seed = 0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report, one HTML page.")] = None,
@@ -64,6 +70,7 @@ def probe(
     from goniometer.data import packaged_structures, read_structures
     from goniometer.probe.document import read_probe
     from goniometer.probe.gate import breaches
+    from goniometer.probe.journal import Journal, journal_of
     from goniometer.probe.measure import probe as measure
     from goniometer.probe.tolerance import parse_limit
     from goniometer.report import check_writable, print_probe, write_page
@@ -76,12 +83,9 @@ def probe(
     sources = read_structures(structures or packaged_structures())
     potential = loaded(model, options, device, dtype, forces, batch)
     kept = json or PARTIAL
+    journal = None if json is None else Journal(journal_of(json))
 
-    def keep(so_far: ProbeResult) -> None:
-        if json is not None:
-            write_json(json, so_far.to_json())
-
-    with progress_bar() as progress:
+    with journal or nullcontext(), progress_bar() as progress:
         result = measure(
             potential,
             sources,
@@ -89,12 +93,15 @@ def probe(
             rule=rule,
             inversion=inversion,
             seed=seed,
+            without=without or (),
             resume=earlier,
             progress=progress,
-            finished=keep,
+            journal=journal,
         )
     if json is not None or (not result.complete and result.structures):
         write_json(kept, result.to_json())
+    if journal is not None:
+        journal.remove()
     if report is not None and (result.structures or result.failures):
         write_page(result, report)
     print_probe(result, Console())

@@ -1,30 +1,52 @@
-"""Reading what a probe wrote."""
+"""Reading what a probe wrote: a finished document, or the journal of one that was ended before."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from goniometer.errors import InputError
+from goniometer.probe.journal import assembled, journal_of, loaded
+from goniometer.probe.pool import pool
 from goniometer.probe.result import SCHEMA, ProbeResult, StructureResult
 
 
 def read_probe(path: str | Path) -> ProbeResult:
-    """Read a document ``goniometer/probe/1``. Raises :class:`InputError` if the file is none."""
+    """Read a document ``goniometer/probe/1``, or the journal beside it if the probe was ended before it was written.
+
+    Raises :class:`InputError` if the file is neither.
+    """
+    source = _newest(Path(path))
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise InputError(f"{source} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    unfinished = source.suffix == ".partial"
     try:
-        data = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        data = assembled(text) if unfinished else loaded(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path} is not JSON ({error}); it must be a file that `goniometer probe --json` wrote"
+            f"{source} is not JSON ({error}); it must be a file that `goniometer probe --json` wrote"
         ) from error
+    result = _checked(data, source)
+    return replace(result, pooled=pool(result.structures)) if unfinished else result
+
+
+def _newest(document: Path) -> Path:
+    """The document, or its journal where that is newer or alone."""
+    journal = journal_of(document)
+    try:
+        if not document.exists() or journal.stat().st_mtime_ns > document.stat().st_mtime_ns:
+            return journal if journal.is_file() else document
+    except OSError:
+        pass
+    return document
+
+
+def _checked(data: object, path: Path) -> ProbeResult:
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise InputError(
@@ -39,13 +61,6 @@ def read_probe(path: str | Path) -> ProbeResult:
     for number, structure in enumerate(result.structures):
         _check_shapes(structure, f"{path} is damaged at 'structures.{number}")
     return result
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"it holds the number {text}")
-    return value
 
 
 def _check_shapes(structure: StructureResult, damaged: str) -> None:

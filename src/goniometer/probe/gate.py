@@ -10,9 +10,10 @@ from goniometer.probe.tolerance import Tolerance
 
 
 def breaches(result: ProbeResult, limits: Sequence[Tolerance]) -> list[str]:
-    """One line for each limit and structure whose rms error over the orbit exceeds it.
+    """One line for each limit and structure whose error exceeds it.
 
-    Raises :class:`InputError` if a limit speaks of a quantity that no structure has.
+    Held against a limit are the rms over all orientations, and the largest deviation (rms over components) in the input
+    orientation and its octahedral copies. Raises :class:`InputError` if a limit is on a quantity that no structure has.
     """
     lines = []
     for limit in limits:
@@ -20,10 +21,14 @@ def breaches(result: ProbeResult, limits: Sequence[Tolerance]) -> list[str]:
         if figures and all(figure is None for _, figure in figures):
             raise InputError(f"no structure has a {limit.quantity} that could be held against {limit.text}")
         for structure, figure in figures:
-            if figure is None or figure.rms <= limit.limit(structure.n_atoms):
+            if figure is None:
                 continue
-            rms, unit = figure.rms, figure.unit
-            if limit.per_atom:
-                rms, unit = figure.rms / structure.n_atoms, "eV/atom"
-            lines.append(f"{structure.name}: {limit.quantity} rms {rms:.4g} {unit} exceeds {limit.text}")
+            special = max(abs(figure.as_given), figure.special or 0.0)
+            for what, value in (("rms", figure.rms), ("deviation in an axis-aligned orientation", special)):
+                if value > limit.limit(structure.n_atoms):
+                    shown, unit = value, figure.unit
+                    if limit.per_atom:
+                        shown, unit = value / structure.n_atoms, "eV/atom"
+                    lines.append(f"{structure.name}: {limit.quantity} {what} {shown:.4g} {unit} exceeds {limit.text}")
+                    break
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,14 @@ from goniometer.errors import GoniometerError, InputError
 from goniometer.potentials import Potential
 from goniometer.potentials.batching import peak_memory_bytes
 from goniometer.potentials.loading import load
+from goniometer.probe.floor import OPERATIONS
+from goniometer.probe.journal import Journal
 from goniometer.probe.pool import pool
+from goniometer.probe.procedure import Plan
+from goniometer.probe.repeats import count_for
 from goniometer.probe.residuals import candidates
 from goniometer.probe.result import Failure, ModelInfo, ProbeResult, RuleInfo, StructureResult
-from goniometer.probe.structure import Plan, probe_structure
+from goniometer.probe.structure import probe_structure
 from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
 from goniometer.symmetrize.verification import Verification
@@ -43,9 +47,11 @@ def probe(
     inversion: bool = True,
     seed: int = 0,
     measured: Sequence[tuple[str, bool]] = MEASURED,
+    without: Iterable[str] = (),
     resume: ProbeResult | None = None,
     progress: Progress | None = None,
-    finished: Callable[[ProbeResult], None] | None = None,
+    journal: Journal | None = None,
+    finished: Callable[[StructureResult | Failure], None] | None = None,
 ) -> ProbeResult:
     """Measure how far a potential is from rotational symmetry.
 
@@ -71,10 +77,18 @@ def probe(
         Of the rule's turn and of the changes that measure the floor.
     measured
         Rules (name, inversion) to be evaluated besides, as a check of the prediction.
+    without
+        Operations that are not applied, where the potential does not take them: ``"translation"``,
+        ``"permutation"``, ``"cell"``, ``"rounding"``; ``"rotation"`` evaluates only the orientations that map the axes
+        of a box onto each other. Inversion is left out by ``inversion=False``.
     resume
         An earlier, unfinished result: its structures are taken over if model, rule and structure are the same.
-    progress, finished
-        Called as work goes on, and with the result so far after each structure.
+    progress
+        Called as work goes on.
+    journal
+        Where each structure is recorded as soon as it is finished; see :class:`goniometer.probe.journal.Journal`.
+    finished
+        Called with each structure that was finished, or that failed.
 
     Returns
     -------
@@ -95,7 +109,7 @@ def probe(
     named = read_structures(packaged_structures() if structures is None else structures)
     nodes, lmax = _nodes(rule, lmax, inversion, seed)
     rules = [named_rule(name, inverted) for name, inverted in measured if nodes.inversion or not inverted]
-    plan = Plan(nodes, lmax, candidates(nodes, lmax), rules, seed)
+    plan = Plan(nodes, lmax, candidates(nodes, lmax), rules, seed, count_for(len(named), len(nodes)), _without(without))
     if plan.hidden > _HIDDEN:
         raise InputError(
             f"rule '{nodes.name}' cannot resolve ℓ ≤ {lmax}: what lies above could pass for it or not be seen at all; "
@@ -110,12 +124,12 @@ def probe(
     verification = Verification(potential, nodes.matrices)
     faults: list[Failure] = [] if resume is None else list(resume.faults)
 
-    def result(complete: bool) -> ProbeResult:
+    def result(complete: bool, known: Sequence[StructureResult] | None = None) -> ProbeResult:
         seconds = time.perf_counter() - start + (resume.seconds if earlier and resume is not None else 0.0)
         return ProbeResult(
             **outline,
-            structures=list(found),
-            pooled=pool(found),
+            structures=list(found if known is None else known),
+            pooled=pool(found) if known is None else None,
             failures=list(failures),
             faults=list(faults),
             complete=complete,
@@ -126,32 +140,43 @@ def probe(
             tail_factor=plan.hidden,
         )
 
+    def record(outcome: StructureResult | Failure) -> None:
+        if journal is not None and (isinstance(outcome, Failure) or earlier.get(outcome.name) is not outcome):
+            journal.append(outcome)
+        if finished is not None:
+            finished(outcome)
+
+    if journal is not None:
+        journal.start(result(complete=False, known=list(earlier.values())))
     try:
         for (name, atoms), cost in zip(named, costs, strict=True):
             before = done
 
-            def tick(count: int, name: str = name, size: int = len(atoms)) -> None:
+            def tick(count: int, name: str = name, size: int = len(atoms), limit: int = before + cost) -> None:
                 nonlocal done
-                done += count * size
+                done = min(done + count * size, limit)
                 if progress is not None:
                     progress(done, whole, name)
 
-            known = _known(earlier, name, atoms)
-            if known is not None:
-                found.append(known)
-            else:
+            outcome: StructureResult | Failure | None = _known(earlier, name, atoms)
+            if outcome is None:
                 try:
                     check_structure(atoms, name)
                     tick(0)
-                    found.append(probe_structure(potential, name, atoms, plan, tick))
-                    said = verification.fault(atoms)
-                    if said is not None and all(each.error != said for each in faults):
-                        faults.append(Failure(name, said))
+                    outcome = probe_structure(potential, name, atoms, plan, tick)
+                    fault = verification.fault(atoms)
+                    if fault is not None and all(each.error != fault for each in faults):
+                        faults.append(Failure(name, fault))
+                        if journal is not None:
+                            journal.append(faults[-1], kind="fault")
                 except GoniometerError as error:
-                    failures.append(Failure(name, str(error)))
+                    outcome = Failure(name, str(error))
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                found.append(outcome)
+            record(outcome)
             done = before + cost
-            if finished is not None:
-                finished(result(complete=False))
     except KeyboardInterrupt:
         return result(complete=False)
     return result(complete=True)
@@ -168,6 +193,15 @@ def _nodes(rule: str | Rule | None, lmax: int | None, inversion: bool, seed: int
         nodes = nodes.with_inversion() if inversion else nodes
         lmax = nodes.degree // 2 if lmax is None else lmax
     return nodes.turned_at_random(seed), lmax
+
+
+def _without(names: Iterable[str]) -> frozenset[str]:
+    known = (*OPERATIONS, "rotation")
+    for name in names:
+        if name not in known:
+            hint = "; inversion is left out by --no-inversion" if name == "inversion" else ""
+            raise InputError(f"'{name}' is no operation that can be left out; there are {', '.join(known)}{hint}")
+    return frozenset(names)
 
 
 def _outline(potential: Potential, plan: Plan) -> dict[str, Any]:

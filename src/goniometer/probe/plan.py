@@ -97,9 +97,10 @@ def plan(
 
     The residual of every rule is predicted from a probe: √Σ P_ℓ ρ_ℓ in the mean over turns of the rule, and for the
     rule as it stands from the response reconstructed from the probe's nodes; of the two the larger is taken, and the
-    most that the unresolved variance could add. The cheapest rule that is within every tolerance on every structure is
-    then measured, against an independently turned rule of higher degree, and the next one if the measurement does not
-    bear it out.
+    most that the unresolved variance could add. What the probe measured counts where it is larger, as does the largest
+    residual in the input orientation and its octahedral copies. The cheapest rule that is within every tolerance on
+    every structure is then measured, against an independently turned rule of higher degree, and the next one if the
+    measurement does not bear it out.
 
     Parameters
     ----------
@@ -205,7 +206,13 @@ def _check_model(result: ProbeResult, potential: Potential, tolerances: Sequence
 def _rules(result: ProbeResult) -> list[tuple[str, bool]]:
     """Names of the rules that were predicted for every structure, the cheapest first."""
     listed = sorted(result.structures[0].rules, key=lambda each: (each.n, -each.degree))
-    return [(each.name, each.inversion) for each in listed]
+    inverted = not _fails_on(result, "inversion")
+    return [(each.name, each.inversion) for each in listed if inverted or not each.inversion]
+
+
+def _fails_on(result: ProbeResult, operation: str) -> list[str]:
+    """Names of the structures on which the potential failed at an operation."""
+    return [each.name for each in result.structures if any(left.operation == operation for left in each.left_out)]
 
 
 def _row(structure: StructureResult, name: tuple[str, bool]) -> RuleResidual:
@@ -216,8 +223,8 @@ def _row(structure: StructureResult, name: tuple[str, bool]) -> RuleResidual:
 
 
 def predicted(residual: Residual) -> float:
-    """The most that a rule is predicted to leave, rms per component."""
-    return float(np.hypot(max(residual.over_turns, residual.as_it_stands or 0.0), residual.tail))
+    """The most that is expected to remain after averaging over a rule, rms per component: :attr:`Residual.most`."""
+    return residual.most
 
 
 def _meets(result: ProbeResult, name: tuple[str, bool], tolerances: Sequence[Tolerance]) -> bool:
@@ -259,7 +266,13 @@ def _unmeasured(result: ProbeResult, name: tuple[str, bool]) -> str:
 
 
 def _refusal(result: ProbeResult, tolerances: Sequence[Tolerance]) -> str | None:
-    """Why a tolerance cannot be certified, if it lies below the noise of the model."""
+    """Why a tolerance cannot be certified, if rotated copies or the noise of the model do not allow it."""
+    fixed = _fails_on(result, "rotation")
+    if fixed:
+        return (
+            f"refused: the model could be evaluated on {fixed[0]} only in orientations that exchange the axes, and "
+            "nothing is known of others"
+        )
     for structure in result.structures:
         for tolerance in tolerances:
             figure: Figure | None = tolerance.figure(structure)
@@ -298,13 +311,14 @@ def _certified(
             found.append(_means(response(potential, structure, over.matrices, tick), over, structure))
         return found
 
-    hidden = _hidden(result)
+    hidden, inverted = _hidden(result), not _fails_on(result, "inversion")
     # Never the turn of the probe itself, whose nodes the prediction rests on.
     turn = int(np.random.SeedSequence([result.rule.seed or 0, seed, 1]).generate_state(1)[0])
     last: RulePlan | None = None
     for name in names:
         chosen = rule(*name)
-        finer = rule(f"degree:{max(2 * result.lmax, chosen.degree + 3)}", inversion=True).turned_at_random(turn)
+        degree = max(2 * result.lmax, chosen.degree + 3)
+        finer = rule(f"degree:{degree}", inversion=inverted).turned_at_random(turn)
         if finer.name not in references:
             references[finer.name] = means(finer, f"reference {finer.name}")
         averaged = means(chosen, chosen.name)
@@ -314,7 +328,7 @@ def _certified(
             for row in _compare(structure, name, finer, mean, reference, tolerances, hidden)
         ]
         wrong = [row for row in rows if not row.holds]
-        label = f"{finer.name} with inversion, turned with seed {turn}"
+        label = f"{finer.name} {'with' if inverted else 'without'} inversion, turned with seed {turn}"
         if not wrong:
             reason = f"measured against {label}"
             return _made(result, name, tolerances, True, reason, label, rows, failed)

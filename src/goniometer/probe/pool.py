@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,19 +66,60 @@ def _figure(figures: Sequence[Figure]) -> Figure:
         as_given=root(lambda each: each.as_given),
         max=max(each.max for each in figures),
         floor=root(lambda each: each.floor),
-        floors=Floor(
-            **{
-                source: root(lambda each, source=source: getattr(each.floors, source))  # type: ignore[misc]
-                for source in ("value", "repeat", "translation", "permutation", "rounding")
-            }
-        ),
+        floors=_floor([each.floors for each in figures]),
         spectrum=_spectrum(figures),
         rms_per_atom=over(lambda each: each.rms_per_atom),
         mae_as_given=float(np.mean(absolute)) if len(absolute) == len(figures) else None,
         floor_per_atom=over(lambda each: each.floor_per_atom),
         error=_error([each.rms for each in figures]),
         error_per_atom=_error(per_atom) if len(per_atom) == len(figures) else None,
+        special=_largest([each.special for each in figures]),
+        random=_largest([each.random for each in figures]),
+        **_rotation(figures),
     )
+
+
+def _floor(floors: Sequence[Floor]) -> Floor:
+    def root(name: str) -> float | None:
+        """Over the structures that have it."""
+        known = [value for each in floors if (value := getattr(each, name)) is not None]
+        return _quadratic(known) if known else None
+
+    return Floor(
+        value=_quadratic([each.value for each in floors]),
+        repeat=_quadratic([each.repeat for each in floors]),
+        translation=root("translation"),
+        permutation=root("permutation"),
+        rounding=root("rounding"),
+        cell=root("cell"),
+        rattled=root("rattled"),
+    )
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if known else None
+
+
+def _rotation(figures: Sequence[Figure]) -> dict[str, Any]:
+    """What else than rotation contributes, and the error under rotation alone, over structures."""
+    caused = [each for each in figures if each.cause is not None]
+    if not caused:
+        return {}
+
+    def alone(each: Figure) -> float:
+        return each.rms if each.rotation is None else each.rotation
+
+    def least(each: Figure) -> float:
+        if each.cause is not None:
+            return each.rotation_least or 0.0
+        return each.rms if each.directional else 0.0
+
+    return {
+        "cause": max(caused, key=lambda each: each.rms).cause,
+        "rotation": _quadratic([alone(each) for each in figures]),
+        "rotation_least": _quadratic([least(each) for each in figures]),
+    }
 
 
 def _spectrum(figures: Sequence[Figure]) -> Spectrum:
@@ -126,4 +168,7 @@ def _residual(residuals: Sequence[Residual]) -> Residual:
         tail=_quadratic([each.tail for each in residuals]),
         as_it_stands=known("as_it_stands"),
         measured=known("measured"),
+        special=_quadratic([each.special or 0.0 for each in residuals])
+        if any(each.special is not None for each in residuals)
+        else None,
     )

@@ -6,6 +6,7 @@ Units are eV, Å and their combinations. A number that could not be measured is 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,39 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Floor:
-    """Noise of one evaluation (rms, per component), by source, and the largest of them."""
+    """By how much operations that must not matter change one evaluation (rms, per component, over √2).
+
+    ``value`` is the noise floor: the larger of ``repeat`` and of the noise of rounding. ``translation``,
+    ``permutation`` and ``cell`` (another choice of cell vectors and periodic images) are no noise but symmetries that
+    may be broken, and are not in it. ``rounding`` is the change under a change of positions by their rounding;
+    ``rattled`` the same for a copy with displaced atoms, measured where ``rounding`` is larger than arithmetic
+    explains: where it is far smaller, the potential is discontinuous at this structure, and ``rattled`` takes the place
+    of ``rounding`` in ``value``. None is what was not or could not be measured.
+    """
 
     value: float
     repeat: float
-    translation: float
-    permutation: float
-    rounding: float
+    translation: float | None
+    permutation: float | None
+    rounding: float | None
+    cell: float | None = None
+    rattled: float | None = None
+
+    @property
+    def discontinuous(self) -> bool:
+        """Whether rounding of the positions changes the prediction here by far more than it does nearby."""
+        return self.rattled is not None and (self.rounding or 0.0) > _JUMP * self.rattled
+
+    def breaks(self, operation: str) -> bool:
+        """Whether the change under an operation is far beyond noise, and beyond what a discontinuity explains."""
+        change: float | None = getattr(self, operation)
+        return change is not None and change > _BROKEN * max(self.value, self.rounding or 0.0)
+
+
+# A rounding that changes a structure this many times as much as a copy with displaced atoms finds a discontinuity.
+_JUMP = 100.0
+# A symmetry whose operation changes the prediction by this many times the floor is broken.
+_BROKEN = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +79,12 @@ class Figure:
     alone would give. In a pooled figure each is the root mean square over structures (``max`` the largest), and
     ``error`` the standard error of ``rms`` over structures, None for a single one. Of an energy, ``rms_per_atom``,
     ``floor_per_atom`` and ``error_per_atom`` are ``rms``, ``floor`` and ``error`` per atom; None for other quantities.
+
+    ``special`` is the largest deviation (rms over components) in the input orientation and its octahedral copies,
+    ``random`` the largest at the randomly oriented nodes. ``cause`` names what else than rotation contributes to
+    ``rms``: ``"noise"``, ``"translation"`` or ``"discontinuity"``; ``rotation`` is then the rms error under rotation
+    alone, from products of two independent evaluations in the same orientation, and ``rotation_least`` what it is at
+    least (three standard errors below, 0 if it cannot be told from nothing).
     """
 
     unit: str
@@ -67,11 +100,36 @@ class Figure:
     error: float | None = None
     floor_per_atom: float | None = None
     error_per_atom: float | None = None
+    special: float | None = None
+    random: float | None = None
+    cause: str | None = None
+    rotation: float | None = None
+    rotation_least: float | None = None
 
     @property
     def at_floor(self) -> bool:
         """Whether the error cannot be told from noise: rms at most twice its floor, and as given at most five times."""
-        return self.rms <= 2.0 * self.floor and abs(self.as_given) <= 5.0 * self.floor
+        special = max(abs(self.as_given), self.special or 0.0)
+        quiet = self.rms <= 2.0 * self.floor and special <= 5.0 * self.floor
+        return quiet and (self.cause is None or not self.directional)
+
+    @property
+    def directional(self) -> bool:
+        """Whether random orientations show a dependence on direction that nothing else explains."""
+        if self.cause is None:
+            return self.rms > 2.0 * self.floor
+        return (self.rotation_least or 0.0) > (0.0 if self.cause == "noise" else 2.0 * self.floor)
+
+    @property
+    def singular(self) -> bool:
+        """Whether an axis-aligned orientation deviates as no random one does."""
+        if self.special is None or self.random is None:
+            return False
+        return self.special > SINGULAR * self.random and self.special > 5.0 * self.floor
+
+
+#: An axis-aligned orientation that deviates by this many times the largest deviation at random nodes is singular.
+SINGULAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -99,13 +157,25 @@ class Residual:
 
     ``over_turns``: √Σ P_ℓ ρ_ℓ, in the mean over random two-sided turns of the rule; ``tail``: the most that the
     unresolved variance could add; ``as_it_stands``: for the rule as it stands, from the response reconstructed from the
-    probe's nodes; ``measured``: by evaluating the rule, None where that was not done.
+    probe's nodes; ``measured``: by evaluating the rule, None where that was not done; ``special``: the largest in the
+    input orientation and its octahedral copies, by evaluation where the elements of the rule are among these. For other
+    rules it is an upper bound where one of these orientations is singular, and None where none is.
     """
 
     over_turns: float
     tail: float
     as_it_stands: float | None = None
     measured: float | None = None
+    special: float | None = None
+
+    @property
+    def most(self) -> float:
+        """The most that is predicted or was measured to remain: the one figure of headline, remedy and plan.
+
+        max(√(max(over_turns, as_it_stands)² + tail²), measured, special).
+        """
+        predicted = math.hypot(max(self.over_turns, self.as_it_stands or 0.0), self.tail)
+        return max(predicted, self.measured or 0.0, self.special or 0.0)
 
 
 @dataclass(frozen=True)
@@ -137,8 +207,39 @@ class SphereMap:
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """Evaluations that were repeated in another order: ``count`` of them, of which ``differing`` gave another answer.
+
+    ``kind`` is None for a deterministic calculator (to rounding), else ``"noise"`` (most differ), ``"outliers"`` (a
+    few do) or ``"history"`` (an evaluation depends on those before it, and the same sequence gives the same again).
+    ``energy`` in eV and ``forces`` in eV/Å are the largest differences of a component.
+    """
+
+    count: int
+    differing: int
+    kind: str | None
+    energy: float
+    forces: float
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An operation that was not applied to a structure, and the sentence that says why.
+
+    ``operation`` is ``"inversion"``, ``"rotation"`` (other than those that map the axes onto each other),
+    ``"translation"``, ``"permutation"``, ``"cell"`` or ``"rounding"``.
+    """
+
+    operation: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class StructureResult:
-    """Everything found for one structure."""
+    """Everything found for one structure.
+
+    ``symmetric`` says that every atom sits at a centre of inversion: forces vanish there whatever the potential is.
+    """
 
     name: str
     n_atoms: int
@@ -158,6 +259,9 @@ class StructureResult:
     orbit_energies: list[float]
     sphere: SphereMap
     rules: list[RuleResidual]
+    repeats: Repeats | None = None
+    left_out: list[LeftOut] = field(default_factory=list)
+    symmetric: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 
+from goniometer.errors import GoniometerError, PotentialError
 from goniometer.potentials.base import Potential
+from goniometer.probe import contributions
 from goniometer.probe import floor as noise_floor
-from goniometer.probe.residuals import TAIL, Candidate
+from goniometer.probe import repeats as repetition
+from goniometer.probe.orientations import (
+    Respond,
+    aligned_weight,
+    along_axes,
+    anywhere,
+    averaged_over_copies,
+    is_box,
+    joined_responses,
+    part_of,
+)
+from goniometer.probe.procedure import Plan
+from goniometer.probe.residuals import Candidate
 from goniometer.probe.result import (
+    SINGULAR,
     Figure,
     Floor,
+    LeftOut,
     Residual,
     RuleResidual,
     Spectrum,
@@ -26,51 +41,19 @@ from goniometer.probe.result import (
 from goniometer.probe.spectrum import (
     Gram,
     gram,
-    leak_matrix,
     noise_by_ell,
     rounding_by_ell,
     sphere,
-    tail_factor,
     variance_by_ell,
 )
+from goniometer.probe.symmetry import forces_vanish
+from goniometer.probe.torque import knows_torque, torque_by_rotation, torque_over_orbit, torques_of
 from goniometer.rotations import Rule
-from goniometer.symmetrize import Response, response
+from goniometer.symmetrize import Response
 
 UNITS = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
-#: Step, in radians, of the finite rotations that give the torque where virials are symmetric.
-_STEP = 0.05
-# Fourth-order central difference: the points, in steps, and their weights.
-_STENCIL = ((-2.0, 1 / 12), (-1.0, -2 / 3), (1.0, 2 / 3), (2.0, -1 / 12))
 
 Tick = Callable[[int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What is done to every structure alike."""
-
-    nodes: Rule
-    lmax: int
-    candidates: list[Candidate]
-    measured: list[Rule]
-    seed: int
-
-    @cached_property
-    def hidden(self) -> float:
-        """The largest ratio of the variance beyond lmax to what the spectrum shows to be missing."""
-        return tail_factor(self.nodes, self.lmax, self.lmax + TAIL)
-
-    @cached_property
-    def leak(self) -> np.ndarray:
-        """The largest part of a variance at any one ℓ above the resolved ones that turns up in P_ℓ, (lmax + 1,)."""
-        leaked = leak_matrix(self.nodes, self.lmax, self.lmax + TAIL)[:, self.lmax + 1 :].max(axis=1)
-        return np.maximum(leaked, 0.0)
-
-    def evaluations(self, potential: Potential, structure: Atoms) -> int:
-        """How many evaluations the structure takes."""
-        floors = len(noise_floor.SOURCES) * min(noise_floor.NODES, len(self.nodes))
-        finite = 0 if _knows_torque(potential, structure) else 3 * len(_STENCIL)
-        return 1 + len(self.nodes) + floors + finite + sum(len(each) for each in self.measured)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,29 +68,107 @@ class _Measured:
     products: Gram
     variance: float
     largest: float
+    largest_rms: float
 
 
 def probe_structure(
     potential: Potential, name: str, structure: Atoms, plan: Plan, progress: Tick | None = None
 ) -> StructureResult:
-    """Probe one structure. Memory: the potential's own, and 72 K N + 32 K² + 65536 K bytes, see `probe`."""
-    start = time.perf_counter()
+    """Probe one structure. Memory: the potential's own, and 72 K N + 32 K² + 65536 K bytes, see `probe`.
+
+    Where the potential fails on inverted or on rotated copies, what does not need them is measured: the proper
+    rotations, or the orientations that map the axes of a box onto each other.
+    """
+    if "rotation" in plan.without:
+        return _probed(potential, name, structure, plan.along_axes, progress, [LeftOut("rotation", "as asked")])
+    try:
+        return _probed(potential, name, structure, plan, progress, [])
+    except PotentialError as error:
+        usable, left_out = _usable(potential, structure, plan, error)
+        return _probed(potential, name, structure, usable, progress, left_out)
+
+
+def _usable(potential: Potential, structure: Atoms, plan: Plan, error: PotentialError) -> tuple[Plan, list[LeftOut]]:
+    """What can be done where the whole failed with this error, and what cannot; raises the error where nothing can."""
+
+    def why_not(respond: Respond, matrices: np.ndarray) -> str | None:
+        try:
+            respond(structure, matrices, None)
+        except GoniometerError as failure:
+            return str(failure)
+        return None
+
+    rotation = plan.nodes.matrices[:1] * np.sign(np.linalg.det(plan.nodes.matrices[0]))
+    here, axes = anywhere(potential), along_axes(potential)
+    if why_not(here, np.eye(3)[None]) is not None:
+        raise error
+    left_out = []
+    failure = why_not(here, rotation)
+    if failure is not None:
+        if not is_box(structure) or why_not(axes, _THIRD) is not None:
+            raise PotentialError(
+                f"the structure as given can be evaluated, rotated copies of it cannot: {failure}"
+            ) from error
+        left_out.append(LeftOut("rotation", failure))
+        plan, here = plan.along_axes, axes
+    if plan.nodes.inversion:
+        failure = why_not(here, -np.eye(3)[None])
+        if failure is not None:
+            left_out.append(LeftOut("inversion", failure))
+            plan = plan.proper.along_axes if plan.axes_only else plan.proper
+    if not left_out:
+        raise error
+    return plan, left_out
+
+
+# A rotation by 120° about the diagonal, which maps x to y to z.
+_THIRD = np.array([[[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+
+
+def _probed(
+    potential: Potential, name: str, structure: Atoms, plan: Plan, progress: Tick | None, left_out: list[LeftOut]
+) -> StructureResult:
+    start, evaluated = time.perf_counter(), 0
+
+    def tick(count: int) -> None:
+        nonlocal evaluated
+        evaluated += count
+        if progress is not None:
+            progress(count)
+
     rng = np.random.default_rng(plan.seed)
-    matrices = np.concatenate([np.eye(3)[None], plan.nodes.matrices])
-    whole = response(potential, structure, matrices, progress)
+    evaluate = along_axes(potential) if plan.axes_only else anywhere(potential)
+
+    def respond(atoms: Atoms, matrices: np.ndarray, _: object = None) -> Response:
+        return evaluate(atoms, matrices, tick)
+
+    setting = noise_floor.Setting(respond, structure, potential.dtype, plan.without, tilted=not plan.axes_only)
+    whole = respond(structure, np.concatenate([np.eye(3)[None], plan.nodes.matrices]))
     quantities = quantities_of(whole, structure)
-    few = _part(whole, slice(1, 1 + min(noise_floor.NODES, len(plan.nodes))))
-    torques = _torques(structure, whole) if _knows_torque(potential, structure) else None
+    torques = torques_of(structure, whole) if knows_torque(potential, structure) else None
     functions = {**quantities, **({"torque": torques} if torques is not None else {})}
-    floors = noise_floor.measure(potential, structure, few, functions, rng, progress)
+    again = repetition.repeat(respond, structure, whole, quantities, min(plan.repeats, len(whole)), rng, None)
+    few = part_of(whole, slice(1, 1 + min(noise_floor.NODES, len(plan.nodes))))
+    floors, failed = noise_floor.measure(setting, few, again.compared(whole), functions, rng)
+    judge = repetition.Judge.of(whole, quantities, floors, potential.dtype)
+    repeats = repetition.judged(again, whole, judge, respond, structure)
     found = {each: _measure(each, function(whole), plan, floors[each]) for each, function in quantities.items()}
+    special = whole if plan.axes_only else respond(structure, plan.special.matrices)
+    special = _confirmed(special, found, quantities, respond, structure)
+    figures = {
+        each: _with_special(_figure(found[each], len(structure)), found[each], quantities[each](special))
+        for each in found
+    }
+    figures = contributions.attributed(
+        figures, repeats, contributions.Pairs(setting, whole, again, judge, rng), quantities
+    )
     if torques is not None:
-        torque = _torque_over_orbit(torques(whole), found["energy"], floors["torque"], plan)
+        torque = torque_over_orbit(torques(whole), found["energy"].spectrum, floors["torque"], plan.nodes)
+    elif plan.axes_only:
+        torque = Torque(0.0, None, 0.0, 0.0)
     else:
-        torque = _torque_by_rotation(potential, structure, found["energy"], plan, progress)
-    per_atom = _per_atom(whole, found["forces"].mean, plan.nodes)
-    rules = _rules(potential, structure, found, quantities, plan, progress)
-    figures = {each: _figure(found[each], len(structure)) for each in found}
+        torque = torque_by_rotation(respond, structure, found["energy"].spectrum, floors["energy"].value, None)
+    rules = _rules(respond, structure, found, figures, quantities, plan, special)
     map_ = sphere(plan.nodes, whole.energies[1:] - found["energy"].mean, plan.lmax)
     return StructureResult(
         name=name,
@@ -117,14 +178,14 @@ def probe_structure(
         positions=structure.positions.tolist(),
         cell=structure.cell.array.tolist(),
         pbc=structure.pbc.tolist(),
-        evaluations=plan.evaluations(potential, structure),
+        evaluations=evaluated,
         seconds=time.perf_counter() - start,
         energy=figures["energy"],
         forces=figures["forces"],
         stress=figures.get("stress"),
         torque=torque,
         net_force=float(np.linalg.norm(whole.forces[0].sum(axis=0))),
-        force_rms_per_atom=per_atom.tolist(),
+        force_rms_per_atom=_per_atom(whole, found["forces"].mean, plan.nodes).tolist(),
         orbit_energies=(whole.energies[1:] - found["energy"].mean).tolist(),
         sphere=SphereMap(
             axis=map_.axis,
@@ -134,7 +195,48 @@ def probe_structure(
             share=map_.share,
         ),
         rules=rules,
+        repeats=repeats,
+        left_out=[*left_out, *failed],
+        symmetric=forces_vanish(structure),
     )
+
+
+def _confirmed(
+    special: Response,
+    found: dict[str, _Measured],
+    quantities: dict[str, noise_floor.Quantity],
+    respond: Respond,
+    structure: Atoms,
+) -> Response:
+    """The response at special orientations, where those that deviate as no random one does were evaluated again.
+
+    Of two evaluations of a quantity that is nearer to the mean is taken: an outlier is no special orientation.
+    """
+    again = np.zeros(len(special), dtype=bool)
+    for name, part in found.items():
+        deviation = _deviations(quantities[name](special), part.mean)
+        again |= (deviation > SINGULAR * part.largest_rms) & (deviation > 5.0 * part.floor.value)
+    if not again.any():
+        return special
+    second = respond(structure, special.matrices[again], None)
+    kept = []
+    for number, place in enumerate(np.flatnonzero(again)):
+        one, other = part_of(special, slice(place, place + 1)), part_of(second, slice(number, number + 1))
+        near = _deviations(one.forces, found["forces"].mean) <= _deviations(other.forces, found["forces"].mean)
+        kept.append(one if near[0] else other)
+    rest = part_of(special, ~again)
+    joined = joined_responses([rest, *kept])
+    order = np.argsort(np.concatenate([np.flatnonzero(~again), np.flatnonzero(again)]))
+    return part_of(joined, order)
+
+
+def _deviations(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Rms over components of the deviation from the mean, (M,)."""
+    return np.asarray(np.sqrt(np.mean((values - mean).reshape(len(values), -1) ** 2, axis=1)))
+
+
+def _with_special(figure: Figure, part: _Measured, special: np.ndarray) -> Figure:
+    return replace(figure, special=float(_deviations(special, part.mean).max()), random=part.largest_rms)
 
 
 def quantities_of(whole: Response, structure: Atoms) -> dict[str, noise_floor.Quantity]:
@@ -144,11 +246,6 @@ def quantities_of(whole: Response, structure: Atoms) -> dict[str, noise_floor.Qu
         volume = structure.get_volume()
         quantities["stress"] = lambda r: r.virials / volume
     return quantities
-
-
-def _part(whole: Response, part: slice) -> Response:
-    virials = None if whole.virials is None else whole.virials[part]
-    return Response(whole.matrices[part], whole.energies[part], whole.forces[part], virials)
 
 
 def _measure(name: str, values: np.ndarray, plan: Plan, floor: Floor) -> _Measured:
@@ -161,11 +258,14 @@ def _measure(name: str, values: np.ndarray, plan: Plan, floor: Floor) -> _Measur
     spectrum = _spectrum(products, variance, float(np.mean(mean**2)), plan, floor)
     as_given = np.asarray(values[0] - mean)
     largest = float(max(np.abs(deviations).max(), np.abs(as_given).max()))
-    return _Measured(name, mean, as_given, floor, spectrum, products, max(variance, 0.0), largest)
+    largest_rms = float(np.sqrt(max(np.diag(products).max(), 0.0)))
+    return _Measured(name, mean, as_given, floor, spectrum, products, max(variance, 0.0), largest, largest_rms)
 
 
 def _spectrum(products: Gram, variance: float, mean_square: float, plan: Plan, floor: Floor) -> Spectrum:
     nodes, lmax = plan.nodes, plan.lmax
+    if plan.axes_only:
+        return _unresolved(variance, mean_square, plan)
     plus, minus = variance_by_ell(nodes, products, lmax)
     resolved = float(plus[1:].sum() + (minus.sum() if minus is not None else 0.0))
     unresolved = variance - resolved
@@ -180,6 +280,13 @@ def _spectrum(products: Gram, variance: float, mean_square: float, plan: Plan, f
         unresolved=unresolved,
         resolved=max(0.0, 1.0 - hidden / variance) if variance > 0 else None,
     )
+
+
+def _unresolved(variance: float, mean_square: float, plan: Plan) -> Spectrum:
+    """Of the axes' orientations alone: nothing is resolved, since every ℓ looks like another one there."""
+    floor, minus = [variance] * (plan.lmax + 1), [0.0] * (plan.lmax + 1) if plan.nodes.inversion else None
+    resolved = 0.0 if variance > 0.0 else None
+    return Spectrum([mean_square, *[0.0] * plan.lmax], minus, floor, variance, resolved)
 
 
 def _figure(found: _Measured, atoms: int) -> Figure:
@@ -200,60 +307,6 @@ def _figure(found: _Measured, atoms: int) -> Figure:
     )
 
 
-def _knows_torque(potential: Potential, structure: Atoms) -> bool:
-    """Whether forces or virials say what dE/dω is; if not, finite rotations must."""
-    return potential.conservative and (potential.virial == "full" or not structure.pbc.any())
-
-
-def _torques(structure: Atoms, whole: Response) -> noise_floor.Quantity | None:
-    """dE/dω, (M, 3), in the frame of the structure: −Σ r × F of a molecule, Σ_ab ε_cab W_ab of what is periodic."""
-
-    def from_forces(turned: Response) -> np.ndarray:
-        arms = structure.positions - structure.positions.mean(axis=0)
-        return -np.cross(arms, turned.forces).sum(axis=1)
-
-    def from_virials(turned: Response) -> np.ndarray:
-        skew = turned.virials - turned.virials.transpose(0, 2, 1)  # type: ignore[union-attr]
-        return np.stack([skew[:, 1, 2], skew[:, 2, 0], skew[:, 0, 1]], axis=1)
-
-    if not structure.pbc.any():
-        return from_forces
-    return from_virials if whole.virials is not None else None
-
-
-def _expected_torque(energy: _Measured, plan: Plan) -> float:
-    """√Σ ℓ(ℓ+1) P_ℓ, from the resolved spectrum."""
-    ell = np.arange(plan.lmax + 1)
-    powers = np.array(energy.spectrum.plus) + np.array(energy.spectrum.minus or [0.0] * (plan.lmax + 1))
-    return float(np.sqrt(max(ell * (ell + 1) @ powers, 0.0)))
-
-
-def _torque_over_orbit(torques: np.ndarray, energy: _Measured, floor: Floor, plan: Plan) -> Torque:
-    """``torques`` (1 + K, 3): as given first, then at the nodes."""
-    norms = np.linalg.norm(torques, axis=1)
-    rms = float(np.sqrt(plan.nodes.weights @ norms[1:] ** 2))
-    return Torque(float(norms[0]), rms, _expected_torque(energy, plan), float(np.sqrt(3.0) * floor.value))
-
-
-def _torque_by_rotation(
-    potential: Potential, structure: Atoms, energy: _Measured, plan: Plan, progress: Tick | None
-) -> Torque:
-    gradient = _finite_rotations(potential, structure, progress)
-    spread = np.sqrt(3.0 * sum(weight**2 for _, weight in _STENCIL)) / _STEP
-    floor = float(spread * energy.floor.value)
-    return Torque(float(np.linalg.norm(gradient)), None, _expected_torque(energy, plan), floor)
-
-
-def _finite_rotations(potential: Potential, structure: Atoms, progress: Tick | None) -> np.ndarray:
-    """dE/dω by fourth-order central differences: rotations by ±h and ±2h about each axis."""
-    from scipy.spatial.transform import Rotation
-
-    turns = [point * _STEP * axis for axis in np.eye(3) for point, _ in _STENCIL]
-    energies = response(potential, structure, Rotation.from_rotvec(turns).as_matrix(), progress).energies
-    weights = np.array([weight for _, weight in _STENCIL]) / _STEP
-    return (energies - energies.mean()).reshape(3, -1) @ weights
-
-
 def _per_atom(whole: Response, mean: np.ndarray, nodes: Rule) -> np.ndarray:
     """Rms force error of each atom, per component."""
     square = np.zeros(len(mean))
@@ -263,47 +316,67 @@ def _per_atom(whole: Response, mean: np.ndarray, nodes: Rule) -> np.ndarray:
 
 
 def _rules(
-    potential: Potential,
+    respond: Respond,
     structure: Atoms,
     found: dict[str, _Measured],
+    figures: dict[str, Figure],
     quantities: dict[str, noise_floor.Quantity],
     plan: Plan,
-    progress: Tick | None,
+    special: Response,
 ) -> list[RuleResidual]:
     """Predictions for every candidate; measurements of those rules that are to be measured, and of the identity."""
     measured: dict[tuple[str, bool], dict[str, float]] = {
         ("identity", False): {each: _rms(part.as_given) for each, part in found.items()}
     }
-    for rule in plan.measured:
-        over = response(potential, structure, rule.matrices, progress)
-        measured[rule.name, rule.inversion] = {
+
+    def residuals(rule: Rule, over: Response) -> dict[str, float]:
+        return {
             each: _rms(np.asarray(weighted_mean(rule, function(over)) - found[each].mean))
             for each, function in quantities.items()
         }
+
+    for rule in plan.rows:
+        measured[rule.name, rule.inversion] = residuals(rule, respond(structure, rule.matrices, None))
+    if not plan.axes_only:
+        measured[plan.special.name, plan.special.inversion] = residuals(plan.special, special)
     rows = []
     for candidate in plan.candidates:
         rule = candidate.rule
         seen = measured.get((rule.name, rule.inversion), {})
-        residuals = {each: _residual(candidate, part, seen.get(each), plan.hidden) for each, part in found.items()}
+        copies = averaged_over_copies(rule, special.matrices)
+        left = {}
+        for each, part in found.items():
+            residual = _residual(candidate, part, figures[each], seen.get(each), plan)
+            if copies is not None:
+                means = np.tensordot(copies, quantities[each](special), axes=1)
+                residual = replace(residual, special=float(_deviations(means, part.mean).max()))
+            left[each] = residual
         rows.append(
             RuleResidual(
                 name=rule.name,
                 n=len(rule),
                 degree=rule.degree,
                 inversion=rule.inversion,
-                energy=residuals["energy"],
-                forces=residuals["forces"],
-                stress=residuals.get("stress"),
+                energy=left["energy"],
+                forces=left["forces"],
+                stress=left.get("stress"),
             )
         )
     return rows
 
 
-def _residual(candidate: Candidate, part: _Measured, measured: float | None, hidden: float) -> Residual:
-    spectrum = part.spectrum
+def _residual(candidate: Candidate, part: _Measured, figure: Figure, measured: float | None, plan: Plan) -> Residual:
+    spectrum, rule = part.spectrum, candidate.rule
+    if plan.axes_only:  # nothing is known of a rule's error in other orientations
+        return Residual(float(np.sqrt(part.variance)), 0.0, None, measured)
     minus = None if spectrum.minus is None else np.array(spectrum.minus)
-    predicted = candidate.predict(np.array(spectrum.plus), minus, hidden * max(spectrum.unresolved, 0.0), part.products)
-    return Residual(predicted.over_turns, predicted.tail, predicted.as_it_stands, measured)
+    tail = plan.hidden * max(spectrum.unresolved, 0.0)
+    predicted = candidate.predict(np.array(spectrum.plus), minus, tail, part.products)
+    residual = Residual(predicted.over_turns, predicted.tail, predicted.as_it_stands, measured)
+    if not figure.singular:
+        return residual
+    added = aligned_weight(rule.matrices, rule.weights) * (figure.special or 0.0)
+    return replace(residual, special=residual.most + added)
 
 
 def weighted_mean(rule: Rule, values: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ def spectra(found: Findings) -> Iterator[Section]:
         verdicts.append((model, first))
         title, drawn = f"{model}: spectrum of the forces", spectrum_figure(result, "forces")
         drawings.append(panel(f"probe-{place}-spectrum", title, drawn, _SPECTRUM))
-        if not result.pooled.forces.at_floor and any(each.forces is not None for each in result.pooled.rules):
+        if result.pooled.forces.directional and any(each.forces is not None for each in result.pooled.rules):
             caption = "What each rule leaves of the force error against its number of rotations. Crosses are measured."
             drawn = residual_figure(result, "forces")
             drawings.append(panel(f"probe-{place}-residual", f"{model}: rules", drawn, caption))

@@ -42,6 +42,7 @@ from goniometer.report.wording import (
     Quantity,
     Scale,
     at_most,
+    beyond,
     number,
     shorten,
 )
@@ -203,7 +204,7 @@ def spectrum_figure(
     count = len(spectrum.plus)
     series = _spectrum_series(spectrum, scale)
     floors = np.sqrt(np.maximum(spectrum.floor, 0.0)) * scale.factor
-    unresolved = math.sqrt(max(spectrum.unresolved, 0.0)) * scale.factor
+    unresolved = math.sqrt(beyond(error)) * scale.factor
     shown = [value for *_, values in series for value, floor in zip(values, floors, strict=True) if value > floor]
     low, high = log_limits([*shown, *floors, unresolved])
     for ell, floor in enumerate(floors):
@@ -224,15 +225,15 @@ def spectrum_figure(
             hatch=hatch,
             linewidth=0,
         )
-    beyond: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linestyle": (0, (2, 1.5)), "linewidth": 0.9}
-    axes.bar(count, max(unresolved - low, 0.0), 0.5, bottom=low, **beyond)
+    dashed: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linestyle": (0, (2, 1.5)), "linewidth": 0.9}
+    axes.bar(count, max(unresolved - low, 0.0), 0.5, bottom=low, **dashed)
     if legend:
         names = ["even", "odd"] if len(series) > 1 else ["both parities"]
         bars = [
             Patch(facecolor=c, edgecolor=GROUND, hatch=h, linewidth=0, label=n)
             for n, (_, c, h, _) in zip(names, series, strict=True)
         ]
-        legend_above(figure, [*bars, floor_patch(), Patch(label="unresolved", **beyond)], 4 if len(series) > 1 else 3)
+        legend_above(figure, [*bars, floor_patch(), Patch(label="unresolved", **dashed)], 4 if len(series) > 1 else 3)
     log_axis(axes, "y", low, high)
     axes.set(xlim=(-0.6, count + 0.5), ylabel=f"√P  [{scale.unit}]", xlabel="angular momentum ℓ")
     axes.set_xticks(range(count + 1), [*map(str, range(count)), f"> {count - 1}"])

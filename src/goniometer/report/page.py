@@ -192,7 +192,7 @@ def _error_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
 
 def _spectrum_caption(result: ProbeResult) -> str:
     split = "plain even, striped odd under inversion" if result.rule.inversion else "both parities together"
-    return f"Bars: √P at each ℓ, {split}. Hatched: their floor. Dashed: all that lies beyond ℓ = {result.lmax}."
+    return f"Bars: √P at each ℓ, {split}. Hatched: their floor. Dashed: at most what lies beyond ℓ = {result.lmax}."
 
 
 def _spectrum_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
@@ -213,17 +213,17 @@ def _spectrum_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
 def _spectrum_words(pooled: Pooled) -> list[str]:
     nouns = {"energy": "energy", "forces": "force", "stress": "stress"}
     figures = [(nouns[quantity], getattr(pooled, quantity)) for quantity in _quantities(pooled)]
-    return [dominant(noun, figure) for noun, figure in figures if not figure.at_floor]
+    return [dominant(noun, figure) for noun, figure in figures if figure.directional]
 
 
 def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
-    """One for each quantity that is above its floor; an odd one is the first, and wide."""
+    """One for each quantity that depends on direction; an odd one is the first, and wide."""
     from goniometer.report.figures import residual_figure, to_svg
 
     caption = (
-        "Marks show the most that a rule leaves, in the mean over its orientations. The broad line joins the rules "
-        "than which none is cheaper and leaves as little; where an arrow hangs from it, the variance beyond the "
-        "spectrum makes most of the mark, and the rule may leave far less. Filled marks: with inversion. "
+        "Marks show the most that is predicted, or was measured, to remain after averaging over a rule. The broad line "
+        "joins the rules than which none is cheaper and leaves as little; where an arrow hangs from it, the variance "
+        "beyond the spectrum makes most of the mark, and the rule may leave far less. Filled marks: with inversion. "
         "Rings: the grids none, i, 2, 2i, 3 and 3i of the paper. Crosses: measured, the rule as it stands. "
         "Hatched: the floor of the probe."
     )
@@ -231,7 +231,7 @@ def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
         quantity
         for quantity in ("forces", "energy", "stress")
         if quantity in _quantities(pooled)
-        and not getattr(pooled, quantity).at_floor
+        and getattr(pooled, quantity).directional
         and any(getattr(rule, quantity) is not None for rule in pooled.rules)
     ]
     panels = []

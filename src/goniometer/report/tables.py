@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from goniometer.report.wording import (
     Quantity,
     Scale,
     at_most,
+    beyond,
     number,
     percent,
     plural,
@@ -65,14 +67,14 @@ def error_tables(result: ProbeResult) -> list[Table]:
 
 
 def spectrum_tables(result: ProbeResult) -> list[Table]:
-    """The pooled spectra of what is above its floor: √P_ℓ by parity, floor and share of the variance for each ℓ."""
+    """The pooled spectra of what depends on direction: √P_ℓ by parity, floor and share of the variance for each ℓ."""
     if result.pooled is None or not result.structures:
         return []
     found = [(quantity, getattr(result.pooled, quantity), scale) for quantity, scale in SCALES.items()]
     return [
         _spectrum(quantity, figure, scale)
         for quantity, figure, scale in found
-        if figure is not None and not figure.at_floor
+        if figure is not None and figure.directional
     ]
 
 
@@ -81,25 +83,27 @@ def rule_tables(result: ProbeResult, all_rules: bool = False) -> list[Table]:
     if result.pooled is None or not result.pooled.rules:
         return []
     above: dict[Quantity, bool] = {
-        "forces": not result.pooled.forces.at_floor,
-        "energy": not result.pooled.energy.at_floor,
+        "forces": result.pooled.forces.directional,
+        "energy": result.pooled.energy.directional,
     }
     quantities = [quantity for quantity, holds in above.items() if holds]
     return [_rules(result.pooled, quantity, all_rules) for quantity in quantities]
 
 
 def floor_table(result: ProbeResult) -> Table:
-    """The noise of one evaluation by its source, for each structure."""
+    """What operations that must not matter change in one evaluation, for each structure."""
     rows = []
     for structure in result.structures:
         for quantity, scale in SCALES.items():
             figure = getattr(structure, quantity)
             if figure is not None:
                 noise = figure.floors
-                parts = [noise.repeat, noise.translation, noise.permutation, noise.rounding, noise.value]
+                parts = [noise.repeat, noise.rounding, noise.value, noise.translation, noise.permutation, noise.cell]
                 rows.append([structure.name, quantity, *map(scale.number, parts), scale.unit])
-    columns = ["structure", "quantity", "repeated", "translated", "permuted", "rounding", "largest", "unit"]
-    return Table("Noise of one evaluation, by source (rms per component)", [(name, "") for name in columns], rows)
+    columns = ["structure", "quantity", "repeated", "rounding", "floor", "translated", "permuted", "other cell", "unit"]
+    title = "Changes under operations that must not matter (rms per component)"
+    note = "Floor: the noise of one evaluation, from repetition and rounding. The others are symmetries, broken or not."
+    return Table(title, [(name, "") for name in columns], rows, note)
 
 
 def telling_rules(rules: list[RuleResidual], quantity: Quantity) -> list[RuleResidual]:
@@ -143,7 +147,7 @@ def _energies(result: ProbeResult) -> Table:
         atoms = str(structure.n_atoms) if structure else ""
         rows.append([name, atoms, per_atom, *_errors(figure, ENERGY, figure.mae_as_given, figure.max)])
     columns = [("structure", ""), ("atoms", ""), ("rms", "meV/atom"), *((h, "meV") for h in _HEADINGS)]
-    title = "Energy: how much it changes when the structure is turned"
+    title = "Energy: how much it changes when the structure is rotated"
     return Table(title, columns, rows, _AS_GIVEN, _last(rows, result))
 
 
@@ -203,12 +207,12 @@ def _spectrum(quantity: str, figure: Figure, scale: Scale) -> Table:
         rows.append(
             [str(ell), *cells, number(max(floor, 0.0) ** 0.5 * scale.factor, 2), percent(sum(share)) if loud else NONE]
         )
-    rest = max(spectrum.unresolved, 0.0)
-    left = NONE if spectrum.resolved is None else percent(max(0.0, 1.0 - spectrum.resolved))
-    rows.append([f"> {len(spectrum.plus) - 1}", *[""] * (split), scale.number(rest**0.5), "", left])
+    left = NONE if spectrum.resolved is None else f"≤ {percent(max(0.0, 1.0 - spectrum.resolved))}"
+    rows.append([f"> {len(spectrum.plus) - 1}", *[""] * (split), f"≤ {scale.number(beyond(figure) ** 0.5)}", "", left])
     parities = ["even √P", "odd √P"] if split else ["√P"]
     columns = [("ℓ", ""), *((name, scale.unit) for name in [*parities, "floor"]), ("share", "")]
-    return Table(f"Spectrum: {quantity}", columns, rows)
+    note = "Share: of the whole variance; variance beyond the last ℓ may pass for resolved, so that shares may be less."
+    return Table(f"Spectrum: {quantity}", columns, rows, note if (spectrum.resolved or 1.0) < 0.99 else "")
 
 
 def _root(power: float, floor: float, scale: Scale) -> str:
@@ -227,9 +231,12 @@ def _rules(pooled: Pooled, quantity: Quantity, all_rules: bool) -> Table:
         inversion = "yes" if rule.inversion else ""
         rows.append([rule.name, inversion, str(rule.n), *_residual(getattr(rule, quantity), scale, figure.rms), grid])
     columns = [("rule", ""), ("inversion", ""), ("n", "")]
-    columns += [(part, scale.unit) for part in ("over turns", "as it stands", "measured")]
+    columns += [(part, scale.unit) for part in ("over turns", "as it stands", "measured", "at most")]
     noun = "force" if quantity == "forces" else quantity
-    note = "n: evaluations. ≤: with the most that the unresolved variance could add. Grid: its name in the paper."
+    note = (
+        "n: evaluations. ≤: with the most that the unresolved variance could add. At most: with all that was measured."
+    )
+    note += " Grid: its name in the paper."
     if len(chosen) < len(rules):
         note += f" {plural(len(rules) - len(chosen), 'further rule')} in the page and the JSON file."
     title = f"What is left of the {noun} error in the mean over a rule (rms)"
@@ -239,10 +246,10 @@ def _rules(pooled: Pooled, quantity: Quantity, all_rules: bool) -> Table:
 def _residual(residual: Residual, scale: Scale, rms: float) -> list[str]:
     over, stands = scale.number(residual.over_turns), residual.as_it_stands
     if residual.tail > 0.3 * residual.over_turns:
-        over = f"≤ {scale.number(at_most(residual))}"
+        over = f"≤ {scale.number(math.hypot(residual.over_turns, residual.tail))}"
     if stands is not None and stands < _ROUNDING * rms:
         stands = 0.0  # the rule is exact for all that is resolved
-    return [over, scale.number(stands), scale.number(residual.measured)]
+    return [over, scale.number(stands), scale.number(residual.measured), scale.number(at_most(residual))]
 
 
 def print_probe(result: ProbeResult, console: Console) -> None:

@@ -362,7 +362,7 @@ class SumOf(Potential):
             yield superposed([Prediction.joined(potential.turned(structure, part)) for potential in self.potentials])
 
 
-class _Wrapped(Potential):
+class Wrapped(Potential):
     """A potential whose predictions are changed."""
 
     def __init__(self, potential: Potential) -> None:
@@ -372,7 +372,7 @@ class _Wrapped(Potential):
         self.conservative, self.stochastic = potential.conservative, potential.stochastic
 
 
-class Noisy(_Wrapped):
+class Noisy(Wrapped):
     """White noise of standard deviation σ on every energy (eV) and every force component (eV/Å) of a potential.
 
     The noise depends on how often the potential was called before, not on the structure: it is stochastic.
@@ -392,7 +392,7 @@ class Noisy(_Wrapped):
             yield Prediction(energies, forces, part.virials)
 
 
-class NonConservative(_Wrapped):
+class NonConservative(Wrapped):
     """Adds forces that no energy has, yet that turn with the structure: pairs in which only one atom feels the other.
 
     The later atom i of every pair feels κ (1 − (r/r_c)²)³ r̂, the earlier one feels nothing; so ∂F_i/∂x_j ≠ ∂F_j/∂x_i,

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 
 def main() -> None:
-    """Run the command line. What a user can mend ends with one sentence and exit code 2, a stopped run with 130."""
+    """Run the command line.
+
+    What a user can mend ends with one sentence and exit code 2; what a signal stops with 128 + its number, 130 for
+    Ctrl-C.
+    """
+    from goniometer.interruption import exit_code, handle_signals
+
+    handle_signals()
     # Threads that wait for work by spinning take minutes for what takes seconds where another program runs as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import typer
@@ -21,9 +29,9 @@ def main() -> None:
     except GoniometerError as error:
         _leave(2, str(error))
     except Stopped as stopped:
-        _leave(130, str(stopped))
+        _leave(exit_code(), str(stopped))
     except (KeyboardInterrupt, typer.Abort):
-        _leave(130, "stopped")
+        _leave(exit_code(), "stopped")
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         raise SystemExit(0) from None
@@ -33,7 +41,7 @@ def main() -> None:
             raise
         _leave(2, error.format_message())
     if code == 130:  # typer has made an exit code of a Ctrl-C
-        _leave(130, "stopped")
+        _leave(exit_code(), "stopped")
     raise SystemExit(code)
 
 
@@ -41,5 +49,6 @@ def _leave(code: int, message: str) -> NoReturn:
     """End with one sentence on the error stream, if there is one: help, asked for or not, has said it all."""
     text = " ".join(message.split())
     if text:
-        print(f"goniometer: {text}", file=sys.stderr)
+        with suppress(OSError):  # a terminal that has been closed
+            print(f"goniometer: {text}", file=sys.stderr)
     raise SystemExit(code) from None

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +44,7 @@ from goniometer.engines.driver import inet_address
 from goniometer.engines.served import Served
 from goniometer.engines.served import drivers as served_by
 from goniometer.errors import InputError
+from goniometer.interruption import StepAbandoned, deferred
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import content
 from goniometer.symmetrize.crystal import lattice_elements
@@ -119,7 +119,8 @@ def run(
 
     The last bits of a trajectory depend on where its copies are evaluated, one by one by drivers or in batches here.
 
-    A SIGINT (Ctrl-C) ends it after the step, with a checkpoint.
+    Ctrl-C, SIGTERM or SIGHUP ends it after the step, with a checkpoint. A step that waits for drivers which do not
+    answer is abandoned, and the run resumes from the checkpoint before.
 
     Raises :class:`RunError` if a check stops it, :class:`InputError` for what cannot be run, or if another process is
     at it.
@@ -135,9 +136,9 @@ def run(
             return ended
         with _elsewhere(description, structure, drivers, address) as served:
             trajectory = _Trajectory(description, structure, folder, served or potential, state)
-            with _session(folder, trajectory.engine), _interrupts() as interrupted:
-                trajectory.go(progress, checkpoint, interrupted)
-        return Finished(folder, trajectory.engine.step, trajectory.engine.step >= description.steps)
+            with _session(folder, trajectory.engine), deferred() as interrupted:
+                trajectory.go(progress, checkpoint, interrupted, served)
+        return Finished(folder, trajectory.saved, trajectory.saved >= description.steps)
 
 
 def _ended(folder: Path, description: Run, state: dict[str, Any] | None) -> Finished | None:
@@ -188,6 +189,8 @@ class _Trajectory:
         forces = Forces(description, replica, potential)
         self.engine = Engine(description, start, forces, velocities, state)
         self.segments = 0 if state is None else int(state["segments"])
+        #: The step of the last checkpoint.
+        self.saved = 0 if state is None else int(state["step"])
         self.first = None if state is None else float(state["conserved"])
         self.watch = Watch(description, start)
         self.replica = replica
@@ -207,12 +210,16 @@ class _Trajectory:
         for extra in sorted(folder.glob("frames-*.h5"))[self.segments :]:
             extra.unlink()
 
-    def go(self, progress: Progress | None, checkpoint: float, interrupted: Callable[[], bool]) -> None:
+    def go(
+        self, progress: Progress | None, checkpoint: float, interrupted: Callable[[], bool], served: Served | None
+    ) -> None:
         engine, whole, stride = self.engine, self.run.steps, self.run.stride
         began, from_step = time.monotonic(), engine.step
         saved = began
+        wait = served.wait_for_driver if served is not None else lambda: None
         try:
-            if engine.step == 0 and not self.segments:
+            wait()
+            if engine.step == 0 and not self.segments and not interrupted():
                 self._record()
             while engine.step < whole and not interrupted():
                 engine.advance()
@@ -226,6 +233,12 @@ class _Trajectory:
                     days = max(now - began, 1e-9) / 86400.0
                     done = (engine.step - from_step) * self.run.step * 1e-6 * self.run.replicas
                     progress(engine.step, whole, f"{done / days:.3g} ns/day")
+                if engine.step < whole:
+                    wait()
+            if self.first is None:  # interrupted before there was anything to save
+                return
+        except StepAbandoned:
+            return
         except RunError:
             self._segment(self.folder / "stopped.h5")
             raise
@@ -271,6 +284,7 @@ class _Trajectory:
             self.segments += 1
         state = {**self.engine.state(), "segments": self.segments, "conserved": self.first}
         replace_text(self.folder / "state.json", json.dumps(state))
+        self.saved = self.engine.step
 
     def _segment(self, path: Path) -> None:
         frames, self.frames = self.frames, []
@@ -396,27 +410,6 @@ def _locked(folder: Path, wait: bool) -> Iterator[None]:
         except OSError:
             raise InputError(f"another process is at work on the run in '{folder}'") from None
         yield
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Let a step come to its end before Ctrl-C takes effect; a second one is not waited for."""
-    caught: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread, which alone is interrupted
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(caught)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def read_sessions(folder: Path, steps: int | None = None) -> list[dict[str, Any]]:

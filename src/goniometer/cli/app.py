@@ -86,12 +86,8 @@ def loaded(
 def write_json(path: Path, text: str) -> None:
     """Replace a file in one step, so that it is whole at any moment."""
     from goniometer.data.records import replace_text
-    from goniometer.errors import InputError
 
-    try:
-        replace_text(path, text)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    replace_text(path, text)
 
 
 # Each command registers itself.

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import KDTree
 
 from goniometer.data.packaged import packaged_files
+from goniometer.data.records import replacing
 from goniometer.errors import InputError, did_you_mean
 
 #: Atoms closer than this, in Å, are taken for a mistake: the shortest bond, of H2, is 0.74 Å.
@@ -84,12 +85,8 @@ def read_structures(source: Source | Iterable[Any]) -> list[NamedStructure]:
 
 def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
     """Write extended XYZ, in one step. Raises :class:`InputError` if that cannot be done."""
-    partial = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as partial:
         write(partial, structures, format="extxyz")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _checked_sources(sources: Iterable[object]) -> list[Source]:

@@ -17,13 +17,13 @@ the state is deleted and made again, the same to the last bit.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from goniometer.data import check_structure, read_structures
-from goniometer.data.records import hardware, make_folder, replace_text, versions
-from goniometer.data.trajectory import Frames, Trajectory, read_beginning, write_segment
+from goniometer.data.records import hardware, locked, make_folder, remove_partial, replace_text, replacing, versions
+from goniometer.data.trajectory import Frames, Trajectory, check_segments, read_beginning, segment_name, write_segment
 from goniometer.dynamics.checks import RunError, Watch
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.engine import Engine, initial_velocities
@@ -56,6 +56,9 @@ PACKAGES = ("goniometer", "ipi", "torch", "metatomic-torch", "metatensor-torch",
 
 # Words between the seed and what is drawn from it, apart from those of turns and tumbling frames.
 _VELOCITIES, _ORIENTATIONS = 2, 3
+
+# How to end with a folder that is damaged.
+_ANEW = "remove the folder, and the same command starts anew"
 
 # Å between replicas, which do not feel each other.
 _GAP = 20.0
@@ -130,7 +133,8 @@ def run(
     make_folder(folder)
     if ended := _ended(folder, description, _read_state(folder)):  # be it that another process makes it longer
         return ended
-    with _locked(folder, wait):
+    with locked(folder, f"the run in '{folder}'", wait=wait):
+        remove_partial(folder)
         state = _read_state(folder)
         if ended := _ended(folder, description, state):
             return ended
@@ -142,9 +146,31 @@ def run(
 
 
 def _ended(folder: Path, description: Run, state: dict[str, Any] | None) -> Finished | None:
-    if state is None or state["step"] < description.steps:
+    if state is None:
+        return None
+    _check_folder(folder, description, state)
+    if state["step"] < description.steps:
         return None
     return Finished(folder, state["step"], True)
+
+
+def _check_folder(folder: Path, description: Run, state: dict[str, Any]) -> None:
+    """That the segments which the state counts are there and can be read, with all their frames."""
+    try:
+        check_segments(folder, int(state["segments"]), int(state["step"]) // description.stride + 1)
+    except InputError as error:
+        raise InputError(f"the run in '{folder}' is damaged: {error}; {_ANEW}") from error
+
+
+def is_damaged(description: Run, folder: Path) -> bool:
+    """Whether what a run has left in its folder is of no use, for it to be resumed or to be analysed."""
+    try:
+        state = _read_state(folder)
+        if state is not None:
+            _check_folder(folder, description, state)
+    except InputError:
+        return True
+    return False
 
 
 @contextmanager
@@ -204,11 +230,13 @@ class _Trajectory:
         self.degrees = free
         if state is None:
             replace_text(folder / "i-pi.xml", self.engine.input)
-            write(folder / "start.xyz", start, format="extxyz")
+            with replacing(folder / "start.xyz") as partial:
+                write(partial, start, format="extxyz")
         # It says how far the run was to go when it was last at work.
         replace_text(folder / "description.yaml", yaml.safe_dump(description.model_dump(), sort_keys=False))
-        for extra in sorted(folder.glob("frames-*.h5"))[self.segments :]:
-            extra.unlink()
+        for extra in folder.glob("frames-*.h5"):
+            if extra.name >= segment_name(self.segments):
+                extra.unlink()
 
     def go(
         self, progress: Progress | None, checkpoint: float, interrupted: Callable[[], bool], served: Served | None
@@ -280,10 +308,10 @@ class _Trajectory:
     def save(self) -> None:
         """Write the frames since the last time as a segment, and then the state."""
         if self.frames:
-            self._segment(self.folder / f"frames-{self.segments:06d}.h5")
+            self._segment(self.folder / segment_name(self.segments))
             self.segments += 1
         state = {**self.engine.state(), "segments": self.segments, "conserved": self.first}
-        replace_text(self.folder / "state.json", json.dumps(state))
+        replace_text(self.folder / "state.json", json.dumps({**state, "sha256": _checksum(state)}))
         self.saved = self.engine.step
 
     def _segment(self, path: Path) -> None:
@@ -388,6 +416,10 @@ def _apart(count: int, extent: float) -> np.ndarray:
     return (extent + _GAP) * np.stack(np.unravel_index(np.arange(count), (side,) * 3), axis=1)
 
 
+def _checksum(state: dict[str, Any]) -> str:
+    return sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
 def _read_state(folder: Path) -> dict[str, Any] | None:
     path = folder / "state.json"
     if not path.exists():
@@ -396,20 +428,13 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         missing = {"step", "ipi", "momenta", "exchanged", "forces", "segments", "conserved"} - state.keys()
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"'{path}' is not the state of a run ({error}): delete the folder to start anew") from error
+        raise InputError(f"'{path}' is not the state of a run ({error}): {_ANEW}") from error
     if missing:
-        raise InputError(f"'{path}' is not the state of a run: it lacks {', '.join(sorted(missing))}")
+        raise InputError(f"'{path}' is not the state of a run: it lacks {', '.join(sorted(missing))}; {_ANEW}")
+    written = state.pop("sha256", None)  # older ones have none
+    if written is not None and written != _checksum(state):
+        raise InputError(f"'{path}' has been damaged since it was written: its checksum is another one; {_ANEW}")
     return state
-
-
-@contextmanager
-def _locked(folder: Path, wait: bool) -> Iterator[None]:
-    with (folder / "lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            raise InputError(f"another process is at work on the run in '{folder}'") from None
-        yield
 
 
 def read_sessions(folder: Path, steps: int | None = None) -> list[dict[str, Any]]:
@@ -418,7 +443,7 @@ def read_sessions(folder: Path, steps: int | None = None) -> list[dict[str, Any]
     Of a run that is longer only those are given that went to so many ``steps``, and of the last one its share.
     """
     path = folder / "sessions.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    found = _readable_sessions(path)
     if steps is None:
         return found
     kept = [each for each in found if each["from_step"] < steps]
@@ -427,6 +452,21 @@ def read_sessions(folder: Path, steps: int | None = None) -> list[dict[str, Any]
             each["seconds"] *= (steps - each["from_step"]) / (each["to_step"] - each["from_step"])
             each["to_step"] = steps
     return kept
+
+
+def _readable_sessions(path: Path) -> list[dict[str, Any]]:
+    """What can be read of a log, which nothing depends on: a file that is cut or garbled holds nothing."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    numbers = ("from_step", "to_step", "seconds")
+    entries = found if isinstance(found, list) else []
+    return [
+        each
+        for each in entries
+        if isinstance(each, dict) and all(isinstance(each.get(name), int | float) for name in numbers)
+    ]
 
 
 @contextmanager
@@ -444,7 +484,8 @@ def _session(folder: Path, engine: Engine) -> Iterator[None]:
         yield
     finally:
         session.update(ended=_now(), seconds=round(time.monotonic() - began, 1), to_step=engine.step)
-        replace_text(path, json.dumps([*sessions, session], indent=1))
+        with suppress(InputError):  # nothing depends on the log
+            replace_text(path, json.dumps([*sessions, session], indent=1))
 
 
 def _now() -> str:

@@ -275,7 +275,7 @@ def _asked(connection: socket.socket, word: str, seconds: float, *answers: str) 
 def _initialize(connection: socket.socket) -> None:
     """Return when a driver is ready for a structure."""
     if _asked(connection, "STATUS", ANSWER, "READY", "NEEDINIT") == "NEEDINIT":
-        connection.sendall(message("INIT") + np.int32([0, 1]).tobytes() + b" ")
+        connection.sendall(message("INIT") + np.array([0, 1], np.int32).tobytes() + b" ")
         _asked(connection, "STATUS", FIRST, "READY")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from goniometer.data.records import replacing
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import structure_of
@@ -333,13 +334,12 @@ def _evaluated_run(
                 copies = Orbits(kept["copies"], kept["energies_of_copies"], kept.get("virials_of_copies"))
                 return Reevaluated(*known, bool(kept["full"]), kept["steps"], copies)
     found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
-    partial = path.with_name(f"part-{path.name}")
     parts = {name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps")}
     assert found.orbits is not None  # as there are grids
     parts |= {"copies": found.orbits.matrices, "energies_of_copies": found.orbits.energies}
     parts["virials_of_copies"] = found.orbits.virials
-    np.savez_compressed(partial, key=key, **{name: each for name, each in parts.items() if each is not None})
-    partial.replace(path)
+    with replacing(path) as partial:
+        np.savez_compressed(partial, key=key, **{name: each for name, each in parts.items() if each is not None})
     return found
 
 

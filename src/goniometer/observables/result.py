@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from goniometer.errors import InputError
+from goniometer.data.records import replacing
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,5 @@ class Observable:
 
     def save(self, path: str | Path) -> None:
         """Write it as netCDF, in one step. Raises :class:`InputError` if that cannot be done."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".part")
-        try:
+        with replacing(path) as partial:
             self.to_xarray().to_netcdf(partial, engine="h5netcdf")
-            partial.replace(path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -14,6 +14,7 @@ import numpy as np
 from ase import Atoms, units
 from jaxtyping import Float64, Int64
 
+from goniometer.data.records import replacing
 from goniometer.data.trajectory import DISCARD, Frames, Thinned, Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
@@ -287,11 +288,10 @@ class _Known(dict[int, np.ndarray]):
         if self.path is None or not self.more:
             return
         steps = sorted(self)
-        partial = self.path.with_name(f"part-{self.path.name}")
         try:
-            np.savez_compressed(partial, steps=np.array(steps), virials=np.stack([self[step] for step in steps]))
-            partial.replace(self.path)
-        except OSError:
+            with replacing(self.path) as partial:
+                np.savez_compressed(partial, steps=np.array(steps), virials=np.stack([self[step] for step in steps]))
+        except InputError:
             return
         self.saved, self.more = time.monotonic(), False
 

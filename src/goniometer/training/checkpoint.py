@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from goniometer.data.records import replace_bytes
 from goniometer.errors import InputError
 from goniometer.training.recipe import Recipe
 
@@ -70,7 +72,6 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Replace the file in one step."""
-        partial = path.with_name(path.name + ".part")
         texts = {"identity": asdict(self.identity), "network": self.network, "progress": asdict(self.progress)}
         document = {
             "schema": SCHEMA,
@@ -79,8 +80,9 @@ class Checkpoint:
             "weights": {name: weight.detach() for name, weight in self.weights.items()},
             "optimizer": self.optimizer,
         }
-        torch.save(document, partial)
-        partial.replace(path)
+        content = io.BytesIO()
+        torch.save(document, content)
+        replace_bytes(path, content.getvalue())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -78,7 +78,7 @@ def test_a_program_that_handles_no_sigterm_ends_by_it_after_the_block() -> None:
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "kept\n")
 
 
-SLOW = '''
+SLOW = """
 import time
 from ase.calculators.lj import LennardJones
 
@@ -91,7 +91,7 @@ class Slow(LennardJones):
 
 def made():
     return Slow(epsilon=0.01)
-'''
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.nightly)])

@@ -14,9 +14,12 @@ def main() -> None:
     What a user can mend ends with one sentence and exit code 2; what a signal stops with 128 + its number, 130 for
     Ctrl-C.
     """
+    from goniometer.cli.encoding import show_everything
     from goniometer.interruption import exit_code, handle_signals
 
+    _keep_assertions()
     handle_signals()
+    show_everything()
     # Threads that wait for work by spinning take minutes for what takes seconds where another program runs as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import typer
@@ -45,9 +48,26 @@ def main() -> None:
     raise SystemExit(code)
 
 
+def _keep_assertions() -> None:
+    """Start again with assertions where Python leaves them out (``-O``, ``PYTHONOPTIMIZE``).
+
+    ASE 3.29 reads a line of its extended XYZ format within an assertion, and misreads files without it.
+    """
+    if not sys.flags.optimize:
+        return
+    program, *words = sys.orig_argv
+    while words and words[0] in ("-O", "-OO"):
+        del words[0]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONOPTIMIZE"}
+    if {"-O", "-OO"}.isdisjoint(words[: words.index("-m") if "-m" in words else 0]):
+        os.execve(sys.executable, [program, *words], environment)
+
+
 def _leave(code: int, message: str) -> NoReturn:
     """End with one sentence on the error stream, if there is one: help, asked for or not, has said it all."""
-    text = " ".join(message.split())
+    from goniometer.cli.encoding import printable
+
+    text = printable(" ".join(message.split()))
     if text:
         with suppress(OSError):  # a terminal that has been closed
             print(f"goniometer: {text}", file=sys.stderr)

@@ -58,7 +58,9 @@ EnergyTolerance = Annotated[
 StressTolerance = Annotated[
     str | None, typer.Option(metavar="TOLERANCE", help="Of a planned rule, 1MPa: rms per component.")
 ]
-Seed = Annotated[int, typer.Option(help="Of every random turn.", min=0)]
+#: The largest seed that every library takes.
+MOST_SEED = 2**32 - 1
+Seed = Annotated[int, typer.Option(help="Of every random turn.", min=0, max=MOST_SEED)]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
 
 

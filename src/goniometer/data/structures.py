@@ -83,6 +83,11 @@ def read_structures(source: Source | Iterable[Any]) -> list[NamedStructure]:
     return found
 
 
+def _printable(name: str) -> str:
+    """The name of a file without control characters and bytes that are no text, for tables and pages."""
+    return "".join(each if each.isprintable() else "?" for each in name)
+
+
 def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
     """Write extended XYZ, in one step. Raises :class:`InputError` if that cannot be done."""
     with replacing(path) as partial:
@@ -108,6 +113,7 @@ def _read(source: str, label: str) -> list[NamedStructure]:
         path, _, selection = source.rpartition("@")
         label = label.rpartition("@")[0]
         index = _selection(selection, source)
+    label = _printable(label)
     if not Path(path).exists():
         hint = did_you_mean(Path(path).stem, packaged)
         raise InputError(
@@ -115,6 +121,8 @@ def _read(source: str, label: str) -> list[NamedStructure]:
         )
     if Path(path).is_dir():
         raise InputError(f"'{path}' is a folder; a structure file is needed")
+    if not Path(path).is_file():
+        raise InputError(f"'{path}' is a device or a pipe; a structure file is needed")
     if Path(path).stat().st_size == 0:
         raise InputError(f"'{path}' is empty; a structure file is needed")
     numbered = _frames(path, index)

@@ -18,6 +18,7 @@ the state is deleted and made again, the same to the last bit.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +38,7 @@ from goniometer.data import check_structure, read_structures
 from goniometer.data.records import hardware, locked, make_folder, remove_partial, replace_text, replacing, versions
 from goniometer.data.trajectory import Frames, Trajectory, check_segments, read_beginning, segment_name, write_segment
 from goniometer.dynamics.checks import RunError, Watch
-from goniometer.dynamics.description import Run
+from goniometer.dynamics.description import MOST_ATOMS, Run
 from goniometer.dynamics.engine import Engine, initial_velocities
 from goniometer.dynamics.forces import Forces
 from goniometer.engines.driver import inet_address
@@ -350,6 +351,9 @@ def structure_of(description: Run) -> Atoms:
     check_structure(atoms, name)
     if repeat != (1, 1, 1) and not atoms.pbc.all():
         raise InputError(f"'{source}' is not periodic in three directions: it cannot be repeated")
+    whole = len(atoms) * math.prod(repeat) * description.replicas
+    if whole > MOST_ATOMS:
+        raise InputError(f"the run would have {whole} atoms, all replicas together; at most {MOST_ATOMS}")
     atoms = atoms.repeat(repeat)
     atoms.info = {"name": name}
     atoms.set_constraint()

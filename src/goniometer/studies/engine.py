@@ -73,7 +73,8 @@ def run_study(
         graph.write()
         snakefile = packaged_files("studies", "Snakefile")["Snakefile"]
         # The keeper ends them all if this process is killed.
-        command = [sys.executable, "-P", keeper.__file__, sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
+        command = [sys.executable, "-P", keeper.__file__, sys.executable, "-m", "snakemake"]
+        command += ["--snakefile", str(snakefile)]
         command += ["--directory", str(graph.folder), "--cores", str(cores), "--nolock", "--rerun-incomplete"]
         command += ["--rerun-triggers", "mtime", "params", "--keep-going", *arguments]
         began = time.time()

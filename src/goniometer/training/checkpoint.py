@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +18,10 @@ from goniometer.training.recipe import Recipe
 
 SCHEMA = "goniometer/training/1"
 NAME = "checkpoint.pt"
+
+# What stands between a checkpoint and its checksum.
+_SIGN, _DIGEST = b"goniometer sha256 ", 32
+_BEHIND = len(_SIGN) + _DIGEST
 
 #: A row of the learning curve, by column.
 Row: TypeAlias = dict[str, int | float]
@@ -82,13 +87,24 @@ class Checkpoint:
         }
         content = io.BytesIO()
         torch.save(document, content)
-        replace_bytes(path, content.getvalue())
+        whole = content.getvalue()
+        # Behind the archive, where PyTorch does not look.
+        replace_bytes(path, whole + _SIGN + sha256(whole).digest())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read what :meth:`Checkpoint.write` wrote. Raises :class:`InputError` if the file is none."""
     try:
-        document = torch.load(path, weights_only=True, map_location="cpu")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read as a checkpoint: {error.strerror or error}") from error
+    whole, sign, found = content[:-_BEHIND], content[-_BEHIND:-_DIGEST], content[-_DIGEST:]
+    if sign != _SIGN:  # an older one, or one that has lost its end
+        whole = content
+    elif sha256(whole).digest() != found:
+        raise InputError(f"'{path}' has been damaged since it was written: its checksum is another one")
+    try:
+        document = torch.load(io.BytesIO(whole), weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"'{path}' cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:

@@ -296,3 +296,13 @@ def test_a_segment_can_be_read_by_others(tmp_path: Path) -> None:
     segment(tmp_path / "frames.h5")
     with h5py.File(tmp_path / "frames.h5") as file:
         assert file["particles/atoms/position/value"].shape == (1000, 3, 3)
+
+
+def test_an_output_that_is_full_takes_one_sentence() -> None:
+    command = [sys.executable, "-m", "goniometer.cli", "rules"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "goniometer: the output cannot be written: No space left on device\n",
+    )

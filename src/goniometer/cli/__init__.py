@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
 from typing import NoReturn
+
+# Of a disk that is full, read-only or broken.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
 
 def main() -> None:
@@ -22,10 +26,32 @@ def main() -> None:
     show_everything()
     # Threads that wait for work by spinning take minutes for what takes seconds where another program runs as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        code = _ended()
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # while modules are imported, for instance
+        _leave(exit_code(), "stopped")
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        raise SystemExit(0) from None
+    except MemoryError as error:
+        _leave(2, f"there is not enough memory: {error}" if str(error) else "there is not enough memory")
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        with suppress(OSError):  # what is still to be printed goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(2, f"{error.filename or 'the output'} cannot be written: {error.strerror}")
+    raise SystemExit(code)
+
+
+def _ended() -> int:
+    """Run the command; the exit code of one that has ended by itself."""
     import typer
 
     from goniometer.cli.app import Stopped, app
     from goniometer.errors import GoniometerError
+    from goniometer.interruption import exit_code
 
     try:
         code = app(prog_name="goniometer", standalone_mode=False) or 0
@@ -33,11 +59,8 @@ def main() -> None:
         _leave(2, str(error))
     except Stopped as stopped:
         _leave(exit_code(), str(stopped))
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         _leave(exit_code(), "stopped")
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stderr.close()
-        raise SystemExit(0) from None
     except Exception as error:
         # What typer says of wrong usage; the class has no public name that all its versions share.
         if not hasattr(error, "format_message"):
@@ -45,7 +68,7 @@ def main() -> None:
         _leave(2, error.format_message())
     if code == 130:  # typer has made an exit code of a Ctrl-C
         _leave(exit_code(), "stopped")
-    raise SystemExit(code)
+    return int(code)
 
 
 def _keep_assertions() -> None:

@@ -62,14 +62,17 @@ def _relaxed(
             folder
             / f"{_plain(name)}-{_key(atoms, f'{potential.name} {potential.dtype} {identity}', wanted, steps)}.extxyz"
         )
-        if not path.exists():
+        kept = _read(path)
+        if kept is None:
 
             def told(done: int, whole: int, number: int = number, name: str = name) -> None:
                 if progress is not None:
                     progress(number, len(structures), f"{name}, step {done} of at most {whole}")
 
             _write(path, relax(atoms, potential, wanted, steps=steps, progress=told))
-        found[name] = _read(path)
+            kept = _read(path)
+        assert kept is not None  # it has just been written
+        found[name] = kept
     summary = {name: _numbers(each) for name, each in found.items()}
     replace_text(folder / "relaxed.json", json.dumps({"potential": potential.name, "structures": summary}, indent=1))
     return found
@@ -96,11 +99,18 @@ def _write(path: Path, found: Relaxed) -> None:
         ase.io.write(partial, [found.start, found.end], format="extxyz")
 
 
-def _read(path: Path) -> Relaxed:
-    start, end = ase.io.read(path, ":")
-    for atoms in (start, end):
-        atoms.calc.results["energy"] = float(atoms.info["exact_energy"])
-    return Relaxed(start, end, int(end.info["steps"]), bool(end.info["converged"]))
+def _read(path: Path) -> Relaxed | None:
+    """What was found before; None if there is nothing, or a file that was cut or garbled."""
+    if not path.is_file():
+        return None
+    try:
+        start, end = ase.io.read(path, ":", format="extxyz")
+        for atoms in (start, end):
+            atoms.calc.results["energy"] = float(atoms.info["exact_energy"])
+            atoms.get_forces()
+        return Relaxed(start, end, int(end.info["steps"]), bool(end.info["converged"]))
+    except Exception:  # ASE raises whatever its parser meets
+        return None
 
 
 def _numbers(found: Relaxed) -> Mapping[str, float | int | bool]:

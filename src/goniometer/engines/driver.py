@@ -157,7 +157,7 @@ def serve(pes: PotentialPES, server: socket.socket, address: Address) -> int:
                 return count
             else:
                 raise ServerError(f"the server at {address} says {word!r}, which is not of i-PI's protocol")
-    except (ConnectionError, EOFError) as error:
+    except (OSError, EOFError) as error:
         raise ServerError(f"the server at {address} is gone, without an EXIT, after {count} structures") from error
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -327,12 +330,12 @@ def _evaluated_run(
 ) -> Reevaluated:
     """What was evaluated before, or evaluated now and kept."""
     key = sha256(f"{raw.paths[0].parent.name} {len(raw)} {frames} {grids} with copies".encode()).hexdigest()
-    if path.exists():
-        with np.load(path) as kept:
-            if str(kept["key"]) == key:
-                known = kept["frames"], grids, kept["energies"], kept["forces"], kept.get("virials")
-                copies = Orbits(kept["copies"], kept["energies_of_copies"], kept.get("virials_of_copies"))
-                return Reevaluated(*known, bool(kept["full"]), kept["steps"], copies)
+    # A file that was cut or garbled is evaluated again.
+    with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error), np.load(path) as kept:
+        if str(kept["key"]) == key:
+            known = kept["frames"], grids, kept["energies"], kept["forces"], kept.get("virials")
+            copies = Orbits(kept["copies"], kept["energies_of_copies"], kept.get("virials_of_copies"))
+            return Reevaluated(*known, bool(kept["full"]), kept["steps"], copies)
     found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
     parts = {name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps")}
     assert found.orbits is not None  # as there are grids

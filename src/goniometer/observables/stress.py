@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -274,7 +275,7 @@ class _Known(dict[int, np.ndarray]):
             try:
                 with np.load(path) as held:
                     self.update(zip(held["steps"].tolist(), held["virials"], strict=True))
-            except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
                 pass  # they are evaluated again
 
     def add(self, step: int, virial: np.ndarray) -> None:

@@ -106,17 +106,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         document = torch.load(io.BytesIO(whole), weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"'{path}' cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        raise InputError(f"'{path}' cannot be read as a checkpoint: {_first_line(error)}") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise InputError(f"'{path}' is not a checkpoint that `goniometer train` wrote ({SCHEMA})")
-    return Checkpoint(
-        Identity(**json.loads(document["identity"])),
-        json.loads(document["network"]),
-        Progress(**json.loads(document["progress"])),
-        document["baseline"],
-        document["weights"],
-        document["optimizer"],
-    )
+    try:
+        return Checkpoint(
+            Identity(**json.loads(document["identity"])),
+            json.loads(document["network"]),
+            Progress(**json.loads(document["progress"])),
+            document["baseline"],
+            document["weights"],
+            document["optimizer"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"'{path}' cannot be read as a checkpoint: {error!r}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "it is empty or was cut off")
 
 
 def check_same(path: Path, found: Identity, wanted: Identity) -> None:

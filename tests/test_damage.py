@@ -16,8 +16,9 @@ from ase.build import molecule
 
 from goniometer.data.records import replace_text
 from goniometer.data.trajectory import read_trajectory
+from goniometer.dynamics.checkpoint import is_damaged, read_sessions
 from goniometer.dynamics.description import Run
-from goniometer.dynamics.run import is_damaged, read_sessions, run
+from goniometer.dynamics.run import run
 from goniometer.errors import InputError
 from goniometer.studies import read_study, study_graph
 from goniometer.studies.outcomes import discard_damaged

@@ -17,14 +17,11 @@ the state is deleted and made again, the same to the last bit.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +32,9 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from goniometer.data import check_structure, read_structures
-from goniometer.data.records import hardware, locked, make_folder, remove_partial, replace_text, replacing, versions
-from goniometer.data.trajectory import Frames, Trajectory, check_segments, read_beginning, segment_name, write_segment
+from goniometer.data.records import locked, make_folder, remove_partial, replace_text, replacing
+from goniometer.data.trajectory import Frames, Trajectory, read_beginning, segment_name, write_segment
+from goniometer.dynamics.checkpoint import check_folder, read_state, session, write_state
 from goniometer.dynamics.checks import RunError, Watch
 from goniometer.dynamics.description import MOST_ATOMS, Run
 from goniometer.dynamics.engine import Engine, initial_velocities
@@ -53,13 +51,9 @@ from goniometer.symmetrize.random import generator
 
 #: Seconds between two checkpoints.
 CHECKPOINT = 60.0
-PACKAGES = ("goniometer", "ipi", "torch", "metatomic-torch", "metatensor-torch", "vesin", "ase", "numpy")
 
 # Words between the seed and what is drawn from it, apart from those of turns and tumbling frames.
 _VELOCITIES, _ORIENTATIONS = 2, 3
-
-# How to end with a folder that is damaged.
-_ANEW = "remove the folder, and the same command starts anew"
 
 # Å between replicas, which do not feel each other.
 _GAP = 20.0
@@ -132,16 +126,16 @@ def run(
     structure = structure_of(description)
     folder = Path(parent) / f"{name}-{digest(description, potential)}"
     make_folder(folder)
-    if ended := _ended(folder, description, _read_state(folder)):  # be it that another process makes it longer
+    if ended := _ended(folder, description, read_state(folder)):  # be it that another process makes it longer
         return ended
     with locked(folder, f"the run in '{folder}'", wait=wait):
         remove_partial(folder)
-        state = _read_state(folder)
+        state = read_state(folder)
         if ended := _ended(folder, description, state):
             return ended
         with _elsewhere(description, structure, drivers, address) as served:
             trajectory = _Trajectory(description, structure, folder, served or potential, state)
-            with _session(folder, trajectory.engine), deferred() as interrupted:
+            with session(folder, trajectory.engine), deferred() as interrupted:
                 trajectory.go(progress, checkpoint, interrupted, served)
         return Finished(folder, trajectory.saved, trajectory.saved >= description.steps)
 
@@ -149,29 +143,10 @@ def run(
 def _ended(folder: Path, description: Run, state: dict[str, Any] | None) -> Finished | None:
     if state is None:
         return None
-    _check_folder(folder, description, state)
+    check_folder(folder, description, state)
     if state["step"] < description.steps:
         return None
     return Finished(folder, state["step"], True)
-
-
-def _check_folder(folder: Path, description: Run, state: dict[str, Any]) -> None:
-    """That the segments which the state counts are there and can be read, with all their frames."""
-    try:
-        check_segments(folder, int(state["segments"]), int(state["step"]) // description.stride + 1)
-    except InputError as error:
-        raise InputError(f"the run in '{folder}' is damaged: {error}; {_ANEW}") from error
-
-
-def is_damaged(description: Run, folder: Path) -> bool:
-    """Whether what a run has left in its folder is of no use, for it to be resumed or to be analysed."""
-    try:
-        state = _read_state(folder)
-        if state is not None:
-            _check_folder(folder, description, state)
-    except InputError:
-        return True
-    return False
 
 
 @contextmanager
@@ -312,7 +287,7 @@ class _Trajectory:
             self._segment(self.folder / segment_name(self.segments))
             self.segments += 1
         state = {**self.engine.state(), "segments": self.segments, "conserved": self.first}
-        replace_text(self.folder / "state.json", json.dumps({**state, "sha256": _checksum(state)}))
+        write_state(self.folder, state)
         self.saved = self.engine.step
 
     def _segment(self, path: Path) -> None:
@@ -418,79 +393,3 @@ def _apart(count: int, extent: float) -> np.ndarray:
     """Where replicas are put: on a cubic grid, so that pictures are of use and no atoms coincide."""
     side = int(np.ceil(count ** (1.0 / 3.0)))
     return (extent + _GAP) * np.stack(np.unravel_index(np.arange(count), (side,) * 3), axis=1)
-
-
-def _checksum(state: dict[str, Any]) -> str:
-    return sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def _read_state(folder: Path) -> dict[str, Any] | None:
-    path = folder / "state.json"
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"step", "ipi", "momenta", "exchanged", "forces", "segments", "conserved"} - state.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"'{path}' is not the state of a run ({error}): {_ANEW}") from error
-    if missing:
-        raise InputError(f"'{path}' is not the state of a run: it lacks {', '.join(sorted(missing))}; {_ANEW}")
-    written = state.pop("sha256", None)  # older ones have none
-    if written is not None and written != _checksum(state):
-        raise InputError(f"'{path}' has been damaged since it was written: its checksum is another one; {_ANEW}")
-    return state
-
-
-def read_sessions(folder: Path, steps: int | None = None) -> list[dict[str, Any]]:
-    """When a run was at work, with which versions, on what; none of one that was killed before it could be noted.
-
-    Of a run that is longer only those are given that went to so many ``steps``, and of the last one its share.
-    """
-    path = folder / "sessions.json"
-    found = _readable_sessions(path)
-    if steps is None:
-        return found
-    kept = [each for each in found if each["from_step"] < steps]
-    for each in kept:
-        if each["to_step"] > steps:
-            each["seconds"] *= (steps - each["from_step"]) / (each["to_step"] - each["from_step"])
-            each["to_step"] = steps
-    return kept
-
-
-def _readable_sessions(path: Path) -> list[dict[str, Any]]:
-    """What can be read of a log, which nothing depends on: a file that is cut or garbled holds nothing."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    numbers = ("from_step", "to_step", "seconds")
-    entries = found if isinstance(found, list) else []
-    return [
-        each
-        for each in entries
-        if isinstance(each, dict) and all(isinstance(each.get(name), int | float) for name in numbers)
-    ]
-
-
-@contextmanager
-def _session(folder: Path, engine: Engine) -> Iterator[None]:
-    """Note when it ran, with which versions."""
-    path, sessions = folder / "sessions.json", read_sessions(folder)
-    session: dict[str, Any] = {
-        "began": _now(),
-        "from_step": engine.step,
-        "versions": versions(PACKAGES),
-        "hardware": hardware(),
-    }
-    began = time.monotonic()
-    try:
-        yield
-    finally:
-        session.update(ended=_now(), seconds=round(time.monotonic() - began, 1), to_step=engine.step)
-        with suppress(InputError):  # nothing depends on the log
-            replace_text(path, json.dumps([*sessions, session], indent=1))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from goniometer.dynamics.run import is_damaged
+from goniometer.dynamics.checkpoint import is_damaged
 from goniometer.errors import InputError
 from goniometer.probe.document import read_probe
 from goniometer.report.chapter import read_chapter

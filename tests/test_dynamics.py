@@ -24,11 +24,12 @@ from scipy.stats import kstest
 from goniometer import load, symmetrize
 from goniometer.data import read_structures
 from goniometer.data.trajectory import read_trajectory
+from goniometer.dynamics.checkpoint import read_sessions
 from goniometer.dynamics.checks import RunError
 from goniometer.dynamics.description import Run, packaged_runs, read_runs
 from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.gle import WAVENUMBER, drift_matrix, efficiency
-from goniometer.dynamics.run import Finished, read_sessions, run, start_of, structure_of, trajectory_of, turns_of_cell
+from goniometer.dynamics.run import Finished, run, start_of, structure_of, trajectory_of, turns_of_cell
 from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import placed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -288,6 +289,55 @@ def test_control_c_stops_and_the_same_command_goes_on(tmp_path: Path) -> None:
     assert again.returncode == 130
 
 
+SLOW = """
+import time
+from pathlib import Path
+from ase.calculators.lj import LennardJones
+
+
+class Slow(LennardJones):
+    def calculate(self, *arguments, **more):
+        Path("{folder}/reached").touch()
+        time.sleep(200.0)
+
+
+def made():
+    return Slow()
+"""
+
+
+def at_work(group: int) -> list[int]:
+    """The processes of a group, but for those that have ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, own = path.read_text().rpartition(")")[2].split()[:3]
+            if int(own) == group and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_killed_study_takes_its_engine_and_its_tasks_with_it(number: int, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW.format(folder=tmp_path), encoding="utf-8")
+    path = written(tmp_path, models=[f"{tmp_path / 'slow.py'}:made"], probe=["molecule"])
+    folder = tmp_path / "study"
+    process = started(path, folder, "--no-estimate", "--cores", "1")
+    wait_for((tmp_path / "reached").exists, process)
+    group = int((folder / "engine").read_text())
+    assert len(at_work(group)) >= 3  # the keeper, Snakemake and the task
+    os.kill(process.pid, number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    if number != signal.SIGKILL:
+        assert error.splitlines()[-1] == "goniometer: stopped; the same command goes on"
+    limit = time.monotonic() + 30.0
+    while at_work(group):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
 def held(path: Path) -> bool:
     with path.open("a") as stream:
         try:
@@ -298,7 +348,7 @@ def held(path: Path) -> bool:
 
 
 def wait_for(there: object, process: subprocess.Popen[str]) -> None:
-    limit = time.monotonic() + 100.0
+    limit = time.monotonic() + 300.0
     while time.monotonic() < limit and process.poll() is None:
         if there():  # type: ignore[operator]
             return

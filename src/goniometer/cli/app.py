@@ -58,7 +58,9 @@ EnergyTolerance = Annotated[
 StressTolerance = Annotated[
     str | None, typer.Option(metavar="TOLERANCE", help="Of a planned rule, 1MPa: rms per component.")
 ]
-Seed = Annotated[int, typer.Option(help="Of every random turn.", min=0)]
+#: The largest seed that every library takes.
+MOST_SEED = 2**32 - 1
+Seed = Annotated[int, typer.Option(help="Of every random turn.", min=0, max=MOST_SEED)]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
 
 
@@ -86,12 +88,8 @@ def loaded(
 def write_json(path: Path, text: str) -> None:
     """Replace a file in one step, so that it is whole at any moment."""
     from goniometer.data.records import replace_text
-    from goniometer.errors import InputError
 
-    try:
-        replace_text(path, text)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    replace_text(path, text)
 
 
 # Each command registers itself.

@@ -56,18 +56,14 @@ def fetch(
     from goniometer.cli.progress import progress_bar
     from goniometer.data.fetching import converted, public_set
     from goniometer.data.fetching import fetch as original
-    from goniometer.errors import InputError
+    from goniometer.data.records import replacing
 
     wanted = public_set(name)
     out = out or Path(f"{name}.xyz")
-    partial = out.with_name(out.name + ".part")
     with progress_bar() as progress:
         path = original(name, url, progress)
         frames = list(converted(path, wanted, progress))
-    try:
+    with replacing(out) as partial:
         write(partial, frames, format="extxyz")
-        partial.replace(out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
     typer.echo(f"{out}: {len(frames)} structures of {path.name} (git blob {wanted.blob}) in eV and Å")
     typer.echo(f"please cite {wanted.citation}")

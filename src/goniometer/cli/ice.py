@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import app
+from goniometer.cli.app import MOST_SEED, app
 
 
 @app.command()
@@ -15,7 +15,7 @@ def ice(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="In extended XYZ.")],
     molecules: Annotated[int, typer.Option(help="Of each cell: a multiple of 16.")] = 96,
     count: Annotated[int, typer.Option(help="How many cells, each with other protons.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the protons.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the protons.")] = 0,
 ) -> None:
     """Make cells of proton-disordered ice Ih without a net dipole."""
     from goniometer.data import write_structures

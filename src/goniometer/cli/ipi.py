@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from goniometer.cli.app import (
+    MOST_SEED,
     Device,
     Dtype,
     EnergyTolerance,
@@ -38,7 +39,7 @@ RuleName = Annotated[
 Strategy = Annotated[
     str, typer.Option(help="average, random, frozen, or (in process) tumble: what is done with the rotations.")
 ]
-Drawn = Annotated[int | None, typer.Option("--seed", help="Of every random turn; 0 by default.", min=0)]
+Drawn = Annotated[int | None, typer.Option("--seed", help="Of every random turn; 0 by default.", min=0, max=MOST_SEED)]
 Proper = Annotated[bool, typer.Option("--proper", help="Turn by proper rotations only.")]
 Key = Annotated[str, typer.Option(help="What random turns are made from. i-PI counts no steps: positions.")]
 SpaceGroup = Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goniometer.cli.app import (
+    MOST_SEED,
     Batch,
     Device,
     Dtype,
@@ -39,7 +40,7 @@ def plan(
     ] = None,
     certify: Annotated[bool, typer.Option(help="Measure the rule on the structures.")] = True,
     lmax: Annotated[int | None, typer.Option(help="Of a fresh probe. Default: 4.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the turn of the finer rule that certifies.", min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="Of the turn of the finer rule that certifies.", min=0, max=MOST_SEED)] = 1,
     json: Json = None,
     options: Options = None,
     device: Device = None,

@@ -17,6 +17,8 @@ UNIT, EDGES = 16, (7.848, 7.377, 9.066)
 # |Σ u| of the dipoles of the molecules, each a unit vector. A network with a dipole has more than 1; GenIce2's lattice
 # is rounded to 0.001 Å or so, which leaves 0.05 in 96 molecules.
 _NO_DIPOLE = 0.5
+# Molecules of a cell, and cells: GenIce2 takes hours for as many.
+_MOST = 10**5
 # How often another network is drawn for one without a dipole, or one that was not there yet.
 _TRIALS = 50
 
@@ -41,6 +43,8 @@ def ice(molecules: int = 96, count: int = 1, seed: int = 0) -> list[Atoms]:
     """
     if molecules < UNIT or molecules % UNIT:
         raise InputError(f"ice has a multiple of {UNIT} molecules, not {molecules}")
+    if molecules > _MOST or count > _MOST:
+        raise InputError(f"at most {_MOST} molecules and {_MOST} cells are made, not {max(molecules, count)}")
     if seed < 0:
         raise InputError(f"a seed is 0 or more, not {seed}")
     if count < 1:

@@ -12,10 +12,13 @@ from goniometer.errors import InputError, did_you_mean
 
 
 class Part(BaseModel):
-    """Settings that are frozen, and refuse a key that they do not know."""
+    """Settings that are frozen, and refuse a key that they do not know and a number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+
+# Of a description, which people write by hand.
+_MOST_BYTES = 10**7
 
 Settings = TypeVar("Settings", bound=Part)
 
@@ -25,12 +28,38 @@ def read_yaml(path: Path, kind: str) -> dict[str, Any]:
     import yaml
 
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        if path.is_file() and path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"'{path}' is no {kind}: it is larger than {_MOST_BYTES} bytes")
+        settings = _loaded(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InputError(f"'{path}' cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise InputError(f"'{path}' is no {kind}: it must hold keys and values, as the packaged ones do")
     return settings
+
+
+def _loaded(text: str) -> Any:
+    """YAML as it is, without the keys that stand twice, of which YAML would take the last without a word."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' stands twice, the second time in line {line}"
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        loader.flatten_mapping(node)
+        return dict(loader.construct_mapping(node, deep=True))
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    return yaml.load(text, Loader)
 
 
 def validated(model: type[Settings], settings: dict[str, Any], what: str) -> Settings:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import KDTree
 
 from goniometer.data.packaged import packaged_files
+from goniometer.data.records import replacing
 from goniometer.errors import InputError, did_you_mean
 
 #: Atoms closer than this, in Å, are taken for a mistake: the shortest bond, of H2, is 0.74 Å.
@@ -82,14 +83,15 @@ def read_structures(source: Source | Iterable[Any]) -> list[NamedStructure]:
     return found
 
 
+def _printable(name: str) -> str:
+    """The name of a file without control characters and bytes that are no text, for tables and pages."""
+    return "".join(each if each.isprintable() else "?" for each in name)
+
+
 def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
     """Write extended XYZ, in one step. Raises :class:`InputError` if that cannot be done."""
-    partial = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as partial:
         write(partial, structures, format="extxyz")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _checked_sources(sources: Iterable[object]) -> list[Source]:
@@ -111,6 +113,7 @@ def _read(source: str, label: str) -> list[NamedStructure]:
         path, _, selection = source.rpartition("@")
         label = label.rpartition("@")[0]
         index = _selection(selection, source)
+    label = _printable(label)
     if not Path(path).exists():
         hint = did_you_mean(Path(path).stem, packaged)
         raise InputError(
@@ -118,6 +121,8 @@ def _read(source: str, label: str) -> list[NamedStructure]:
         )
     if Path(path).is_dir():
         raise InputError(f"'{path}' is a folder; a structure file is needed")
+    if not Path(path).is_file():
+        raise InputError(f"'{path}' is a device or a pipe; a structure file is needed")
     if Path(path).stat().st_size == 0:
         raise InputError(f"'{path}' is empty; a structure file is needed")
     numbered = _frames(path, index)

@@ -7,8 +7,8 @@ agree on. A file holds the atoms of all replicas in a row, in ``particles/atoms`
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64, Int64
 
+from goniometer.data.records import replace_bytes
 from goniometer.errors import InputError
 
 _GROUP = "particles/atoms"
@@ -80,9 +81,8 @@ def write_segment(path: Path, replica: Atoms, frames: Frames, attributes: Mappin
     attributes
         Plain values that are kept with them, as JSON.
     """
-    partial = path.with_name(path.name + ".part")
-    count = frames.positions.shape[1]
-    with h5py.File(partial, "w") as file:
+    count, content = frames.positions.shape[1], io.BytesIO()
+    with h5py.File(content, "w") as file:  # in memory: HDF5 does not survive a disk that is full
         _describe(file, attributes)
         group = file.create_group(_GROUP)
         group.attrs["replicas"] = count
@@ -95,9 +95,7 @@ def write_segment(path: Path, replica: Atoms, frames: Frames, attributes: Mappin
         _box(group.create_group("box"), replica, clock, len(frames))
         for name, values in frames.observables.items():
             _element(file.require_group("observables"), name, values, clock, _OBSERVABLE_UNITS.get(name, "eV"))
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    replace_bytes(path, content.getvalue())
 
 
 def _describe(file: h5py.File, attributes: Mapping[str, Any]) -> None:
@@ -374,6 +372,34 @@ def read_beginning(folder: str | Path, count: int) -> Trajectory:
     return part if total <= count else Excerpt(part, 0, count)
 
 
+def segment_name(number: int) -> str:
+    """The file name of a segment of a run."""
+    return f"frames-{number:06d}.h5"
+
+
+def check_segments(folder: Path, segments: int, frames: int) -> None:
+    """Check that so many segments are in a folder, whole, and hold so many frames together.
+
+    Raises :class:`InputError` that names the first one at fault.
+    """
+    found = 0
+    for number in range(segments):
+        path = folder / segment_name(number)
+        with _opened(path, found) as file:
+            try:
+                group = file[_GROUP]
+                length = len(group["position/step"])
+                whole = all(len(group[f"{name}/value"]) == length for name in ("position", "velocity"))
+                group["position/value"][-1:], group["velocity/value"][-1:]  # a file that was cut ends before them
+            except (KeyError, ValueError, OSError, RuntimeError) as error:
+                raise InputError(f"'{path}' is no trajectory of this program: {error}") from error
+            if not whole:
+                raise InputError(f"'{path}' holds other numbers of positions and velocities")
+            found += length
+    if found != frames:
+        raise InputError(f"its segments hold {found} frames, and its state counts {frames}")
+
+
 def is_foreign(path: Path) -> bool:
     """Whether a path is a file of frames that this program did not write."""
     return path.is_file() and path.suffix != ".h5"
@@ -382,7 +408,7 @@ def is_foreign(path: Path) -> bool:
 def _check_row(paths: list[Path]) -> None:
     """That no segment is missing between others."""
     for number, path in enumerate(paths):
-        wanted = path.with_name(f"frames-{number:06d}.h5")
+        wanted = path.with_name(segment_name(number))
         if path == wanted:
             continue
         before = 0

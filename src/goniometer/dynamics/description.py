@@ -15,6 +15,9 @@ from goniometer.data.settings import Part, read_yaml, validated
 from goniometer.errors import InputError
 from goniometer.symmetrize.tumble import MEMORY, PERIOD
 
+#: Steps of a run, and atoms of all its replicas: what no machine finishes or holds is a mistake.
+MOST_STEPS, MOST_ATOMS = 10**10, 10**7
+
 #: A time that is no multiple of another one by more than this share of it is refused.
 _EXACT = 1e-6
 
@@ -178,6 +181,10 @@ class Run(Part):
         inner = "the time step" if self.strategy.kind != "mts" else "the ratio times the time step"
         _multiple("frames_every", self.frames_every, self.step, inner)
         _multiple("length", 1e3 * self.length, self.frames_every, "frames_every")
+        if self.steps > MOST_STEPS:
+            raise ValueError(
+                f"length is {self.length:g} ps, which takes {self.steps:.0e} steps; at most {MOST_STEPS:.0e}"
+            )
         return self
 
     @property

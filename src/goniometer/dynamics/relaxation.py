@@ -12,7 +12,7 @@ import numpy as np
 
 from goniometer.data import NamedStructure, check_structure
 from goniometer.data.labelled import structure_hash
-from goniometer.data.records import replace_text
+from goniometer.data.records import locked, make_folder, remove_partial, replace_text, replacing
 from goniometer.dynamics.relax import Relaxed, Tolerances, relax
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential
@@ -40,25 +40,39 @@ def relax_all(
     names = [each.name for each in structures]
     if len(set(names)) < len(names):
         raise InputError("two structures have one name: give each its own")
-    wanted, found = tolerances or Tolerances(), {}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    make_folder(folder)
+    with locked(folder, f"the relaxations in '{folder}'"):
+        remove_partial(folder)
+        return _relaxed(structures, potential, folder, tolerances or Tolerances(), identity, steps, progress)
+
+
+def _relaxed(
+    structures: Sequence[NamedStructure],
+    potential: Potential,
+    folder: Path,
+    wanted: Tolerances,
+    identity: str,
+    steps: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> dict[str, Relaxed]:
+    found = {}
     for number, (name, atoms) in enumerate(structures):
         check_structure(atoms, name)
         path = (
             folder
             / f"{_plain(name)}-{_key(atoms, f'{potential.name} {potential.dtype} {identity}', wanted, steps)}.extxyz"
         )
-        if not path.exists():
+        kept = _read(path)
+        if kept is None:
 
             def told(done: int, whole: int, number: int = number, name: str = name) -> None:
                 if progress is not None:
                     progress(number, len(structures), f"{name}, step {done} of at most {whole}")
 
             _write(path, relax(atoms, potential, wanted, steps=steps, progress=told))
-        found[name] = _read(path)
+            kept = _read(path)
+        assert kept is not None  # it has just been written
+        found[name] = kept
     summary = {name: _numbers(each) for name, each in found.items()}
     replace_text(folder / "relaxed.json", json.dumps({"potential": potential.name, "structures": summary}, indent=1))
     return found
@@ -74,7 +88,6 @@ def _key(atoms: ase.Atoms, potential: str, tolerances: Tolerances, steps: int) -
 
 
 def _write(path: Path, found: Relaxed) -> None:
-    partial = path.with_name(path.name + ".part")
     for atoms in (found.start, found.end):
         # All digits, which the format does not give by itself.
         atoms.info |= {
@@ -82,15 +95,22 @@ def _write(path: Path, found: Relaxed) -> None:
             "converged": found.converged,
             "exact_energy": repr(atoms.calc.results["energy"]),
         }
-    ase.io.write(partial, [found.start, found.end], format="extxyz")
-    partial.replace(path)
+    with replacing(path) as partial:
+        ase.io.write(partial, [found.start, found.end], format="extxyz")
 
 
-def _read(path: Path) -> Relaxed:
-    start, end = ase.io.read(path, ":")
-    for atoms in (start, end):
-        atoms.calc.results["energy"] = float(atoms.info["exact_energy"])
-    return Relaxed(start, end, int(end.info["steps"]), bool(end.info["converged"]))
+def _read(path: Path) -> Relaxed | None:
+    """What was found before; None if there is nothing, or a file that was cut or garbled."""
+    if not path.is_file():
+        return None
+    try:
+        start, end = ase.io.read(path, ":", format="extxyz")
+        for atoms in (start, end):
+            atoms.calc.results["energy"] = float(atoms.info["exact_energy"])
+            atoms.get_forces()
+        return Relaxed(start, end, int(end.info["steps"]), bool(end.info["converged"]))
+    except Exception:  # ASE raises whatever its parser meets
+        return None
 
 
 def _numbers(found: Relaxed) -> Mapping[str, float | int | bool]:

@@ -17,14 +17,11 @@ the state is deleted and made again, the same to the last bit.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import signal
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +32,18 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from goniometer.data import check_structure, read_structures
-from goniometer.data.records import hardware, make_folder, replace_text, versions
-from goniometer.data.trajectory import Frames, Trajectory, read_beginning, write_segment
+from goniometer.data.records import locked, make_folder, remove_partial, replace_text, replacing
+from goniometer.data.trajectory import Frames, Trajectory, read_beginning, segment_name, write_segment
+from goniometer.dynamics.checkpoint import check_folder, read_state, session, write_state
 from goniometer.dynamics.checks import RunError, Watch
-from goniometer.dynamics.description import Run
+from goniometer.dynamics.description import MOST_ATOMS, Run
 from goniometer.dynamics.engine import Engine, initial_velocities
 from goniometer.dynamics.forces import Forces
 from goniometer.engines.driver import inet_address
 from goniometer.engines.served import Served
 from goniometer.engines.served import drivers as served_by
 from goniometer.errors import InputError
+from goniometer.interruption import StepAbandoned, deferred
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import content
 from goniometer.symmetrize.crystal import lattice_elements
@@ -52,7 +51,6 @@ from goniometer.symmetrize.random import generator
 
 #: Seconds between two checkpoints.
 CHECKPOINT = 60.0
-PACKAGES = ("goniometer", "ipi", "torch", "metatomic-torch", "metatensor-torch", "vesin", "ase", "numpy")
 
 # Words between the seed and what is drawn from it, apart from those of turns and tumbling frames.
 _VELOCITIES, _ORIENTATIONS = 2, 3
@@ -119,7 +117,8 @@ def run(
 
     The last bits of a trajectory depend on where its copies are evaluated, one by one by drivers or in batches here.
 
-    A SIGINT (Ctrl-C) ends it after the step, with a checkpoint.
+    Ctrl-C, SIGTERM or SIGHUP ends it after the step, with a checkpoint. A step that waits for drivers which do not
+    answer is abandoned, and the run resumes from the checkpoint before.
 
     Raises :class:`RunError` if a check stops it, :class:`InputError` for what cannot be run, or if another process is
     at it.
@@ -127,21 +126,25 @@ def run(
     structure = structure_of(description)
     folder = Path(parent) / f"{name}-{digest(description, potential)}"
     make_folder(folder)
-    if ended := _ended(folder, description, _read_state(folder)):  # be it that another process makes it longer
+    if ended := _ended(folder, description, read_state(folder)):  # be it that another process makes it longer
         return ended
-    with _locked(folder, wait):
-        state = _read_state(folder)
+    with locked(folder, f"the run in '{folder}'", wait=wait):
+        remove_partial(folder)
+        state = read_state(folder)
         if ended := _ended(folder, description, state):
             return ended
         with _elsewhere(description, structure, drivers, address) as served:
             trajectory = _Trajectory(description, structure, folder, served or potential, state)
-            with _session(folder, trajectory.engine), _interrupts() as interrupted:
-                trajectory.go(progress, checkpoint, interrupted)
-        return Finished(folder, trajectory.engine.step, trajectory.engine.step >= description.steps)
+            with session(folder, trajectory.engine), deferred() as interrupted:
+                trajectory.go(progress, checkpoint, interrupted, served)
+        return Finished(folder, trajectory.saved, trajectory.saved >= description.steps)
 
 
 def _ended(folder: Path, description: Run, state: dict[str, Any] | None) -> Finished | None:
-    if state is None or state["step"] < description.steps:
+    if state is None:
+        return None
+    check_folder(folder, description, state)
+    if state["step"] < description.steps:
         return None
     return Finished(folder, state["step"], True)
 
@@ -188,6 +191,8 @@ class _Trajectory:
         forces = Forces(description, replica, potential)
         self.engine = Engine(description, start, forces, velocities, state)
         self.segments = 0 if state is None else int(state["segments"])
+        #: The step of the last checkpoint.
+        self.saved = 0 if state is None else int(state["step"])
         self.first = None if state is None else float(state["conserved"])
         self.watch = Watch(description, start)
         self.replica = replica
@@ -201,18 +206,24 @@ class _Trajectory:
         self.degrees = free
         if state is None:
             replace_text(folder / "i-pi.xml", self.engine.input)
-            write(folder / "start.xyz", start, format="extxyz")
+            with replacing(folder / "start.xyz") as partial:
+                write(partial, start, format="extxyz")
         # It says how far the run was to go when it was last at work.
         replace_text(folder / "description.yaml", yaml.safe_dump(description.model_dump(), sort_keys=False))
-        for extra in sorted(folder.glob("frames-*.h5"))[self.segments :]:
-            extra.unlink()
+        for extra in folder.glob("frames-*.h5"):
+            if extra.name >= segment_name(self.segments):
+                extra.unlink()
 
-    def go(self, progress: Progress | None, checkpoint: float, interrupted: Callable[[], bool]) -> None:
+    def go(
+        self, progress: Progress | None, checkpoint: float, interrupted: Callable[[], bool], served: Served | None
+    ) -> None:
         engine, whole, stride = self.engine, self.run.steps, self.run.stride
         began, from_step = time.monotonic(), engine.step
         saved = began
+        wait = served.wait_for_driver if served is not None else lambda: None
         try:
-            if engine.step == 0 and not self.segments:
+            wait()
+            if engine.step == 0 and not self.segments and not interrupted():
                 self._record()
             while engine.step < whole and not interrupted():
                 engine.advance()
@@ -226,6 +237,12 @@ class _Trajectory:
                     days = max(now - began, 1e-9) / 86400.0
                     done = (engine.step - from_step) * self.run.step * 1e-6 * self.run.replicas
                     progress(engine.step, whole, f"{done / days:.3g} ns/day")
+                if engine.step < whole:
+                    wait()
+            if self.first is None:  # interrupted before there was anything to save
+                return
+        except StepAbandoned:
+            return
         except RunError:
             self._segment(self.folder / "stopped.h5")
             raise
@@ -267,10 +284,11 @@ class _Trajectory:
     def save(self) -> None:
         """Write the frames since the last time as a segment, and then the state."""
         if self.frames:
-            self._segment(self.folder / f"frames-{self.segments:06d}.h5")
+            self._segment(self.folder / segment_name(self.segments))
             self.segments += 1
         state = {**self.engine.state(), "segments": self.segments, "conserved": self.first}
-        replace_text(self.folder / "state.json", json.dumps(state))
+        write_state(self.folder, state)
+        self.saved = self.engine.step
 
     def _segment(self, path: Path) -> None:
         frames, self.frames = self.frames, []
@@ -308,6 +326,9 @@ def structure_of(description: Run) -> Atoms:
     check_structure(atoms, name)
     if repeat != (1, 1, 1) and not atoms.pbc.all():
         raise InputError(f"'{source}' is not periodic in three directions: it cannot be repeated")
+    whole = len(atoms) * math.prod(repeat) * description.replicas
+    if whole > MOST_ATOMS:
+        raise InputError(f"the run would have {whole} atoms, all replicas together; at most {MOST_ATOMS}")
     atoms = atoms.repeat(repeat)
     atoms.info = {"name": name}
     atoms.set_constraint()
@@ -372,87 +393,3 @@ def _apart(count: int, extent: float) -> np.ndarray:
     """Where replicas are put: on a cubic grid, so that pictures are of use and no atoms coincide."""
     side = int(np.ceil(count ** (1.0 / 3.0)))
     return (extent + _GAP) * np.stack(np.unravel_index(np.arange(count), (side,) * 3), axis=1)
-
-
-def _read_state(folder: Path) -> dict[str, Any] | None:
-    path = folder / "state.json"
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"step", "ipi", "momenta", "exchanged", "forces", "segments", "conserved"} - state.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"'{path}' is not the state of a run ({error}): delete the folder to start anew") from error
-    if missing:
-        raise InputError(f"'{path}' is not the state of a run: it lacks {', '.join(sorted(missing))}")
-    return state
-
-
-@contextmanager
-def _locked(folder: Path, wait: bool) -> Iterator[None]:
-    with (folder / "lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            raise InputError(f"another process is at work on the run in '{folder}'") from None
-        yield
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Let a step come to its end before Ctrl-C takes effect; a second one is not waited for."""
-    caught: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread, which alone is interrupted
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(caught)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def read_sessions(folder: Path, steps: int | None = None) -> list[dict[str, Any]]:
-    """When a run was at work, with which versions, on what; none of one that was killed before it could be noted.
-
-    Of a run that is longer only those are given that went to so many ``steps``, and of the last one its share.
-    """
-    path = folder / "sessions.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    if steps is None:
-        return found
-    kept = [each for each in found if each["from_step"] < steps]
-    for each in kept:
-        if each["to_step"] > steps:
-            each["seconds"] *= (steps - each["from_step"]) / (each["to_step"] - each["from_step"])
-            each["to_step"] = steps
-    return kept
-
-
-@contextmanager
-def _session(folder: Path, engine: Engine) -> Iterator[None]:
-    """Note when it ran, with which versions."""
-    path, sessions = folder / "sessions.json", read_sessions(folder)
-    session: dict[str, Any] = {
-        "began": _now(),
-        "from_step": engine.step,
-        "versions": versions(PACKAGES),
-        "hardware": hardware(),
-    }
-    began = time.monotonic()
-    try:
-        yield
-    finally:
-        session.update(ended=_now(), seconds=round(time.monotonic() - began, 1), to_step=engine.step)
-        replace_text(path, json.dumps([*sessions, session], indent=1))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -137,14 +137,14 @@ def serve(pes: PotentialPES, server: socket.socket, address: Address) -> int:
     ready, structure, answer, count = False, None, b"", 0
     try:
         while True:
-            word = _received(server, _WORD).decode("latin-1").rstrip()
+            word = received(server, _WORD).decode("latin-1").rstrip()
             # Not before the next word is read: i-PI 3.3 sends GETFORCE together with the positions, and a connection
             # that breaks with something unread is reset, which ends i-PI's polling thread and so hangs its run.
             if structure is not None and word in ("STATUS", "GETFORCE"):
                 answer = _packed(pes.evaluate(*structure))
                 structure, count = None, count + 1
             if word == "STATUS":
-                server.sendall(_message("HAVEDATA" if answer else "READY" if ready else "NEEDINIT"))
+                server.sendall(message("HAVEDATA" if answer else "READY" if ready else "NEEDINIT"))
             elif word == "INIT":
                 _check_init(server, address)
                 ready = True
@@ -157,18 +157,28 @@ def serve(pes: PotentialPES, server: socket.socket, address: Address) -> int:
                 return count
             else:
                 raise ServerError(f"the server at {address} says {word!r}, which is not of i-PI's protocol")
-    except (ConnectionError, EOFError) as error:
+    except (OSError, EOFError) as error:
         raise ServerError(f"the server at {address} is gone, without an EXIT, after {count} structures") from error
 
 
-def _message(word: str) -> bytes:
+def message(word: str) -> bytes:
+    """A word as it is sent."""
     return word.ljust(_WORD).encode()
 
 
-def _received(server: socket.socket, size: int) -> bytes:
+def received(server: socket.socket, size: int, deadline: float | None = None) -> bytes:
+    """So many bytes; all of them before a time of the monotonic clock, if there is one.
+
+    Raises :class:`EOFError` if the connection is closed before, and :class:`TimeoutError`.
+    """
     parts = bytearray()
     while len(parts) < size:
-        part = server.recv(size - len(parts))
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0.0:
+                raise TimeoutError
+            server.settimeout(left)
+        part = server.recv(min(size - len(parts), 1 << 20))
         if not part:
             raise EOFError
         parts += part
@@ -176,16 +186,16 @@ def _received(server: socket.socket, size: int) -> bytes:
 
 
 def _integer(server: socket.socket) -> int:
-    return int(np.frombuffer(_received(server, 4), np.int32)[0])
+    return int(np.frombuffer(received(server, 4), np.int32)[0])
 
 
 def _numbers(server: socket.socket, count: int) -> np.ndarray:
-    return np.frombuffer(_received(server, 8 * count), np.float64)
+    return np.frombuffer(received(server, 8 * count), np.float64)
 
 
 def _check_init(server: socket.socket, address: Address) -> None:
     _integer(server)  # the number of the replica
-    text = _received(server, _integer(server)).decode("utf-8", "replace")
+    text = received(server, _integer(server)).decode("utf-8", "replace")
     batch = re.search(r"batch_size *: *(\d+)", text)
     if batch and int(batch[1]) > 1:
         raise ServerError(f"the server at {address} sends {batch[1]} structures at a time; set its <batch_size> to 1")
@@ -210,7 +220,7 @@ def _packed(answer: Answer) -> bytes:
     extra = text.encode()
     return b"".join(
         [
-            _message("FORCEREADY"),
+            message("FORCEREADY"),
             np.float64(energy).tobytes(),
             np.int32(len(forces)).tobytes(),
             forces.tobytes(),

@@ -1,4 +1,4 @@
-"""A potential whose turned copies are evaluated by drivers of i-PI, on this machine or on others."""
+"""A potential whose rotated copies are evaluated by drivers of i-PI, on this machine or on others."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.io import write
-from ipi.engine.forcefields import FFSocket
-from ipi.interfaces.sockets import InterfaceSocket
-from ipi.utils.messages import verbosity
 from jaxtyping import Float64
 
 from goniometer.data import right_handed
 from goniometer.engines.driver import PREFIX, Address
 from goniometer.engines.ipi import ANGSTROM, ELECTRONVOLT
+from goniometer.engines.server import Request, Server
 from goniometer.errors import InputError, ServerError
+from goniometer.interruption import StepAbandoned, interruption_requested
 from goniometer.potentials.base import Potential, Prediction, checked
 
-# Drivers that may wait to be greeted.
-_SLOTS = 64
-# Seconds after which a driver that does not answer is given up, and its structure goes to another one.
-_TIMEOUT = 10.0
+# Seconds between two looks at whether there is an answer, a driver, a signal.
+_LOOK = 0.2
+# Seconds that drivers have to complete a step after a signal has asked the program to end.
+_PATIENCE = 5.0
+# Drivers on this machine, for each of its processors.
+_MOST_EACH = 8
 # A box for what has none, in bohr; drivers of isolated structures do not look at it.
 _BOX = 1e4
 
 
 class Served(Potential):
-    """What drivers say that speak i-PI's protocol, each of a model: ``goniometer driver``, or any other of i-PI's.
+    """A model that is evaluated by drivers which speak i-PI's protocol: ``goniometer driver``, or any other of i-PI's.
 
-    All copies of a structure are offered at once, and go to the drivers as these become free. A driver that is killed
-    loses nothing: its copy goes to another one. Drivers of this program turn nothing themselves here, and have the
-    structure's atoms in its order.
+    All copies of a structure are offered at once, and go to the drivers as these become free. The copy of a driver that
+    is killed, stalls, breaks the protocol or sends forces that make no sense goes to another one; see
+    :class:`goniometer.engines.server.Server`. Drivers of this program are not asked to rotate anything themselves here,
+    and have the structure's atoms in its order.
 
     Parameters
     ----------
     address
         Where to listen.
     alive
-        Is asked from time to time whether a driver may still come; raises what there is to say if none will.
+        Is called from time to time; raises an error if no driver will come any more.
+
+    Evaluations raise :class:`goniometer.interruption.StepAbandoned` if a signal asks the program to end and no
+    driver answers.
 
     A context manager: within it the address is listened at.
     """
@@ -57,33 +60,20 @@ class Served(Potential):
     def __init__(self, address: Address, alive: Callable[[], None] = lambda: None) -> None:
         self.address, self.alive = address, alive
         self.name = f"drivers at {address}"
-        self._field: FFSocket | None = None
+        self._server = Server(address)
 
     def __enter__(self) -> Served:
-        target = self.address.target
-        where: dict[str, Any] = {"mode": "inet"}
-        if isinstance(target, str):
-            if not target.startswith(PREFIX):
-                raise InputError(
-                    f"i-PI's unix sockets are files {PREFIX}NAME: give a NAME without a slash, not {target}"
-                )
-            where = {"mode": "unix", "address": target.removeprefix(PREFIX)}
-        else:
-            where |= {"address": target[0], "port": target[1]}
-        verbosity.level = "quiet"
-        # Without consolidated messages a driver may be killed at any moment.
-        interface = InterfaceSocket(**where, slots=_SLOTS, timeout=_TIMEOUT, consolidate_messages=False)
-        self._field = FFSocket(name="goniometer", dopbc=False, interface=interface)
-        try:
-            self._field.start()
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ServerError(f"nobody can listen at {self.address}: {' '.join(str(error).split())}") from error
+        self._server.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._field is not None
-        self._field.stop()
-        self._field = None
+        self._server.close()
+
+    def wait_for_driver(self) -> None:
+        """Return when a driver is connected, or a signal asks the program to end."""
+        while not self._server.drivers and not interruption_requested():
+            self.alive()
+            time.sleep(_LOOK)
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`."""
@@ -94,31 +84,46 @@ class Served(Potential):
         self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
     ) -> Iterator[Prediction]:
         """See :meth:`Potential.turned_each`."""
-        if self._field is None:
+        if not self._server.listening:
             raise ServerError(f"nobody listens at {self.address}: use the potential within 'with'")
         cell = structure.cell.array if structure.pbc.any() else np.eye(3) * (_BOX / ANGSTROM)
         requests = []
-        for index, (each, matrix) in enumerate(zip(positions, matrices, strict=True)):
+        for each, matrix in zip(positions, matrices, strict=True):
             turn = matrix if structure.pbc.any() else np.eye(3)
             h = right_handed(cell @ turn.T).T * ANGSTROM
-            atoms = SimpleNamespace(q=np.ravel(each @ matrix.T) * ANGSTROM)
-            requests.append(self._field.queue(atoms, SimpleNamespace(h=h, ih=np.linalg.inv(h)), reqid=index))
+            requests.append(Request(h, np.linalg.inv(h), each @ matrix.T * ANGSTROM))
+        self._server.submit(requests)
         try:
             answers = [self._answer(request) for request in requests]
         finally:
-            for request in requests:
-                self._field.release(request)
+            self._server.withdraw(requests)
         yield checked(Prediction.joined(answers), structure, self.name)
 
-    def _answer(self, request: Any) -> Prediction:
-        while not request._event_done.wait(1.0):
+    def _answer(self, request: Request) -> Prediction:
+        asked = None
+        while not request.done.wait(_LOOK):
             self.alive()
-        energy, forces, virial, _ = request["result"]
-        virial = -np.asarray(virial).reshape(1, 3, 3) / ELECTRONVOLT
+            if interruption_requested():
+                asked = asked or time.monotonic()
+                patience = max(_PATIENCE, 2.0 * self._server.longest)
+                if not self._server.drivers or time.monotonic() - asked > patience:
+                    raise StepAbandoned
+        assert request.answer is not None
+        energy, forces, virial = request.answer
+        virial = -virial.reshape(1, 3, 3) / ELECTRONVOLT
         return Prediction(
-            np.array([float(energy)]) / ELECTRONVOLT,
-            np.asarray(forces).reshape(1, -1, 3) * (ANGSTROM / ELECTRONVOLT),
-            0.5 * (virial + virial.swapaxes(1, 2)),
+            np.array([energy]) / ELECTRONVOLT,
+            forces.reshape(1, -1, 3) * (ANGSTROM / ELECTRONVOLT),
+            0.5 * (virial + virial.swapaxes(1, 2)) if np.isfinite(virial).all() else None,
+        )
+
+
+def _check_count(count: int) -> None:
+    processors = os.cpu_count() or 1
+    if count > _MOST_EACH * processors:
+        raise InputError(
+            f"{count} drivers are more than this machine can run: at most {_MOST_EACH} for each of its {processors} "
+            "processors"
         )
 
 
@@ -135,36 +140,39 @@ def drivers(count: int, model: str, structure: Atoms, options: Sequence[str] = (
     structure
         What they evaluate.
 
-    Raises :class:`ServerError` when all of them have ended.
+    Raises :class:`ServerError` when all of them have ended, and :class:`InputError` for more than this machine can run.
     """
+    _check_count(count)
     address = Address(f"{PREFIX}goniometer-{os.getpid()}-{time.monotonic_ns()}")
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[subprocess.Popen[bytes]] = []
 
-    def alive() -> None:
-        if all(each.poll() is not None for each in processes):
-            said = [line for line in (processes[-1].stderr or []) if line.strip()]
-            reason = said[-1].strip().removeprefix("goniometer: ") if said else "they said nothing"
-            raise ServerError(f"all drivers have ended: {reason}")
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "errors"
 
-    with TemporaryDirectory() as folder, Served(address, alive) as served:
+        def alive() -> None:
+            if all(each.poll() is not None for each in processes):
+                lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+                reason = lines[-1].strip().removeprefix("goniometer: ") if lines else "without an error message"
+                raise ServerError(f"all drivers have ended: {reason}")
+
         path = Path(folder) / "structure.xyz"
         write(path, structure, format="extxyz")
         program = [sys.executable, "-m", "goniometer.cli", "driver"]
         command = [*program, model, str(path), "--unix", str(address), *options]
-        try:
-            for _ in range(count):
-                processes.append(
-                    subprocess.Popen(
-                        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        with Served(address, alive) as served, log.open("ab") as errors:
+            try:
+                for _ in range(count):
+                    # In a session of their own: Ctrl-C is for this process, which needs them to complete its step.
+                    processes.append(
+                        subprocess.Popen(
+                            command, env=environment, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+                        )
                     )
-                )
-            yield served
-        finally:
-            for each in processes:
-                each.terminate()
-            for each in processes:
-                each.wait()
-                if each.stderr is not None:
-                    each.stderr.close()
+                yield served
+            finally:
+                for each in processes:
+                    each.terminate()
+                for each in processes:
+                    each.wait()

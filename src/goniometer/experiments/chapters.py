@@ -10,8 +10,9 @@ from typing import Any
 import matplotlib.figure
 
 from goniometer.data.records import hardware, make_folder, versions
+from goniometer.dynamics.checkpoint import PACKAGES, read_sessions
 from goniometer.dynamics.description import Run, read_runs
-from goniometer.dynamics.run import PACKAGES, digest, read_sessions
+from goniometer.dynamics.run import digest
 from goniometer.errors import InputError
 from goniometer.experiments import check_options, costs, gas, ice, liquid
 from goniometer.experiments.gas import SHOWN, Progress

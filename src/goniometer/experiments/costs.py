@@ -13,9 +13,9 @@ from scipy.stats import norm, t
 
 from goniometer.data.records import replace_text
 from goniometer.data.trajectory import Trajectory
+from goniometer.dynamics.checkpoint import read_sessions
 from goniometer.dynamics.description import Run, Strategy
 from goniometer.dynamics.forces import evaluations, rule_of
-from goniometer.dynamics.run import read_sessions
 from goniometer.errors import InputError
 from goniometer.experiments.numbers import finite, with_error
 from goniometer.observables.blocks import INDEPENDENT, RUNS

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -11,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from goniometer.data.records import replacing
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import structure_of
@@ -326,20 +330,19 @@ def _evaluated_run(
 ) -> Reevaluated:
     """What was evaluated before, or evaluated now and kept."""
     key = sha256(f"{raw.paths[0].parent.name} {len(raw)} {frames} {grids} with copies".encode()).hexdigest()
-    if path.exists():
-        with np.load(path) as kept:
-            if str(kept["key"]) == key:
-                known = kept["frames"], grids, kept["energies"], kept["forces"], kept.get("virials")
-                copies = Orbits(kept["copies"], kept["energies_of_copies"], kept.get("virials_of_copies"))
-                return Reevaluated(*known, bool(kept["full"]), kept["steps"], copies)
+    # A file that was cut or garbled is evaluated again.
+    with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error), np.load(path) as kept:
+        if str(kept["key"]) == key:
+            known = kept["frames"], grids, kept["energies"], kept["forces"], kept.get("virials")
+            copies = Orbits(kept["copies"], kept["energies_of_copies"], kept.get("virials_of_copies"))
+            return Reevaluated(*known, bool(kept["full"]), kept["steps"], copies)
     found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
-    partial = path.with_name(f"part-{path.name}")
     parts = {name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps")}
     assert found.orbits is not None  # as there are grids
     parts |= {"copies": found.orbits.matrices, "energies_of_copies": found.orbits.energies}
     parts["virials_of_copies"] = found.orbits.virials
-    np.savez_compressed(partial, key=key, **{name: each for name, each in parts.items() if each is not None})
-    partial.replace(path)
+    with replacing(path) as partial:
+        np.savez_compressed(partial, key=key, **{name: each for name, each in parts.items() if each is not None})
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from goniometer.errors import InputError
+from goniometer.data.records import replace_bytes
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,6 @@ class Observable:
 
     def save(self, path: str | Path) -> None:
         """Write it as netCDF, in one step. Raises :class:`InputError` if that cannot be done."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".part")
-        try:
-            self.to_xarray().to_netcdf(partial, engine="h5netcdf")
-            partial.replace(path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        content = io.BytesIO()  # HDF5 does not survive a disk that is full
+        self.to_xarray().to_netcdf(content, engine="h5netcdf")
+        replace_bytes(path, content.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import numpy as np
 from ase import Atoms, units
 from jaxtyping import Float64, Int64
 
+from goniometer.data.records import replacing
 from goniometer.data.trajectory import DISCARD, Frames, Thinned, Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
@@ -273,7 +275,7 @@ class _Known(dict[int, np.ndarray]):
             try:
                 with np.load(path) as held:
                     self.update(zip(held["steps"].tolist(), held["virials"], strict=True))
-            except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
                 pass  # they are evaluated again
 
     def add(self, step: int, virial: np.ndarray) -> None:
@@ -287,11 +289,10 @@ class _Known(dict[int, np.ndarray]):
         if self.path is None or not self.more:
             return
         steps = sorted(self)
-        partial = self.path.with_name(f"part-{self.path.name}")
         try:
-            np.savez_compressed(partial, steps=np.array(steps), virials=np.stack([self[step] for step in steps]))
-            partial.replace(self.path)
-        except OSError:
+            with replacing(self.path) as partial:
+                np.savez_compressed(partial, steps=np.array(steps), virials=np.stack([self[step] for step in steps]))
+        except InputError:
             return
         self.saved, self.more = time.monotonic(), False
 

@@ -176,6 +176,8 @@ def _model_path(spec: str | Path) -> Path:
     path = Path(spec)
     if path.is_dir():
         raise InputError(f"'{path}' is a folder; a model file (.pt) is needed")
+    if path.exists() and not path.is_file():
+        raise InputError(f"'{path}' is a device or a pipe; a model file (.pt) is needed")
     if path.exists() and path.suffix != ".py":
         return path
     if path.exists():

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from goniometer.data.records import replace_text
+
 SCHEMA = "goniometer/probe/1"
 
 
@@ -346,4 +348,4 @@ class ProbeResult:
 
     def write(self, path: Path) -> None:
         """Write the document to a file."""
-        path.write_text(self.to_json(), encoding="utf-8")
+        replace_text(path, self.to_json())

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from goniometer.data.records import replace_text
 from goniometer.errors import InputError
 from goniometer.probe.result import Figure, Pooled, ProbeResult, StructureResult
 from goniometer.report.panel import Panel, panel
@@ -70,10 +71,7 @@ def write_page(result: ProbeResult, path: Path) -> None:
     """Write :func:`render_page` to a file; InputError if it cannot be written."""
     check_writable(path)
     page = render_page(result)
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    replace_text(path, page)
 
 
 def render_page(result: ProbeResult) -> str:

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from goniometer.data.records import replace_text, replacing
 from goniometer.errors import InputError
 from goniometer.report.page import check_writable
 
@@ -23,13 +24,11 @@ def check_sheet(path: Path) -> None:
 def write_sheet(figure: matplotlib.figure.Figure, path: Path, title: str, caption: str) -> None:
     """Write a figure as ``.png`` or ``.html``; InputError if it cannot be written."""
     check_sheet(path)
-    try:
-        if path.suffix == ".png":
-            figure.savefig(path, dpi=200, facecolor="white")
-        else:
-            path.write_text(_page(figure, title, caption), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    if path.suffix == ".png":
+        with replacing(path) as partial:
+            figure.savefig(partial, dpi=200, facecolor="white")
+    else:
+        replace_text(path, _page(figure, title, caption))
 
 
 def _page(figure: matplotlib.figure.Figure, title: str, caption: str) -> str:

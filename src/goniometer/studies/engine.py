@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import IO
 
 from goniometer.data import packaged_files
-from goniometer.data.records import make_folder
+from goniometer.data.records import locked, make_folder
 from goniometer.errors import InputError
+from goniometer.studies import keeper
 from goniometer.studies.graph import Graph, Task
+from goniometer.studies.outcomes import discard_damaged
 
 #: Seconds between two looks at what has been done.
 LOOK = 1.0
@@ -66,22 +68,27 @@ def run_study(
     check_engine()
     make_folder(graph.folder)
     with _alone(graph.folder) as engine, (graph.folder / "engine.log").open("ab") as log:
+        for name in discard_damaged(graph):
+            log.write(f"goniometer: what {name} has left cannot be read: it is done again\n".encode())
         graph.write()
         snakefile = packaged_files("studies", "Snakefile")["Snakefile"]
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
+        # The keeper ends them all if this process is killed.
+        command = [sys.executable, "-P", keeper.__file__, sys.executable, "-m", "snakemake"]
+        command += ["--snakefile", str(snakefile)]
         command += ["--directory", str(graph.folder), "--cores", str(cores), "--nolock", "--rerun-incomplete"]
         command += ["--rerun-triggers", "mtime", "params", "--keep-going", *arguments]
         began = time.time()
         process = subprocess.Popen(
             command,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(engine.fileno(),),
-            preexec_fn=_heeds_interrupts,
         )
         engine.write(str(process.pid))
         engine.flush()
+        assert process.stdin is not None
         try:
             _watch(process, graph, weights or {}, progress)
         except KeyboardInterrupt:
@@ -89,6 +96,7 @@ def run_study(
         finally:
             if process.poll() is None:
                 _stop(process.pid)
+            process.stdin.close()
     if process.returncode != 0:
         raise StudyError(_failure(graph, began))
 
@@ -97,11 +105,6 @@ def check_engine() -> None:
     """Raise :class:`InputError` if Snakemake is not installed."""
     if find_spec("snakemake") is None:
         raise InputError("studies need Snakemake, which is one more install: pip install 'goniometer[study]'")
-
-
-def _heeds_interrupts() -> None:
-    """A shell that starts something in the background lets it ignore Ctrl-C, and all that it starts in turn."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def done(graph: Graph) -> dict[str, float]:
@@ -123,14 +126,14 @@ def recorded(folder: Path, name: str) -> str | None:
     """The key with which a task of a study ended; None if it did not."""
     try:
         return (folder / "done" / name).read_text(encoding="utf-8").strip()
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
 def _steps(folder: Path) -> int:
     try:
         return int(json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return 0
 
 
@@ -181,9 +184,7 @@ def _alone(folder: Path) -> Iterator[IO[str]]:
     An engine and its tasks outlive a study that was killed. They are stopped, as Ctrl-C would, before another one is
     started.
     """
-    with (folder / "lock").open("w") as lock, (folder / "engine").open("a+") as engine:
-        if not _taken(lock):
-            raise InputError(f"another process is at work on the study in '{folder}'")
+    with locked(folder, f"the study in '{folder}'"), _opened(folder / "engine") as engine:
         engine.seek(0)
         left = engine.read().strip()
         if left.isdigit() and _is_of(int(left), folder):
@@ -205,12 +206,11 @@ def _is_of(group: int, folder: Path) -> bool:
     return False
 
 
-def _taken(stream: IO[str]) -> bool:
+def _opened(path: Path) -> IO[str]:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        return path.open("a+", encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be opened: {error.strerror or error}") from error
 
 
 def _failure(graph: Graph, began: float) -> str:

@@ -43,6 +43,8 @@ class Task:
         A hash of all that decides the outcome: a task is done anew if it has changed.
     run, folder
         The description and the folder, if it is a run.
+    outcome
+        The file that holds what came of it, if it is no run.
     sample, evaluations
         A run of which one evaluation of the raw model costs as much as here, and how many there are, as far as they can
         be foreseen; those of replicas are counted one by one.
@@ -56,6 +58,7 @@ class Task:
     folder: Path | None = None
     sample: Run | None = None
     evaluations: float = 0.0
+    outcome: Path | None = None
 
     @property
     def size(self) -> float:
@@ -140,11 +143,14 @@ def _of_model(study: Study, model: str, folder: Path) -> Iterator[Task]:
         kept = place / "probe.json"
         command = ("probe", model, *study.probe, "--json", str(kept), "--report", str(kept.with_suffix(".html")))
         command += ("--seed", str(study.seed), *dtype)
-        yield Task(f"{name}/probe", command, (), _key(*shared, study.probe, study.seed, _contents(study.probe)))
+        key = _key(*shared, study.probe, study.seed, _contents(study.probe))
+        yield Task(f"{name}/probe", command, (), key, outcome=kept)
     if study.evaluate:
-        command = ("evaluate", model, *study.evaluate, "--json", str(place / "evaluation.json"), *dtype)
+        kept = place / "evaluation.json"
+        command = ("evaluate", model, *study.evaluate, "--json", str(kept), *dtype)
         command += ("--grids", ",".join(study.grids)) if study.grids else ()
-        yield Task(f"{name}/evaluation", command, (), _key(*shared, study.grids, _contents(study.evaluate)))
+        key = _key(*shared, study.grids, _contents(study.evaluate))
+        yield Task(f"{name}/evaluation", command, (), key, outcome=kept)
     for each in study.experiments:
         if model in (each.models or study.models):
             yield from _of_experiment(study, each, model, place / each.experiment)
@@ -184,7 +190,8 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
         effort = ice_effort(size, **experiment.set) / len(find_molecules(structure_of(sample)))
     key = _key(__version__, SCHEMA, identity(model), command[4:], [each.key for each in runs])
     needs = tuple(each.name for each in runs)
-    yield Task(f"{name}/analysis", tuple(command), needs, key, sample=sample, evaluations=effort)
+    outcome = folder / f"{experiment.experiment}-{size}.json"
+    yield Task(f"{name}/analysis", tuple(command), needs, key, sample=sample, evaluations=effort, outcome=outcome)
 
 
 def _runs(

@@ -18,6 +18,7 @@ from goniometer.report.study import Findings, render_study
 from goniometer.report.wording import listing
 from goniometer.studies.description import Study, label
 from goniometer.studies.engine import recorded
+from goniometer.studies.outcomes import read_evaluation
 
 
 def write_report(folder: str | Path) -> Path:
@@ -57,7 +58,7 @@ def gathered(study: Study, folder: Path) -> tuple[Findings, list[str]]:
     probes: dict[str, Any] = {}
     evaluations: dict[str, Any] = {}
     chapters: dict[str, dict[str, Any]] = {"gas": {}, "liquid": {}, "ice": {}}
-    keys = {each["name"]: each["key"] for each in json.loads((folder / "graph.json").read_text(encoding="utf-8"))}
+    keys = _keys(folder)
     missing = []
     for model in study.models:
         name = label(model)
@@ -66,7 +67,7 @@ def gathered(study: Study, folder: Path) -> tuple[Findings, list[str]]:
         if study.probe:
             wanted.append((f"{name}/probe", place / "probe.json", read_probe, probes))
         if study.evaluate:
-            wanted.append((f"{name}/evaluation", place / "evaluation.json", _read, evaluations))
+            wanted.append((f"{name}/evaluation", place / "evaluation.json", read_evaluation, evaluations))
         for each in study.experiments:
             if model in (each.models or study.models):
                 path = place / each.experiment / f"{each.experiment}-{each.size or study.size}.json"
@@ -75,12 +76,19 @@ def gathered(study: Study, folder: Path) -> tuple[Findings, list[str]]:
         for task, path, read, kept in wanted:
             # What is there of a study that was described otherwise is not shown.
             if path.is_file() and recorded(folder, task) == keys.get(task):
-                kept[name] = read(path)
+                try:
+                    kept[name] = read(path)
+                except InputError:  # `goniometer study` does it again
+                    missing.append(task)
             else:
                 missing.append(task)
     return Findings(probes, evaluations, **chapters), missing
 
 
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def _keys(folder: Path) -> dict[str, str]:
+    """The keys of the tasks of a study, by name."""
+    path = folder / "graph.json"
+    try:
+        return {each["name"]: each["key"] for each in json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"'{path}' cannot be read: `goniometer study` with this folder writes it anew") from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goniometer.data.records import replacing
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials.ase import sentence
 from goniometer.potentials.hushed import hushed
@@ -95,20 +95,13 @@ def export(
         raise InputError(f"{target} cannot be written: it is a folder")
     if verify:
         _verify(source, chosen, dtype)
-    partial = target.with_name(target.name + ".part")
-    try:
+    with replacing(target) as partial:
         partial.touch()  # before the work
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / "model.pt"
             written = _save(source, chosen, whole, dtype, batch or 0)
             _ship(whole, source, partial)
             _check_loads(partial, target)
-        partial.replace(target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return Exported(target, chosen, *written)
 
 

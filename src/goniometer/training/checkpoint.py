@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
+from goniometer.data.records import replace_bytes
 from goniometer.errors import InputError
 from goniometer.training.recipe import Recipe
 
 SCHEMA = "goniometer/training/1"
 NAME = "checkpoint.pt"
+
+# What stands between a checkpoint and its checksum.
+_SIGN, _DIGEST = b"goniometer sha256 ", 32
+_BEHIND = len(_SIGN) + _DIGEST
 
 #: A row of the learning curve, by column.
 Row: TypeAlias = dict[str, int | float]
@@ -70,7 +77,6 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Replace the file in one step."""
-        partial = path.with_name(path.name + ".part")
         texts = {"identity": asdict(self.identity), "network": self.network, "progress": asdict(self.progress)}
         document = {
             "schema": SCHEMA,
@@ -79,26 +85,45 @@ class Checkpoint:
             "weights": {name: weight.detach() for name, weight in self.weights.items()},
             "optimizer": self.optimizer,
         }
-        torch.save(document, partial)
-        partial.replace(path)
+        content = io.BytesIO()
+        torch.save(document, content)
+        whole = content.getvalue()
+        # Behind the archive, where PyTorch does not look.
+        replace_bytes(path, whole + _SIGN + sha256(whole).digest())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read what :meth:`Checkpoint.write` wrote. Raises :class:`InputError` if the file is none."""
     try:
-        document = torch.load(path, weights_only=True, map_location="cpu")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read as a checkpoint: {error.strerror or error}") from error
+    whole, sign, found = content[:-_BEHIND], content[-_BEHIND:-_DIGEST], content[-_DIGEST:]
+    if sign != _SIGN:  # an older one, or one that has lost its end
+        whole = content
+    elif sha256(whole).digest() != found:
+        raise InputError(f"'{path}' has been damaged since it was written: its checksum is another one")
+    try:
+        document = torch.load(io.BytesIO(whole), weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"'{path}' cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        raise InputError(f"'{path}' cannot be read as a checkpoint: {_first_line(error)}") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise InputError(f"'{path}' is not a checkpoint that `goniometer train` wrote ({SCHEMA})")
-    return Checkpoint(
-        Identity(**json.loads(document["identity"])),
-        json.loads(document["network"]),
-        Progress(**json.loads(document["progress"])),
-        document["baseline"],
-        document["weights"],
-        document["optimizer"],
-    )
+    try:
+        return Checkpoint(
+            Identity(**json.loads(document["identity"])),
+            json.loads(document["network"]),
+            Progress(**json.loads(document["progress"])),
+            document["baseline"],
+            document["weights"],
+            document["optimizer"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"'{path}' cannot be read as a checkpoint: {error!r}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "it is empty or was cut off")
 
 
 def check_same(path: Path, found: Identity, wanted: Identity) -> None:

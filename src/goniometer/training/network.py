@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from metatrain.utils.data.target_info import get_energy_target_info
 from metatrain.utils.evaluate_model import evaluate_model
 from metatrain.utils.neighbor_lists import get_requested_neighbor_lists, get_system_with_neighbor_lists
 
+from goniometer.data.records import replacing
 from goniometer.errors import InputError
 from goniometer.training.recipe import Recipe
 
@@ -69,14 +71,13 @@ class Network:
         _set_constants(self.module, self.baseline, self.scale)
         metadata = ModelMetadata(name=path.stem, description=description)
         model = self.module.export(metadata)
-        whole, partial = path.with_name(path.name + ".whole.pt"), path.with_name(path.name + ".part")
-        model.save(str(whole))
-        with zipfile.ZipFile(whole) as source, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as target:
-            for member in source.infolist():
-                if not member.filename.endswith(".debug_pkl"):
-                    target.writestr(member, source.read(member))
-        whole.unlink()
-        partial.replace(path)
+        with replacing(path) as partial, tempfile.TemporaryDirectory(dir=path.parent, prefix="part-") as folder:
+            whole = Path(folder) / "model.pt"
+            model.save(str(whole))
+            with zipfile.ZipFile(whole) as source, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as target:
+                for member in source.infolist():
+                    if not member.filename.endswith(".debug_pkl"):
+                        target.writestr(member, source.read(member))
 
 
 def build(recipe: Recipe, elements: Sequence[int], baseline: dict[int, float], seed: int) -> Network:

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from goniometer.data.labelled import Labelled, composition_baseline
-from goniometer.data.records import replace_text, versions
+from goniometer.data.records import locked, make_folder, remove_partial, replace_text, versions
 from goniometer.data.suspicion import look_for_trouble
 from goniometer.errors import InputError
+from goniometer.interruption import deferred
 from goniometer.training.card import write_card
 from goniometer.training.checkpoint import NAME, Checkpoint, Identity, Progress, Row, check_same, read_checkpoint
 from goniometer.training.network import Network, build
@@ -53,24 +54,32 @@ def train(
     the decay of the schedule ``linear``; with other schedules it ends the run. ``sources`` (licence and citations of
     the data) are for the card, which also says what the training data span.
 
-    Raises :class:`InputError` for data that cannot be right, a folder of another run, and a recipe that wants a
-    checkpoint to start from and has none.
+    Ctrl-C, SIGTERM or SIGHUP ends it after the step, with a checkpoint and a :class:`KeyboardInterrupt`.
+
+    Raises :class:`InputError` for data that cannot be right, a folder of another run or one that another process works
+    in, a file that cannot be written, and a recipe that wants a checkpoint to start from and has none.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     _check_data(training, validation)
-    torch.set_num_threads(threads or torch.get_num_threads())
-    digest = None if start is None else _digest(Path(start))
-    identity = Identity(recipe.model_dump(), seed, _hashes(training), _hashes(validation), digest)
-    run = _Run.continued(folder, identity) or _Run.fresh(folder, identity, recipe, training, start)
-    with _record(run.state):
-        run.go(training, validation, progress)
-    run.save()
-    path = folder / f"{name}.pt"
-    with run.descent.mean_in():
-        run.network.export(path, f"{name}, trained by goniometer with the architecture {recipe.architecture}")
-    write_card(path, run.checkpoint(), [*span(training), *sources])
-    return path
+    if not 0 <= seed < 2**32:
+        raise InputError(f"the seed is {seed}; it must lie between 0 and {2**32 - 1}")
+    make_folder(folder)
+    with locked(folder, f"the training in '{folder}'"):
+        remove_partial(folder)
+        torch.set_num_threads(threads or torch.get_num_threads())
+        digest = None if start is None else _digest(Path(start))
+        identity = Identity(recipe.model_dump(), seed, _hashes(training), _hashes(validation), digest)
+        run = _Run.continued(folder, identity) or _Run.fresh(folder, identity, recipe, training, start)
+        with _record(run.state):
+            run.go(training, validation, progress)
+        run.save()
+        if run.state.step < run.state.steps:
+            raise KeyboardInterrupt
+        path = folder / f"{name}.pt"
+        with run.descent.mean_in():
+            run.network.export(path, f"{name}, trained by goniometer with the architecture {recipe.architecture}")
+        write_card(path, run.checkpoint(), [*span(training), *sources])
+        return path
 
 
 class _Run:
@@ -128,18 +137,29 @@ class _Run:
     ) -> None:
         dtype = getattr(torch, self.recipe.dtype)
         samples, held = prepare(self.network, training, dtype), prepare(self.network, validation, dtype)
-        while self.state.step < self.state.steps:
-            self._heed_stop()
-            if self.state.step >= self.state.steps:
-                break
-            began = time.perf_counter()
-            self._step(samples)
-            self.state.seconds += time.perf_counter() - began
-            if self.state.step % self.recipe.validate_every == 0 or self.state.step == self.state.steps:
-                self._validate(held)
+        with deferred() as interrupted:
+            while self.state.step < self.state.steps and not interrupted():
+                self._advance(samples, held, progress)
+            if interrupted():
                 self.save()
-            if progress is not None:
-                progress(self.state.step, self.state.steps, self._label())
+
+    def _advance(
+        self,
+        samples: Sequence[Prepared],
+        held: Sequence[Prepared],
+        progress: Callable[[int, int, str], None] | None,
+    ) -> None:
+        self._heed_stop()
+        if self.state.step >= self.state.steps:
+            return
+        began = time.perf_counter()
+        self._step(samples)
+        self.state.seconds += time.perf_counter() - began
+        if self.state.step % self.recipe.validate_every == 0 or self.state.step == self.state.steps:
+            self._validate(held)
+            self.save()
+        if progress is not None:
+            progress(self.state.step, self.state.steps, self._label())
 
     def _step(self, samples: Sequence[Prepared]) -> None:
         state, recipe = self.state, self.recipe

@@ -10,14 +10,17 @@ from goniometer.data.structures import (
     write_structures,
 )
 from goniometer.data.turning import turned
+from goniometer.data.vectors import declare_vectors, vector_notes
 
 __all__ = [
     "NamedStructure",
     "called",
     "check_structure",
+    "declare_vectors",
     "packaged_files",
     "packaged_structures",
     "read_structures",
     "turned",
+    "vector_notes",
     "write_structures",
 ]

@@ -9,7 +9,7 @@ from ase import units
 from jaxtyping import Float64
 from scipy.signal import welch
 
-from goniometer.data.trajectory import Trajectory
+from goniometer.data.trajectory import Trajectory, check_velocities
 from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statistics import REPLICAS, autocorrelation_time, slope
@@ -26,12 +26,16 @@ WAVENUMBER = 1e15 / 2.99792458e10
 def angular_momentum(trajectory: Trajectory) -> Observable:
     """L = Σ_a m_a (x_a − x̄) × v_a of every replica about its centre of mass, against time, in eV fs.
 
-    Components x, y, z and the norm. It is conserved by a potential that turns with the molecule, at constant energy.
+    Components x, y, z and the norm. It is conserved by a potential that rotates with the molecule, at constant energy.
+
+    Raises :class:`InputError` for a periodic structure, a single atom, and frames without velocities.
     """
     _isolated(trajectory)
+    _several_atoms(trajectory)
     masses = trajectory.replica.get_masses()
     times, momenta = [], []
     for frames in trajectory.chunks():
+        check_velocities(frames, trajectory.name, "an angular momentum")
         centre = np.einsum("a,traj->trj", masses, frames.positions) / masses.sum()
         motion = np.einsum("a,traj->trj", masses, frames.velocities) / masses.sum()
         arms, speeds = frames.positions - centre[:, :, None], frames.velocities - motion[:, :, None]
@@ -152,6 +156,11 @@ def _spacing(times: np.ndarray) -> float:
 def _isolated(trajectory: Trajectory) -> None:
     if trajectory.replica.pbc.any():
         raise InputError(f"'{trajectory.name}' is periodic, and this observable is that of isolated molecules")
+
+
+def _several_atoms(trajectory: Trajectory) -> None:
+    if len(trajectory.replica) < 2:
+        raise InputError(f"'{trajectory.name}' is of single atoms, which have no angular momentum and no orientation")
 
 
 #: What symmetry errors are taken from.

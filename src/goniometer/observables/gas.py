@@ -21,6 +21,8 @@ from goniometer.symmetrize.average import Averaged
 _EV_FS = 1.0 / units.fs**2
 #: cm⁻¹ in 1/fs.
 WAVENUMBER = 1e15 / 2.99792458e10
+#: Times that a power spectrum takes.
+SPECTRUM_TIMES = 16
 
 
 def angular_momentum(trajectory: Trajectory) -> Observable:
@@ -113,9 +115,9 @@ def power_spectrum(
 
     Raises :class:`InputError` for fewer than 16 times.
     """
-    if len(series) < 16:
-        raise InputError(f"a power spectrum takes 16 times or more, not {len(series)}")
-    window = max(16, len(series) // 4)
+    if len(series) < SPECTRUM_TIMES:
+        raise InputError(f"a power spectrum takes {SPECTRUM_TIMES} times or more, not {len(series)}")
+    window = max(SPECTRUM_TIMES, len(series) // 4)
     frequencies, density = welch(series, fs=1.0 / spacing, window="hann", nperseg=window, detrend="constant", axis=0)
     density = density / WAVENUMBER
     replicas = density.shape[1]

@@ -51,8 +51,8 @@ def run(
 
     from goniometer.cli.app import Stopped
     from goniometer.cli.progress import progress_bar
-    from goniometer.dynamics.description import read_runs
     from goniometer.data.formats import reader_options
+    from goniometer.dynamics.description import read_runs
     from goniometer.dynamics.run import driver_options, start_notes
     from goniometer.dynamics.run import run as start
 

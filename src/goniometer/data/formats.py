@@ -68,8 +68,9 @@ def _check_binary(path: str | Path, head: bytes) -> None:
         kind = "a DCD file of CP2K" if b"CP2K" in head[:1024] else "a DCD file with a CHARMM header (NAMD, LAMMPS)"
     if kind is not None:
         raise InputError(
-            f"'{path}' is {kind}, which holds neither elements nor masses and is not read: convert it with its topology "
-            "to extended XYZ, for instance by MDAnalysis and ase.io.write, with the cell and the time (fs) of each frame"
+            f"'{path}' is {kind}, which holds neither elements nor masses and is not read: convert it with its "
+            "topology to extended XYZ, for instance by MDAnalysis and ase.io.write, with the cell and the time (fs) of "
+            "each frame"
         )
 
 

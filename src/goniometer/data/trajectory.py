@@ -333,8 +333,8 @@ def check_velocities(frames: Frames, name: str, what: str) -> None:
     known = np.isfinite(frames.velocities).all(axis=(1, 2, 3))
     if not known.all():
         raise InputError(
-            f"the frame of step {frames.steps[np.argmin(known)]} of '{name}' holds no velocities, and {what} needs them: "
-            "give a file with the velocities of all frames (momenta in extended XYZ)"
+            f"the frame of step {frames.steps[np.argmin(known)]} of '{name}' holds no velocities, and {what} needs "
+            "them: give a file with the velocities of all frames (momenta in extended XYZ)"
         )
 
 

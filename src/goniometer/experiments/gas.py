@@ -14,7 +14,14 @@ from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import run, structure_of, trajectory_of
 from goniometer.errors import InputError
 from goniometer.observables import orientation
-from goniometer.observables.gas import SPECTRUM_TIMES, angular_momentum, by_grid, drift, potential_spectrum, power_spectrum
+from goniometer.observables.gas import (
+    SPECTRUM_TIMES,
+    angular_momentum,
+    by_grid,
+    drift,
+    potential_spectrum,
+    power_spectrum,
+)
 from goniometer.observables.orientation import Response, agreement, default_direction, directions, response
 from goniometer.observables.result import Observable
 from goniometer.potentials import Potential
@@ -81,8 +88,8 @@ def gas(
 def check_gas(size: str, changes: dict[str, Any] | None) -> None:
     """Refuse, before the first step, what the experiment could not analyse after the runs.
 
-    Raises :class:`goniometer.errors.InputError` for a structure that is periodic or a single atom, and for runs with too
-    few frames for a power spectrum.
+    Raises :class:`goniometer.errors.InputError` for a structure that is periodic or a single atom, and for runs with
+    too few frames for a power spectrum.
     """
     for name, only in (("gas-nve", ()), ("gas-nvt", SHOWN)):
         for label, description in read_runs(name, size=size, only=only, changes=changes).items():

@@ -22,8 +22,8 @@ class AsePotential(Potential):
     The forces are the raw ones: constraints of the structure are not applied. The virial is the stress times the
     volume, for structures that are periodic in three directions, if the calculator implements the stress. In Voigt
     order it is symmetric; of a stress (3, 3), σ_ab = ∂E/∂ε_ab/V under x → x (1 + ε), the antisymmetric part is kept,
-    and ``virial`` is ``full`` from the first such evaluation on. The calculator is given a fresh copy each time, after a
-    ``reset()`` and with everything declared changed, so that neither cached results nor neighbor lists with a skin
+    and ``virial`` is ``full`` from the first such evaluation on. The calculator is given a fresh copy each time, after
+    a ``reset()`` and with everything declared changed, so that neither cached results nor neighbor lists with a skin
     carry over from one structure to the next. The energy is the property ``energy``.
 
     Parameters

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from goniometer.data import NamedStructure
     from goniometer.potentials import Potential
 
 app = typer.Typer(
@@ -58,6 +59,29 @@ EnergyTolerance = Annotated[
 StressTolerance = Annotated[
     str | None, typer.Option(metavar="TOLERANCE", help="Of a planned rule, 1MPa: rms per component.")
 ]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", metavar="FORMAT", help="Of the files, as ASE calls it: lammps-data …; by default it is recognised."
+    ),
+]
+Read = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read",
+        metavar="KEY=VALUE",
+        help="An argument of ASE's reader of the files: atom_style=full, Z_of_type=1:Cu,2:O …; repeatable.",
+    ),
+]
+Vectors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vector",
+        metavar="NAME=ROLE",
+        help="How an array of the structures or an entry of their info rotates: rotate, axial (a pseudovector) or "
+        "leave; repeatable.",
+    ),
+]
 #: The largest seed that every library takes.
 MOST_SEED = 2**32 - 1
 Seed = Annotated[int, typer.Option(help="Of every random turn.", min=0, max=MOST_SEED)]
@@ -83,6 +107,53 @@ def loaded(
 
     given: dict[str, Any] = parse_options(options or [])
     return load(model, device=device, dtype=dtype, forces=forces, batch=batch, options=given)
+
+
+def read_files(
+    sources: list[str], format: str | None, read: list[str] | None, vectors: list[str] | None = None
+) -> list[NamedStructure]:
+    """The structures that the shared options describe; standard error tells what they hold that is left out.
+
+    That is: vectors that nobody declared, which stay as they are when a structure is rotated.
+    """
+    import sys
+
+    from goniometer.data import read_structures, vector_notes
+    from goniometer.data.formats import reader_options
+
+    found = read_structures(sources, format=format, options=reader_options(read or []), vectors=roles_of(vectors or []))
+    for note in vector_notes(found):
+        print(f"goniometer: {note}", file=sys.stderr)
+    return found
+
+
+def note_constraints(structures: list[NamedStructure]) -> None:
+    """Say on standard error that forces are measured without the constraints of the structures."""
+    import sys
+
+    held: dict[str, str] = {}
+    for name, atoms in structures:
+        for constraint in atoms.constraints:
+            held.setdefault(type(constraint).__name__, name)
+    for kind, name in held.items():
+        print(
+            f"goniometer: the constraint {kind} of {name} is left out: what is measured are the forces of the model, "
+            "without constraints",
+            file=sys.stderr,
+        )
+
+
+def roles_of(pairs: list[str]) -> dict[str, str]:
+    """Names and roles of ``NAME=ROLE``."""
+    from goniometer.errors import InputError
+
+    found = {}
+    for pair in pairs:
+        name, equals, role = pair.partition("=")
+        if not name or not equals:
+            raise InputError(f"'{pair}' declares no vector: write NAME=rotate, NAME=axial or NAME=leave")
+        found[name] = role
+    return found
 
 
 def write_json(path: Path, text: str) -> None:

@@ -6,7 +6,23 @@ import sys
 
 import typer
 
-from goniometer.cli.app import Batch, Device, Dtype, Forces, Model, Options, Seed, Structures, app, loaded
+from goniometer.cli.app import (
+    Batch,
+    Device,
+    Dtype,
+    Forces,
+    Format,
+    Model,
+    Options,
+    Read,
+    Seed,
+    Structures,
+    Vectors,
+    app,
+    loaded,
+    note_constraints,
+    read_files,
+)
 
 
 @app.command()
@@ -19,15 +35,19 @@ def check(
     dtype: Dtype = None,
     forces: Forces = "conservative",
     batch: Batch = None,
+    format: Format = None,
+    read: Read = None,
+    vector: Vectors = None,
 ) -> None:
     """Put a potential to the test: units, gradients, virials, turned copies, determinism.
 
     Exit code 1 if an item fails.
     """
-    from goniometer.data import check_structure, read_structures
+    from goniometer.data import check_structure
     from goniometer.testing import check_potential
 
-    sources = read_structures(structures or ["molecule"])
+    sources = read_files(structures or ["molecule"], format, read, vector)
+    note_constraints(sources)
     for name, atoms in sources:
         check_structure(atoms, name)
     potential = loaded(model, options, device, dtype, forces, batch)

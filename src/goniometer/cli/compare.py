@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from goniometer.cli.app import app
+from goniometer.cli.app import Format, Read, app
 
 
 @app.command()
@@ -49,9 +49,12 @@ def compare(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Draw it, as .png or .html.")] = None,
+    format: Format = None,
+    read: Read = None,
 ) -> None:
     """Say whether two ensembles differ, are equivalent within δ, or how much longer they must run."""
     from goniometer.cli.run import changes_of
+    from goniometer.data.formats import reader_options
     from goniometer.data.trajectory import Trajectory, is_foreign, read_trajectory
     from goniometer.errors import InputError
     from goniometer.observables import check_observable
@@ -67,7 +70,8 @@ def compare(
         raise InputError("runs have times of their own: --spacing is of files of frames")
 
     def opened(paths: list[Path]) -> list[Trajectory]:
-        return [read_trajectory(each, spacing if is_foreign(each) else None) for each in paths]
+        how = {"format": format, "options": reader_options(read or [])}
+        return [read_trajectory(each, spacing, **how) if is_foreign(each) else read_trajectory(each) for each in paths]
 
     one, other = opened(runs), opened(against or [])
     sides = {one[0].name: one, other[0].name: other} if other else ensembles(one)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import app
+from goniometer.cli.app import Format, Read, app, read_files
 
 data = typer.Typer(help="Data sets of structures with energies and forces.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -17,6 +17,8 @@ app.add_typer(data, name="data")
 @data.command()
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Structures with labels.", show_default=False)],
+    format: Format = None,
+    read: Read = None,
 ) -> None:
     """Look for missing labels, units off by bohr or hartree, net forces, and structures that come twice.
 
@@ -25,7 +27,7 @@ def check(
     from goniometer.data.labelled import read_labelled
     from goniometer.data.suspicion import look_for_trouble
 
-    findings = look_for_trouble(read_labelled(files))
+    findings = look_for_trouble(read_labelled(read_files(files, format, read)))
     typer.echo(f"{findings.structures} structures of {findings.atoms} atoms in all, each with an energy and forces")
     lines = findings.lines()
     for line in lines:

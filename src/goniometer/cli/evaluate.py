@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goniometer.cli.app import Batch, Device, Dtype, Forces, Json, Model, Options, app, loaded, write_json
+from goniometer.cli.app import (
+    Batch,
+    Device,
+    Dtype,
+    Forces,
+    Format,
+    Json,
+    Model,
+    Options,
+    Read,
+    Vectors,
+    app,
+    loaded,
+    read_files,
+    write_json,
+)
 from goniometer.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +56,9 @@ def evaluate(
     dtype: Dtype = None,
     forces: Forces = "conservative",
     batch: Batch = None,
+    format: Format = None,
+    read: Read = None,
+    vector: Vectors = None,
 ) -> None:
     """Measure the errors of a model against labelled structures, and its symmetry error beside them.
 
@@ -62,7 +80,7 @@ def evaluate(
     beside = card_path(path)
     if card and not beside.exists():
         raise InputError(f"there is no card {beside} to record in: `goniometer train` writes one beside its model")
-    samples = read_labelled(data)
+    samples = read_labelled(read_files(data, format, read, vector))
     potential = loaded(model, options, device, dtype, forces, batch)
     known = known_hashes(beside) if beside.exists() else None
     chosen = tuple(grids.split(",")) if grids is not None else tuple(GRIDS)

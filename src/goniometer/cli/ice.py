@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import MOST_SEED, app
+from goniometer.cli.app import MOST_SEED, Format, Read, Vectors, app, read_files
 
 
 @app.command()
@@ -39,15 +39,17 @@ def relax(
     inversion: Annotated[bool, typer.Option(help="With the rule: inversion as well.")] = True,
     dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="At most.")] = 1000,
+    format: Format = None,
+    read: Read = None,
+    vector: Vectors = None,
 ) -> None:
     """Relax structures by L-BFGS to the study's tolerances; the same command goes on with what is not finished."""
     from goniometer.cli.progress import progress_bar
-    from goniometer.data import read_structures
     from goniometer.dynamics.relaxation import relax_all, table
     from goniometer.potentials.loading import identity, load
     from goniometer.symmetrized import symmetrize
 
-    named = read_structures(structures)
+    named = read_files(structures, format, read, vector)
     potential = load(model, dtype=dtype)
     if rule is not None:
         potential = symmetrize(potential, rule, inversion=inversion)

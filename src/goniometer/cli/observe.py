@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goniometer.cli.app import app
+from goniometer.cli.app import Format, Read, app
 
 if TYPE_CHECKING:
     from goniometer.observables.result import Observable
@@ -50,10 +50,13 @@ def observe(
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it with its errors: .png, or .html for light and dark.")
     ] = None,
+    format: Format = None,
+    read: Read = None,
 ) -> None:
     """Work out an observable of a trajectory, or what another potential would change in it."""
     from goniometer.cli.progress import progress_bar
     from goniometer.cli.run import changes_of
+    from goniometer.data.formats import reader_options
     from goniometer.data.trajectory import read_trajectory
     from goniometer.errors import InputError
     from goniometer.observables import check_observable
@@ -66,16 +69,16 @@ def observe(
     check_observable(observable, options)
     if frames is not None and by is None:
         raise InputError("--frames goes with --change-by")
-    read = read_trajectory(trajectory, spacing)
+    opened = read_trajectory(trajectory, spacing, format=format, options=reader_options(read or []))
     with progress_bar() as progress:
         if by is None:
-            found = find(read, observable, options, progress)
+            found = find(opened, observable, options, progress)
         else:
             from goniometer.observables.change import change as reweigh
             from goniometer.observables.reweighting import FRAMES
 
             found = reweigh(
-                read,
+                opened,
                 observable,
                 by,
                 options,
@@ -127,10 +130,13 @@ def frames(
     trajectory: Trajectory,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="In extended XYZ.")],
     every: Annotated[int, typer.Option(min=1, help="Take every such frame.")] = 1,
+    format: Format = None,
+    read: Read = None,
 ) -> None:
     """Write the frames of a trajectory as extended XYZ, with velocities and what was recorded."""
     from goniometer.data import write_structures
+    from goniometer.data.formats import reader_options
     from goniometer.data.trajectory import read_trajectory
 
-    read = read_trajectory(trajectory)
-    write_structures(out, read.structures(every))
+    opened = read_trajectory(trajectory, format=format, options=reader_options(read or []))
+    write_structures(out, opened.structures(every))

@@ -14,11 +14,15 @@ from goniometer.cli.app import (
     Device,
     Dtype,
     Forces,
+    Format,
     Json,
     Options,
+    Read,
     Structures,
+    Vectors,
     app,
     loaded,
+    read_files,
     write_json,
 )
 
@@ -47,6 +51,9 @@ def plan(
     dtype: Dtype = None,
     forces: Forces = "conservative",
     batch: Batch = None,
+    format: Format = None,
+    read: Read = None,
+    vector: Vectors = None,
 ) -> None:
     """Find the cheapest rule of rotations that brings the symmetry error below a tolerance, and certify it.
 
@@ -55,6 +62,7 @@ def plan(
     from rich.console import Console
 
     from goniometer.cli.progress import progress_bar
+    from goniometer.data import packaged_structures
     from goniometer.errors import InputError
     from goniometer.probe.document import read_probe
     from goniometer.probe.measure import probe as measure
@@ -81,7 +89,8 @@ def plan(
             if model is not None:
                 raise InputError(f"--model goes with the JSON file of a probe, and '{source}' is not named .json")
             potential = loaded(source, *shared)
-            result = measure(potential, structures or None, lmax=lmax, progress=progress)
+            sources = read_files(structures or packaged_structures(), format, read, vector)
+            result = measure(potential, sources, lmax=lmax, progress=progress)
             if not result.complete:
                 raise KeyboardInterrupt
         made: RulePlan = make_plan(

@@ -14,14 +14,19 @@ from goniometer.cli.app import (
     Device,
     Dtype,
     Forces,
+    Format,
     Json,
     Model,
     Options,
+    Read,
     Seed,
     Stopped,
     Structures,
+    Vectors,
     app,
     loaded,
+    note_constraints,
+    read_files,
     write_json,
 )
 
@@ -62,12 +67,15 @@ def probe(
     dtype: Dtype = None,
     forces: Forces = "conservative",
     batch: Batch = None,
+    format: Format = None,
+    read: Read = None,
+    vector: Vectors = None,
 ) -> None:
     """Measure the symmetry error of energies, forces and stress, what carries it, and what would remove it."""
     from rich.console import Console
 
     from goniometer.cli.progress import progress_bar
-    from goniometer.data import packaged_structures, read_structures
+    from goniometer.data import packaged_structures
     from goniometer.probe.document import read_probe
     from goniometer.probe.gate import breaches
     from goniometer.probe.journal import Journal, journal_of
@@ -80,7 +88,8 @@ def probe(
         if path is not None:
             check_writable(path)
     earlier = None if resume is None else read_probe(resume)
-    sources = read_structures(structures or packaged_structures())
+    sources = read_files(structures or packaged_structures(), format, read, vector)
+    note_constraints(sources)
     potential = loaded(model, options, device, dtype, forces, batch)
     kept = json or PARTIAL
     journal = None if json is None else Journal(journal_of(json))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from goniometer.cli.app import app
+from goniometer.cli.app import Format, Read, Vectors, app, roles_of
 
 Change = Annotated[
     list[str] | None,
@@ -42,17 +42,27 @@ def run(
     ] = None,
     wait: Annotated[bool, typer.Option(help="If another process is at a run, wait until it has ended.")] = False,
     change: Change = None,
+    format: Format = None,
+    read: Read = None,
+    vector: Vectors = None,
 ) -> None:
     """Run molecular dynamics, go on where it was killed, or say that it is finished."""
     import sys
 
     from goniometer.cli.app import Stopped
     from goniometer.cli.progress import progress_bar
+    from goniometer.data.formats import reader_options
     from goniometer.dynamics.description import read_runs
-    from goniometer.dynamics.run import driver_options
+    from goniometer.dynamics.run import driver_options, start_notes
     from goniometer.dynamics.run import run as start
 
-    runs = read_runs(description, size=size, only=only or (), changes=changes_of(change or []))
+    changes = changes_of(change or [])
+    for key, given in {"format": format, "read": reader_options(read or []), "vectors": roles_of(vector or [])}.items():
+        if given:
+            changes[key] = given
+    runs = read_runs(description, size=size, only=only or (), changes=changes)
+    for note in dict.fromkeys(note for each in runs.values() for note in start_notes(each)):
+        print(f"goniometer: {note}", file=sys.stderr)
     for name, each in runs.items():
         if address is not None:
             options = " ".join(["", *driver_options(each)])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import Seed, app
+from goniometer.cli.app import Format, Read, Seed, app, read_files
 
 
 @app.command()
@@ -39,6 +39,8 @@ def train(
     licence: Annotated[str | None, typer.Option(help="Of the data, for the model's card.")] = None,
     citation: Annotated[list[str] | None, typer.Option(help="Of the data, for the model's card; repeatable.")] = None,
     seed: Seed = 0,
+    format: Format = None,
+    read: Read = None,
 ) -> None:
     """Train a model, or go on where it was killed, and export it with its card.
 
@@ -53,8 +55,8 @@ def train(
     from goniometer.training.split import held_back
 
     settings = read_recipe(recipe, steps=steps)
-    samples = read_labelled(data)
-    held = read_labelled(validation) if validation else None
+    samples = read_labelled(read_files(data, format, read))
+    held = read_labelled(read_files(validation, format, read)) if validation else None
     training, held = (samples, held) if held is not None else held_back(samples, seed)
     _need_metatrain()
     from goniometer.training.train import train as run

@@ -10,16 +10,19 @@ from goniometer.data.structures import (
     write_structures,
 )
 from goniometer.data.turning import handedness, right_handed, turned
+from goniometer.data.vectors import declare_vectors, vector_notes
 
 __all__ = [
     "NamedStructure",
     "called",
     "check_structure",
+    "declare_vectors",
     "handedness",
     "packaged_files",
     "packaged_structures",
     "read_structures",
     "right_handed",
     "turned",
+    "vector_notes",
     "write_structures",
 ]

@@ -9,8 +9,12 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixAtoms
+from ase.io.formats import UnknownFileTypeError
 from jaxtyping import Float64
 
+from goniometer.data.formats import file_format
+from goniometer.data.structures import Reading, check_occupancies
 from goniometer.data.trajectory import _CHUNK_BYTES, Frames, Trajectory
 from goniometer.errors import InputError
 
@@ -31,7 +35,8 @@ class StructureFile(Trajectory):
     that cannot be read, as the last one of a run that was killed.
     """
 
-    def __init__(self, path: Path, spacing: float | None = None) -> None:
+    def __init__(self, path: Path, spacing: float | None = None, reading: Reading | None = None) -> None:
+        self.reading = reading or Reading()
         self.paths, self.name, self.spacing = [path], str(path), spacing
         self.replicas, self.attributes = 1, {}
         first = next(self._read(), None)
@@ -39,6 +44,11 @@ class StructureFile(Trajectory):
             raise InputError(f"'{path}' holds no frames")
         self.replica = Atoms(first.numbers, first.positions, cell=first.cell, pbc=first.pbc)
         self.replica.set_masses(first.get_masses())
+        check_occupancies(first, self.name)
+        if not first.numbers.all():
+            raise InputError(f"'{path}' has atoms without an element (X)")
+        held = [each.index for each in first.constraints if isinstance(each, FixAtoms)]
+        self.attributes["fixed_atoms"] = len(np.unique(np.concatenate(held))) if held else 0
 
     @cached_property
     def _lengths(self) -> list[int]:
@@ -98,11 +108,18 @@ class StructureFile(Trajectory):
     def _read(self) -> Iterator[Atoms]:
         path, number = self.paths[0], 0
         try:
-            for atoms in ase.io.iread(path, index=":"):
+            form = file_format(path, *self.reading)
+            for atoms in ase.io.iread(
+                path, index=":", format=form, do_not_split_by_at_sign=True, **self.reading.options
+            ):
                 yield atoms
                 number += 1
         except FileNotFoundError:
             raise InputError(f"'{path}' cannot be read: there is no such file") from None
+        except InputError:
+            raise
+        except UnknownFileTypeError:
+            raise InputError(f"'{path}' cannot be read: its format is not recognised; name it by --format") from None
         except Exception as error:  # whatever the readers of so many formats raise
             said = str(error).strip().splitlines()
             # Some readers take a file as a whole, and have given no frame before they fail at the last one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -12,12 +12,14 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell, minkowski_reduce
 from ase.io import iread, write
-from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat, string2index
+from ase.io.formats import UnknownFileTypeError, get_ioformat, string2index
 from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import KDTree
 
+from goniometer.data.formats import check_format, file_format
 from goniometer.data.packaged import packaged_files
 from goniometer.data.records import replacing
+from goniometer.data.vectors import declare_vectors
 from goniometer.errors import InputError, did_you_mean
 
 #: Atoms closer than this, in Å, are taken for a mistake: the shortest bond, of H2, is 0.74 Å.
@@ -53,21 +55,67 @@ def called(structure: Atoms) -> str:
     return str(name) if name else f"{structure.get_chemical_formula()} ({len(structure)} atoms)"
 
 
-def read_structures(source: Source | Iterable[Any]) -> list[NamedStructure]:
+class Reading(NamedTuple):
+    """How files are read.
+
+    Attributes
+    ----------
+    format
+        As ASE calls it; None to recognise it.
+    options
+        Arguments of ASE's reader.
+    """
+
+    format: str | None = None
+    options: Mapping[str, Any] = {}
+
+
+def read_structures(
+    source: Source | Iterable[Any],
+    *,
+    format: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    vectors: Mapping[str, str] | None = None,
+) -> list[NamedStructure]:
     """Read structures; they are not checked yet, see :func:`check_structure`.
 
     A source is the name of a packaged structure, the path of a file in any format that ASE reads (all its frames, or
     those that an index after ``@`` selects, as in ``file.xyz@::10``), a structure in memory, or a sequence of such. A
     packaged name goes before a file of that name; write ``./molecule`` for the file.
 
-    Raises :class:`InputError` for a missing file, one that holds no structure, and a frame that does not exist.
+    Parameters
+    ----------
+    source
+        What to read.
+    format
+        Of the files, as ASE calls it (``lammps-data``); by default it is recognised.
+    options
+        Arguments of ASE's reader of that format, for instance ``{"atom_style": "full", "Z_of_type": {1: 29}}``.
+    vectors
+        Names of entries of ``arrays`` and ``info`` to what they are, ``rotate``, ``axial`` or ``leave``: see
+        :func:`goniometer.data.declare_vectors`.
+
+    Raises
+    ------
+    InputError
+        For a missing file, one that holds no structure, a frame that does not exist, a format that ASE does not read,
+        and vectors that no structure has.
     """
+    if format is not None:
+        check_format(format)
+    found = _read_all(source, Reading(format, options or {}))
+    if vectors:
+        declare_vectors([atoms for _, atoms in found], vectors)
+    return found
+
+
+def _read_all(source: Source | Iterable[Any], reading: Reading) -> list[NamedStructure]:
     if isinstance(source, Atoms):
         return [NamedStructure(source.get_chemical_formula(), source)]
     if isinstance(source, NamedStructure):
         return [source]
     if isinstance(source, str | Path):
-        return _read(str(source), Path(source).name)
+        return _read(str(source), Path(source).name, reading)
     sources = _checked_sources(source)
     # Two files of the same name in different folders are told apart by their paths.
     shared = Counter(Path(item).name for item in {item for item in sources if isinstance(item, str | Path)})
@@ -79,7 +127,7 @@ def read_structures(source: Source | Iterable[Any]) -> list[NamedStructure]:
             found.append(item)
         else:
             name = Path(item).name
-            found.extend(_read(str(item), name if shared[name] == 1 else str(item)))
+            found.extend(_read(str(item), name if shared[name] == 1 else str(item), reading))
     return found
 
 
@@ -104,11 +152,11 @@ def _checked_sources(sources: Iterable[object]) -> list[Source]:
     return listed
 
 
-def _read(source: str, label: str) -> list[NamedStructure]:
+def _read(source: str, label: str, reading: Reading) -> list[NamedStructure]:
     packaged = packaged_files("structures_files", ".xyz")
     path, index = source, None
     if source in packaged:
-        path = str(packaged[source])
+        path, reading = str(packaged[source]), Reading()
     elif not Path(source).exists() and "@" in label:
         path, _, selection = source.rpartition("@")
         label = label.rpartition("@")[0]
@@ -125,7 +173,7 @@ def _read(source: str, label: str) -> list[NamedStructure]:
         raise InputError(f"'{path}' is a device or a pipe; a structure file is needed")
     if Path(path).stat().st_size == 0:
         raise InputError(f"'{path}' is empty; a structure file is needed")
-    numbered = _frames(path, index)
+    numbered = _frames(path, index, reading)
     if not numbered:
         raise InputError(f"'{path}' holds no structure" + (f" at index {selection}" if index is not None else ""))
     if all("unreadable" in atoms.info for _, atoms in numbered):
@@ -145,44 +193,46 @@ def _selection(text: str, source: str) -> int | slice:
     return index
 
 
-def _frames(path: str, index: int | slice | None) -> list[tuple[int, Atoms]]:
+def _frames(path: str, index: int | slice | None, reading: Reading) -> list[tuple[int, Atoms]]:
     """Frames with their numbers in the file, counted from its end for a negative integer index."""
     if isinstance(index, int):
         # An end of None, since the frame after −1 is not frame 0.
-        frames = _parsed(path, slice(index, index + 1 or None))
+        frames = _parsed(path, slice(index, index + 1 or None), reading)
         return [(index, frames[0])] if frames else []
     selected = index if index is not None else slice(None)
     start, step = selected.start or 0, selected.step or 1
     if min(start, step, selected.stop or 0) < 0:
         # Numbers that count from the end need the whole file.
-        frames = _parsed(path, slice(None))
+        frames = _parsed(path, slice(None), reading)
         return [(number, frames[number]) for number in range(len(frames))[selected]]
-    return list(zip(count(start, step), _parsed(path, selected), strict=False))
+    return list(zip(count(start, step), _parsed(path, selected, reading), strict=False))
 
 
-def _parsed(path: str, selected: slice) -> list[Atoms]:
+def _parsed(path: str, selected: slice, reading: Reading) -> list[Atoms]:
     try:
-        form = filetype(path)
+        form, options = file_format(path, *reading), reading.options
         if get_ioformat(form).single:
-            return list(_iread(path, slice(None), form))[selected]
+            return list(_iread(path, slice(None), form, options))[selected]
         if form == "extxyz" and min(selected.start or 0, selected.step or 1) >= 0:
-            return list(_one_by_one(path, selected))
-        return list(_iread(path, selected, form))
+            return list(_one_by_one(path, selected, options))
+        return list(_iread(path, selected, form, options))
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"'{path}' is not a structure file that ASE can read: {_reason(error)}") from error
 
 
-def _one_by_one(path: str, selected: slice) -> Iterator[Atoms]:
+def _one_by_one(path: str, selected: slice, options: Mapping[str, Any]) -> Iterator[Atoms]:
     """Frames of an extended XYZ file; one that cannot be parsed is an empty structure that says why.
 
     This format alone tells where a frame ends before it is parsed: in others, one bad frame makes the file unreadable.
     """
     # Reading from far beyond the end parses nothing, and raises if the headers do not say where the frames are.
-    list(_iread(path, slice(10**12, None), "extxyz"))
+    list(_iread(path, slice(10**12, None), "extxyz", options))
     frame, step = selected.start or 0, selected.step or 1
     while True:
         try:
-            for atoms in _iread(path, slice(frame, selected.stop, step), "extxyz"):
+            for atoms in _iread(path, slice(frame, selected.stop, step), "extxyz", options):
                 frame += step
                 yield atoms
             return
@@ -191,8 +241,8 @@ def _one_by_one(path: str, selected: slice) -> Iterator[Atoms]:
             yield Atoms(info={"unreadable": _reason(error)})
 
 
-def _iread(path: str, selected: slice, form: str) -> Iterator[Atoms]:
-    return iread(path, selected, format=form, do_not_split_by_at_sign=True)
+def _iread(path: str, selected: slice, form: str, options: Mapping[str, Any]) -> Iterator[Atoms]:
+    return iread(path, selected, format=form, do_not_split_by_at_sign=True, **options)
 
 
 def _reason(error: Exception) -> str:
@@ -200,6 +250,8 @@ def _reason(error: Exception) -> str:
         return "its format is not recognised"
     if isinstance(error, KeyError):
         return f"{error} is not known"
+    if isinstance(error, StopIteration):
+        return "it ends too early"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -208,7 +260,8 @@ def check_structure(atoms: Atoms, name: str) -> None:
 
     That is: a frame that could not be parsed; no atoms; positions or a cell with NaN, infinity or beyond 10⁶ Å;
     periodicity along an axis whose cell vector is zero; cell vectors that are not zero but shorter than 0.05 Å, or not
-    independent; two atoms, or an atom and its periodic image, within 0.05 Å of each other.
+    independent; two atoms, or an atom and its periodic image, within 0.05 Å of each other; an atom without an element;
+    a site that is occupied in part, or by several elements.
     """
     if "unreadable" in atoms.info:
         raise InputError(f"{name}: the frame cannot be parsed: {atoms.info['unreadable']}")
@@ -219,8 +272,41 @@ def check_structure(atoms: Atoms, name: str) -> None:
         index = int(np.argmin(usable))
         what = "is beyond 10⁶ Å" if np.isfinite(atoms.positions[index]).all() else "is NaN or infinite"
         raise InputError(f"{name}: the position of atom {index} ({atoms.symbols[index]}, counted from 0) {what}")
+    if (atoms.numbers == 0).any():
+        index = int(np.argmax(atoms.numbers == 0))
+        raise InputError(f"{name}: atom {index} (counted from 0) has no element: it is read as X")
+    check_occupancies(atoms, name)
     _check_cell(atoms, name)
     _check_distances(atoms, name)
+
+
+def check_occupancies(atoms: Atoms, name: str) -> None:
+    """Raise :class:`InputError` for a site that is occupied in part, or by several elements.
+
+    ASE keeps the occupancies of a CIF file by site in ``info["occupancy"]``, and places the element of the greatest one
+    as a whole atom. Arrays ``occupancy`` and ``occupancies`` hold numbers by atom; zeros alone, which many programs
+    write, mean that there are none.
+    """
+    sites = atoms.info.get("occupancy")
+    if isinstance(sites, Mapping):
+        for site in sites.values():
+            if not isinstance(site, Mapping):
+                continue
+            shares = {str(element): float(share) for element, share in site.items()}
+            if len(shares) > 1 or any(abs(share - 1.0) > 1e-6 for share in shares.values()):
+                said = ", ".join(f"{element} {share:g}" for element, share in shares.items())
+                raise InputError(
+                    f"{name}: a site is occupied in part ({said}): a potential needs whole atoms, so give an ordered "
+                    "structure, for instance a supercell in which the sites are filled"
+                )
+    for key in ("occupancy", "occupancies"):
+        shares_by_atom = np.asarray(atoms.arrays.get(key, []))
+        if shares_by_atom.dtype.kind == "f" and ((shares_by_atom > 0.0) & (shares_by_atom < 1.0 - 1e-6)).any():
+            index = int(np.argmax((shares_by_atom > 0.0) & (shares_by_atom < 1.0 - 1e-6)))
+            raise InputError(
+                f"{name}: atom {index} ({atoms.symbols[index]}, counted from 0) has the occupancy "
+                f"{shares_by_atom[index]:g}: a potential needs whole atoms, so give an ordered structure"
+            )
 
 
 def _check_cell(atoms: Atoms, name: str) -> None:

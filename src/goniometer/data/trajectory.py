@@ -326,7 +326,23 @@ class Thinned(Trajectory):
                 yield chunk[first :: self.every]
 
 
-def read_trajectory(path: str | Path, spacing: float | None = None) -> Trajectory:
+def check_velocities(frames: Frames, name: str, what: str) -> None:
+    """Raise :class:`InputError` for the first frame of a trajectory without velocities, or with some not finite."""
+    known = np.isfinite(frames.velocities).all(axis=(1, 2, 3))
+    if not known.all():
+        raise InputError(
+            f"the frame of step {frames.steps[np.argmin(known)]} of '{name}' holds no velocities, and {what} needs "
+            "them: give a file with the velocities of all frames (momenta in extended XYZ)"
+        )
+
+
+def read_trajectory(
+    path: str | Path,
+    spacing: float | None = None,
+    *,
+    format: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Trajectory:
     """Open the trajectory of a run's folder, or of one of its files, or a file of frames in any format that ASE reads.
 
     Parameters
@@ -336,14 +352,20 @@ def read_trajectory(path: str | Path, spacing: float | None = None) -> Trajector
     spacing
         The time between two frames in fs of a file of frames, in place of what it says; see
         :class:`goniometer.data.foreign.StructureFile`.
+    format, options
+        Of a file of frames: its format as ASE calls it, and arguments of ASE's reader, as for
+        :func:`goniometer.read_structures`.
 
-    Raises :class:`InputError` if there is none, and for a spacing of a run, which has its own.
+    Raises :class:`InputError` if there is none, and for a spacing or format of a run, which has its own.
     """
     path = Path(path)
-    if is_foreign(path):
+    if is_foreign(path) or (format is not None and path.is_file()):
         from goniometer.data.foreign import StructureFile
+        from goniometer.data.structures import Reading
 
-        return StructureFile(path, spacing)
+        return StructureFile(path, spacing, Reading(format, options or {}))
+    if format is not None or options:
+        raise InputError(f"'{path}' is no file of frames of another program: a format is given for those")
     if spacing is not None:
         raise InputError(f"'{path}' has times of its own: the time between frames is given for files of frames")
     paths = sorted(path.glob("frames-*.h5")) if path.is_dir() else [path]

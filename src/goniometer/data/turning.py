@@ -11,18 +11,10 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64
 
+from goniometer.data.vectors import Matrix, rotated_values
 from goniometer.errors import InputError
 
-Matrix = Float64[np.ndarray, "3 3"]
 Cells = Float64[np.ndarray, "*batch 3 3"]
-
-#: Per-atom arrays (N, 3) that are vectors; one of another name may be anything (a colour, scaled coordinates).
-POLAR_ARRAYS = ("positions", "momenta", "velocities", "forces", "dipoles")
-#: Per-atom arrays that, if they are (N, 3), are pseudovectors: they turn with det(R) R.
-AXIAL_ARRAYS = ("initial_magmoms", "magmoms")
-#: Entries of ``info`` that are tensors (3, 3) and vectors (3,).
-INFO_TENSORS = ("stress", "virial")
-INFO_VECTORS = ("dipole",)
 
 
 def turned(atoms: Atoms, matrix: Matrix) -> Atoms:
@@ -31,9 +23,10 @@ def turned(atoms: Atoms, matrix: Matrix) -> Atoms:
     The cell of the copy is right-handed, see :func:`right_handed`: an improper R inverts the positions in the rotated
     cell that is kept, and a left-handed cell is replaced by the right-handed one of the same lattice.
 
-    Momenta, velocities and forces turn as vectors, non-collinear magnetic moments (N, 3) as pseudovectors (with det R),
-    arrays (N, 3, 3) as tensors, R T Rᵀ; scalars and arrays of any other name are copied as they are. Constraints turn
-    with the structure. Nothing is wrapped. The copy has no calculator and no stored results.
+    Momenta, velocities and forces rotate as vectors, non-collinear magnetic moments (N, 3) as pseudovectors (with
+    det R), arrays (N, 3, 3) as tensors, R T Rᵀ; anything else is copied as it is, unless
+    :func:`goniometer.data.declare_vectors` says what it is. Constraints rotate with the structure. Nothing is wrapped.
+    The copy has no calculator and no stored results.
 
     Raises :class:`InputError` if the matrix is not orthogonal, or if a constraint cannot be expressed after the turn.
     """
@@ -46,20 +39,9 @@ def turned(atoms: Atoms, matrix: Matrix) -> Atoms:
     if not np.array_equal(copy.cell.array, cell):
         copy.constraints = [_with_cell_reversed(constraint) for constraint in copy.constraints]
     copy.set_celldisp(matrix @ np.asarray(atoms.get_celldisp()).reshape(3))
-    axial = np.sign(np.linalg.det(matrix)) * matrix
-    for name, values in atoms.arrays.items():
-        if values.shape == (len(atoms), 3, 3):
-            copy.arrays[name] = matrix @ values @ matrix.T
-        elif values.shape == (len(atoms), 3) and name in POLAR_ARRAYS:
-            copy.arrays[name] = values @ matrix.T
-        elif values.shape == (len(atoms), 3) and name in AXIAL_ARRAYS:
-            copy.arrays[name] = values @ axial.T
-    for name in INFO_TENSORS:
-        if np.shape(atoms.info.get(name)) == (3, 3):
-            copy.info[name] = matrix @ np.asarray(atoms.info[name]) @ matrix.T
-    for name in INFO_VECTORS:
-        if np.shape(atoms.info.get(name)) == (3,):
-            copy.info[name] = matrix @ np.asarray(atoms.info[name])
+    arrays, info = rotated_values(atoms, matrix)
+    copy.arrays.update(arrays)
+    copy.info.update(info)
     return copy
 
 

@@ -20,6 +20,8 @@ MOST_STEPS, MOST_ATOMS = 10**10, 10**7
 
 #: A time that is no multiple of another one by more than this share of it is refused.
 _EXACT = 1e-6
+# Keys of a run that its hash holds only where they are not the defaults.
+_LATER = ("format", "read", "vectors", "velocities")
 
 
 class Model(Part):
@@ -136,6 +138,9 @@ class Run(Part):
         See there.
     structure
         The start: a file with one structure (``file.xyz@0`` chooses one of several), or a packaged one.
+    format, read, vectors
+        How the file of the structure is read: its format as ASE calls it, arguments of ASE's reader, and what entries
+        of its arrays and info are, as for :func:`goniometer.read_structures`.
     repeat
         How often a periodic structure is repeated along each of its cell vectors.
     replicas
@@ -149,6 +154,9 @@ class Run(Part):
         ``nve`` or ``nvt``.
     temperature
         In K; that of the velocities at the start as well.
+    velocities
+        ``drawn`` from the Maxwell-Boltzmann distribution at the temperature, or those of the ``structure``, less the
+        motion of its centre of mass; for one replica.
     timestep
         In fs; with the strategy ``mts`` the inner one.
     length
@@ -162,11 +170,15 @@ class Run(Part):
     potential: Model = Model()
     strategy: Strategy = Strategy()
     structure: str = "molecule"
+    format: str | None = None
+    read: dict[str, Any] = Field(default={})
+    vectors: dict[str, Literal["rotate", "axial", "leave"]] = Field(default={})
     repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1)
     replicas: int = Field(default=1, ge=1)
     orientations: Literal["same", "random"] = "same"
     ensemble: Literal["nve", "nvt"] = "nve"
     temperature: float = Field(default=300.0, gt=0.0)
+    velocities: Literal["drawn", "structure"] = "drawn"
     thermostat: Thermostat | None = None
     timestep: float = Field(default=0.5, gt=0.0)
     length: float = Field(gt=0.0)
@@ -178,6 +190,8 @@ class Run(Part):
     def _goes_together(self) -> Run:
         if (self.ensemble == "nve") != (self.thermostat is None):
             raise ValueError("ensemble nvt needs a thermostat, and nve has none")
+        if self.velocities == "structure" and self.replicas > 1:
+            raise ValueError("velocities of the structure are those of one replica: leave out replicas")
         inner = "the time step" if self.strategy.kind != "mts" else "the ratio times the time step"
         _multiple("frames_every", self.frames_every, self.step, inner)
         _multiple("length", 1e3 * self.length, self.frames_every, "frames_every")
@@ -207,7 +221,9 @@ class Run(Part):
 
         A longer run goes on from a shorter one, and has its frames.
         """
-        digest = hashlib.sha256(json.dumps(self.model_dump(exclude={"length"}), sort_keys=True).encode())
+        # Keys that came later have no part in it where they have their defaults: older runs keep their folders.
+        later = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
+        digest = hashlib.sha256(json.dumps(self.model_dump(exclude={"length", *later}), sort_keys=True).encode())
         for each in more:
             digest.update(hashlib.sha256(each).digest())
         return digest.hexdigest()[:12]

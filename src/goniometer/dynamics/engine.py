@@ -12,6 +12,7 @@ from ipi.inputs.simulation import InputSimulation
 from ipi.utils.units import unit_to_internal
 from jaxtyping import Float64
 
+from goniometer.dynamics.constraints import fixed_atoms
 from goniometer.dynamics.description import Run, Thermostat
 from goniometer.dynamics.forces import Forces
 from goniometer.dynamics.gle import drift_matrix
@@ -137,6 +138,8 @@ def _input(run: Run, structure: Atoms, velocities: np.ndarray, fields: int) -> s
         for name, weight in zip((_INNER, _OUTER), weights, strict=False)
     )
     levels = f"<nmts>[1, {run.strategy.ratio}]</nmts>" if fields == 2 else ""
+    fixed = fixed_atoms(structure, "the structure")
+    held = f"<fixatoms>[{', '.join(map(str, fixed.tolist()))}]</fixatoms>" if len(fixed) else ""
     return (
         "<simulation mode='md' threading='False' verbosity='quiet' floatformat='%24.16e'>"
         f"<total_steps>1000000000</total_steps><prng><seed>{run.seed}</seed></prng><output prefix='ipi'/>"
@@ -148,7 +151,7 @@ def _input(run: Run, structure: Atoms, velocities: np.ndarray, fields: int) -> s
         f"<names shape='({len(structure)})'>[{names}]</names></beads>"
         f"<cell shape='(3,3)'>{_digits(_cell(structure).T * ANGSTROM)}</cell><forces>{components}</forces>"
         f"<ensemble><temperature units='kelvin'>{run.temperature!r}</temperature></ensemble>"
-        f"<motion mode='dynamics'><fixcom>{bool(structure.pbc.any())}</fixcom>"
+        f"<motion mode='dynamics'><fixcom>{bool(structure.pbc.any()) and not len(fixed)}</fixcom>{held}"
         f"<dynamics mode='{run.ensemble}'><timestep units='femtosecond'>{run.step!r}</timestep>{levels}"
         f"{_thermostat(run.thermostat, run.temperature)}</dynamics></motion></system></simulation>"
     )
@@ -183,11 +186,19 @@ def _digits(values: np.ndarray) -> str:
 def initial_velocities(
     structure: Atoms, temperature: float, groups: Sequence[slice], generator: np.random.Generator
 ) -> Float64[np.ndarray, "N 3"]:
-    """Of the Maxwell-Boltzmann distribution, Å/fs, each group of atoms at rest as a whole."""
+    """Velocities of the Maxwell-Boltzmann distribution in Å/fs, (N, 3): each group of atoms is at rest as a whole.
+
+    Fixed atoms have none; a group that holds some is not brought to rest as a whole, since its centre of mass is free.
+    """
     masses = structure.get_masses()
     # kT in Å² u / fs².
     scale = units.kB * temperature * units.fs**2
     velocities = generator.standard_normal((len(structure), 3)) * np.sqrt(scale / masses)[:, None]
+    fixed = np.zeros(len(structure), dtype=bool)
+    fixed[fixed_atoms(structure, "the structure")] = True
+    velocities[fixed] = 0.0
     for group in groups:
+        if fixed[group].any():
+            continue
         velocities[group] -= masses[group] @ velocities[group] / masses[group].sum()
     return velocities

@@ -84,6 +84,8 @@ def _plain(name: str) -> str:
 
 def _key(atoms: ase.Atoms, potential: str, tolerances: Tolerances, steps: int) -> str:
     said = f"{structure_hash(atoms)} {potential} {tolerances} {steps}"
+    if atoms.constraints:
+        said += f" {[each.todict() for each in atoms.constraints]}"
     return sha256(said.encode()).hexdigest()[:12]
 
 

@@ -27,15 +27,18 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixAtoms
 from ase.io import write
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
-from goniometer.data import check_structure, read_structures
+from goniometer.data import called, check_structure, read_structures, turned, vector_notes
 from goniometer.data.records import locked, make_folder, remove_partial, replace_text, replacing
 from goniometer.data.trajectory import Frames, Trajectory, read_beginning, segment_name, write_segment
+from goniometer.data.vectors import directed
 from goniometer.dynamics.checkpoint import check_folder, read_state, session, write_state
 from goniometer.dynamics.checks import RunError, Watch
+from goniometer.dynamics.constraints import fixed_atoms
 from goniometer.dynamics.description import MOST_ATOMS, Run
 from goniometer.dynamics.engine import Engine, initial_velocities
 from goniometer.dynamics.forces import Forces
@@ -198,8 +201,12 @@ class _Trajectory:
         self.replica = replica
         self.frames: list[dict[str, Any]] = []
         # Of a molecule at rest as a whole, and of a box whose centre of mass is kept, three degrees do not move.
-        free = 3 * len(start)
-        if replica.pbc.any():
+        # Beside fixed atoms the centre of mass moves.
+        fixed = len(fixed_atoms(start, "the structure"))
+        free = 3 * (len(start) - fixed)
+        if fixed:
+            pass
+        elif replica.pbc.any():
             free -= 3
         elif description.ensemble == "nve":
             free -= 3 * description.replicas
@@ -319,7 +326,9 @@ def trajectory_of(description: Run, folder: Path) -> Trajectory:
 def structure_of(description: Run) -> Atoms:
     """One replica, as a run starts from it. Raises :class:`InputError` if there is none."""
     source, repeat = description.structure, description.repeat
-    found = read_structures(source)
+    found = read_structures(
+        source, format=description.format, options=description.read, vectors=description.vectors or None
+    )
     if len(found) != 1:
         raise InputError(f"'{source}' holds {len(found)} structures; one is needed: write {source}@0")
     name, atoms = found[0]
@@ -329,21 +338,62 @@ def structure_of(description: Run) -> Atoms:
     whole = len(atoms) * math.prod(repeat) * description.replicas
     if whole > MOST_ATOMS:
         raise InputError(f"the run would have {whole} atoms, all replicas together; at most {MOST_ATOMS}")
+    fixed = fixed_atoms(atoms, name)
+    atoms = atoms.copy()
+    atoms.set_constraint(FixAtoms(fixed) if len(fixed) else None)
     atoms = atoms.repeat(repeat)
-    atoms.info = {"name": name}
-    atoms.set_constraint()
+    atoms.info["name"] = name
+    if description.velocities == "drawn":
+        atoms.arrays.pop("momenta", None)
+    elif not atoms.has("momenta"):
+        raise InputError(f"{name} holds no velocities, and the run is to start from them: set velocities to drawn")
+    turned_apart = description.orientations == "random" and not atoms.pbc.any()
+    if turned_apart and (names := directed(atoms)):
+        raise InputError(
+            f"'{names[0]}' of {name} is a vector or tensor, which has one direction for all replicas: set orientations "
+            "to same"
+        )
     return atoms
+
+
+def start_notes(description: Run) -> list[str]:
+    """What a user should know of how the structure of a run is used, a sentence each."""
+    named = read_structures(
+        description.structure, format=description.format, options=description.read, vectors=description.vectors or None
+    )
+    notes = vector_notes(named)
+    for name, atoms in named:
+        if atoms.has("momenta"):
+            held = 2.0 * atoms.get_kinetic_energy() / (3.0 * len(atoms) * units.kB)
+            notes.append(
+                f"the velocities of {name} (3N degrees of freedom at {held:.0f} K) are not used: new ones are drawn at "
+                f"{description.temperature:g} K; velocities: structure uses them"
+                if description.velocities == "drawn"
+                else f"the run starts with the velocities of {name} (3N degrees of freedom at {held:.0f} K)"
+            )
+        if len(fixed := fixed_atoms(atoms, name)):
+            notes.append(f"{len(fixed)} of {len(atoms)} atoms of {name} are held fixed (FixAtoms)")
+    return notes
 
 
 def _content(structure: Atoms) -> bytes:
     numbers, pbc = structure.numbers.astype("<i8"), structure.pbc
-    return b"".join(each.tobytes() for each in (numbers, structure.positions, structure.cell.array, pbc))
+    parts = [each.tobytes() for each in (numbers, structure.positions, structure.cell.array, pbc)]
+    # What few structures have: their runs are others.
+    parts += [f"fixed {fixed_atoms(structure, 'the structure').tolist()}".encode()] if structure.constraints else []
+    for holder in (structure.arrays, structure.info):
+        for name in sorted(holder.keys() - {"numbers", "positions"}):
+            values = np.asarray(holder[name])
+            if values.dtype.kind in "fiub":
+                parts.append(name.encode() + values.tobytes())
+    return b"".join(parts)
 
 
 def start_of(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:
     """All replicas, one after the other, and their velocities."""
     count, size = description.replicas, len(replica)
     positions = np.repeat(replica.positions[None], count, axis=0)
+    start = replica.copy()
     if description.orientations == "random":
         if replica.pbc.any():
             turns = turns_of_cell(replica)
@@ -352,13 +402,35 @@ def start_of(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:
         else:
             rotations = Rotation.random(count, rng=generator(description.seed, _ORIENTATIONS)).as_matrix()
             centre = replica.get_center_of_mass()
+        if count == 1:
+            # Velocities, magnetic moments and the like are rotated with the positions; the cell stays.
+            rotated = turned(start, rotations[0])
+            start.arrays, start.info = rotated.arrays, rotated.info
         positions = (positions - centre) @ rotations.transpose(0, 2, 1) + centre
     positions = positions + _apart(count, np.ptp(replica.positions, axis=0).max(initial=0.0))[:, None]
-    start = Atoms(np.tile(replica.numbers, count), positions.reshape(-1, 3), cell=replica.cell, pbc=replica.pbc)
+    if count > 1:
+        fixed = fixed_atoms(replica, called(replica))
+        start = Atoms(np.tile(replica.numbers, count), cell=replica.cell, pbc=replica.pbc, info=dict(start.info))
+        for name in replica.arrays.keys() - {"numbers", "positions"}:
+            start.arrays[name] = np.concatenate([replica.arrays[name]] * count)
+        if len(fixed):
+            start.set_constraint(FixAtoms((fixed + size * np.arange(count)[:, None]).ravel()))
+    start.positions = positions.reshape(-1, 3)
     start.set_masses(np.tile(replica.get_masses(), count))
     groups = [slice(size * each, size * (each + 1)) for each in range(count)]
+    if description.velocities == "structure":
+        return start, _own_velocities(start)
     drawn = generator(description.seed, _VELOCITIES)
     return start, initial_velocities(start, description.temperature, groups, drawn)
+
+
+def _own_velocities(start: Atoms) -> Float64[np.ndarray, "N 3"]:
+    """The velocities that a structure has, in Å/fs, with fixed atoms at rest, or else the centre of mass."""
+    velocities = np.asarray(start.get_velocities()) * units.fs
+    fixed = fixed_atoms(start, called(start))
+    velocities[fixed] = 0.0
+    masses = start.get_masses()
+    return velocities if len(fixed) else velocities - masses @ velocities / masses.sum()
 
 
 def turns_of_cell(structure: Atoms) -> Float64[np.ndarray, "T 3 3"]:

@@ -31,7 +31,7 @@ CAPTIONS = {
     "gas": (
         "one molecule in vacuum",
         "Angular momentum of the first replica; rms torque by grid with its error over replicas; power spectra; free "
-        "energies of the direction of the dipole.",
+        "energies of the direction of the molecule, of water that of its dipole.",
     ),
     "liquid": (
         "water in bulk",

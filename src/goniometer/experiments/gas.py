@@ -11,10 +11,18 @@ import numpy as np
 
 from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.dynamics.description import Run, read_runs
-from goniometer.dynamics.run import run, trajectory_of
+from goniometer.dynamics.run import run, structure_of, trajectory_of
+from goniometer.errors import InputError
 from goniometer.observables import orientation
-from goniometer.observables.gas import angular_momentum, by_grid, drift, potential_spectrum, power_spectrum
-from goniometer.observables.orientation import Response, agreement, directions, response
+from goniometer.observables.gas import (
+    SPECTRUM_TIMES,
+    angular_momentum,
+    by_grid,
+    drift,
+    potential_spectrum,
+    power_spectrum,
+)
+from goniometer.observables.orientation import Response, agreement, default_direction, directions, response
 from goniometer.observables.result import Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import load
@@ -26,6 +34,8 @@ from goniometer.symmetrize import Averaged
 _CORRECTED = 2
 # Degree and number of geometries of free energies without dynamics.
 _RULE, _GEOMETRIES = "gauss:7", 200
+# Frames that a slope with an error takes.
+_DRIFT_FRAMES = 3
 # Replicas from which on dynamics are compared with them.
 _COMPARED = 60
 #: Runs that have a place in the figure; of those at constant energy there are others, for their drift.
@@ -47,6 +57,7 @@ def gas(
 
     Raises :class:`Interrupted` after Ctrl-C, :class:`goniometer.errors.InputError` for what cannot be run.
     """
+    check_gas(size, changes)
     constant = trajectories("gas-nve", folder, size, (), changes, progress)
     heated = trajectories("gas-nvt", folder, size, SHOWN, changes, progress)
     description, raw = constant["raw"]
@@ -72,6 +83,30 @@ def gas(
     for name, each in zip(("potential", "correction"), study.spectra.values(), strict=True):
         each.save(folder / f"gas-{size}-spectrum-{name}.nc")
     return study
+
+
+def check_gas(size: str, changes: dict[str, Any] | None) -> None:
+    """Refuse, before the first step, what the experiment could not analyse after the runs.
+
+    Raises :class:`goniometer.errors.InputError` for a structure that is periodic or a single atom, and for runs with
+    too few frames for a power spectrum.
+    """
+    for name, only in (("gas-nve", ()), ("gas-nvt", SHOWN)):
+        for label, description in read_runs(name, size=size, only=only, changes=changes).items():
+            molecule = structure_of(description)
+            if molecule.pbc.any():
+                raise InputError(
+                    f"'{description.structure}' is periodic, and the experiment gas is of one molecule in vacuum: take "
+                    "the experiment liquid, or remove the periodic boundaries"
+                )
+            default_direction(molecule)
+            frames = description.steps // description.stride + 1
+            needed = SPECTRUM_TIMES if label.endswith("-raw") and name == "gas-nve" else _DRIFT_FRAMES
+            if frames < needed:
+                raise InputError(
+                    f"the run '{label}' would hold {frames} frames, and its analysis takes {needed} or more: give a "
+                    "greater length, or a smaller frames_every"
+                )
 
 
 def _with_agreement(found: Response, raw: Trajectory) -> Observable:

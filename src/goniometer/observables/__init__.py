@@ -20,7 +20,7 @@ from goniometer.observables.correlations import (
 )
 from goniometer.observables.gas import angular_momentum, correction_spectrum, drift, potential_spectrum
 from goniometer.observables.molecules import Molecules, find_molecules
-from goniometer.observables.orientation import directions, free_energy, uniformity
+from goniometer.observables.orientation import default_direction, directions, free_energy, uniformity
 from goniometer.observables.result import Observable
 from goniometer.observables.statics import Static, average
 from goniometer.observables.stress import pressure, stress
@@ -40,10 +40,10 @@ def orientation(
     if trajectory.replica.pbc.any():
         return average(trajectory, statics.orientation(trajectory, frame, molecules), discard)
     if molecules is not None:
-        raise InputError("molecules goes with a liquid: of a molecule in vacuum the directions are those of water")
+        raise InputError("molecules goes with a liquid: a molecule in vacuum has a direction of its own")
     vectors = directions(trajectory, frame=frame)
     found = free_energy(vectors, discard=discard)
-    about = {**found.about, "frame": frame}
+    about = {**found.about, "frame": frame, "direction": default_direction(trajectory.replica)[1]}
     if vectors.shape[1] >= 26:
         about["uniform_p_value"] = uniformity(vectors[int(discard * len(vectors)) :])
     return replace(found, about=about)

@@ -10,7 +10,7 @@ from ase.data import atomic_numbers
 from jaxtyping import Float64
 from scipy.signal import get_window
 
-from goniometer.data.trajectory import DISCARD, Frames, Trajectory
+from goniometer.data.trajectory import DISCARD, Frames, Trajectory, check_velocities
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.gas import WAVENUMBER
@@ -341,8 +341,5 @@ def _moving(trajectory: Trajectory, element: str | None) -> tuple[np.ndarray, np
 
 
 def _velocities(trajectory: Trajectory, frames: Frames, sites: np.ndarray, roots: np.ndarray) -> np.ndarray:
-    found = frames.velocities[:, 0][:, sites] * roots[:, None]
-    if not np.isfinite(found).all():
-        frame = frames.steps[int(np.argmin(np.isfinite(found).all(axis=(1, 2))))]
-        raise InputError(f"the frame of step {frame} of '{trajectory.name}' holds no velocities")
-    return np.asarray(found)
+    check_velocities(frames, trajectory.name, "an observable of them")
+    return np.asarray(frames.velocities[:, 0][:, sites] * roots[:, None])

@@ -9,7 +9,7 @@ from ase import units
 from jaxtyping import Float64
 from scipy.signal import welch
 
-from goniometer.data.trajectory import Trajectory
+from goniometer.data.trajectory import Trajectory, check_velocities
 from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statistics import REPLICAS, autocorrelation_time, slope
@@ -21,17 +21,23 @@ from goniometer.symmetrize.average import Averaged
 _EV_FS = 1.0 / units.fs**2
 #: cm⁻¹ in 1/fs.
 WAVENUMBER = 1e15 / 2.99792458e10
+#: Times that a power spectrum takes.
+SPECTRUM_TIMES = 16
 
 
 def angular_momentum(trajectory: Trajectory) -> Observable:
     """L = Σ_a m_a (x_a − x̄) × v_a of every replica about its centre of mass, against time, in eV fs.
 
-    Components x, y, z and the norm. It is conserved by a potential that turns with the molecule, at constant energy.
+    Components x, y, z and the norm. It is conserved by a potential that rotates with the molecule, at constant energy.
+
+    Raises :class:`InputError` for a periodic structure, a single atom, and frames without velocities.
     """
     _isolated(trajectory)
+    _several_atoms(trajectory)
     masses = trajectory.replica.get_masses()
     times, momenta = [], []
     for frames in trajectory.chunks():
+        check_velocities(frames, trajectory.name, "an angular momentum")
         centre = np.einsum("a,traj->trj", masses, frames.positions) / masses.sum()
         motion = np.einsum("a,traj->trj", masses, frames.velocities) / masses.sum()
         arms, speeds = frames.positions - centre[:, :, None], frames.velocities - motion[:, :, None]
@@ -109,9 +115,9 @@ def power_spectrum(
 
     Raises :class:`InputError` for fewer than 16 times.
     """
-    if len(series) < 16:
-        raise InputError(f"a power spectrum takes 16 times or more, not {len(series)}")
-    window = max(16, len(series) // 4)
+    if len(series) < SPECTRUM_TIMES:
+        raise InputError(f"a power spectrum takes {SPECTRUM_TIMES} times or more, not {len(series)}")
+    window = max(SPECTRUM_TIMES, len(series) // 4)
     frequencies, density = welch(series, fs=1.0 / spacing, window="hann", nperseg=window, detrend="constant", axis=0)
     density = density / WAVENUMBER
     replicas = density.shape[1]
@@ -152,6 +158,11 @@ def _spacing(times: np.ndarray) -> float:
 def _isolated(trajectory: Trajectory) -> None:
     if trajectory.replica.pbc.any():
         raise InputError(f"'{trajectory.name}' is periodic, and this observable is that of isolated molecules")
+
+
+def _several_atoms(trajectory: Trajectory) -> None:
+    if len(trajectory.replica) < 2:
+        raise InputError(f"'{trajectory.name}' is of single atoms, which have no angular momentum and no orientation")
 
 
 #: What symmetry errors are taken from.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 from jaxtyping import Float64
 from scipy.special import sph_harm_y
 from scipy.stats import f as fisher
@@ -23,6 +23,8 @@ GRID, KERNEL = (101, 201), 0.1
 _BOOTSTRAP = 200
 # Degree up to which uniformity is tested by default: 24 moments.
 _DEGREE = 4
+# Å by which atoms may be nearer to the centre of a molecule than the farthest and be as far.
+_SAME_DISTANCE = 1e-3
 
 
 def directions(
@@ -35,8 +37,7 @@ def directions(
     trajectory
         Of isolated molecules.
     weights : (N,)
-        Of the atoms; they sum to zero. By default those of the dipole of water: the middle of the hydrogens less the
-        oxygen.
+        Of the atoms; they sum to zero. By default those of :func:`default_direction`.
     frame
         ``laboratory``, or ``model``: as the model saw them, for runs with random turns or tumbling frames.
 
@@ -57,17 +58,33 @@ def directions(
 
 
 def _weights(trajectory: Trajectory, weights: Sequence[float] | None) -> np.ndarray:
-    chosen = _dipole(trajectory) if weights is None else np.asarray(weights, dtype=float)
+    chosen = default_direction(trajectory.replica)[0] if weights is None else np.asarray(weights, dtype=float)
     if chosen.shape != (len(trajectory.replica),) or abs(chosen.sum()) > 1e-9 * np.abs(chosen).sum():
         raise InputError(f"the direction takes {len(trajectory.replica)} weights, one an atom, that sum to zero")
     return chosen
 
 
-def _dipole(trajectory: Trajectory) -> np.ndarray:
-    numbers = trajectory.replica.numbers
-    if sorted(numbers) != [1, 1, 8]:
-        raise InputError(f"only water has a direction by default; give weights for {trajectory.replica.symbols}")
-    return np.where(numbers == 8, -1.0, 0.5)
+def default_direction(molecule: Atoms) -> tuple[Float64[np.ndarray, " N"], str]:
+    """Weights of a direction u = Σ_a w_a x_a that rotates with a molecule, and what it is in words.
+
+    Of water it is that of the dipole, from the oxygen to the middle of the hydrogens. Of any other molecule it points
+    from the centre, the mean of all positions, to the atom that is farthest from it (of several the heaviest, and of
+    these the first): a direction that the molecule has whatever its symmetry, and which is uniformly distributed if no
+    orientation is preferred.
+
+    Raises :class:`InputError` for a single atom.
+    """
+    numbers, positions = molecule.numbers, molecule.positions
+    if len(numbers) < 2:
+        raise InputError(f"a single atom ({molecule.symbols}) has no orientation")
+    if sorted(numbers) == [1, 1, 8]:
+        return np.where(numbers == 8, -1.0, 0.5), "the dipole of water"
+    distances = np.linalg.norm(positions - positions.mean(axis=0), axis=1)
+    farthest = np.flatnonzero(distances > distances.max() - _SAME_DISTANCE)
+    chosen = int(farthest[np.argmax(numbers[farthest])])
+    weights = np.full(len(numbers), -1.0 / len(numbers))
+    weights[chosen] += 1.0
+    return weights, f"from the centre to atom {chosen} ({molecule.symbols[chosen]}, counted from 0)"
 
 
 def free_energy(

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from ase import units
 from ase.data import atomic_numbers
 from jaxtyping import Float64
 from scipy.special import erf, sph_harm_y
 from vesin import NeighborList
 
-from goniometer.data.trajectory import DISCARD, Frames, Trajectory
+from goniometer.data.trajectory import DISCARD, Frames, Trajectory, check_velocities
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.molecules import Molecules, find_molecules
@@ -22,6 +23,8 @@ from goniometer.observables.result import Axis, Observable
 FARTHEST, KERNEL, SPACING = 8.0, 0.1, 0.02
 #: Distance in Å from which c_uu(r)/g(r) of water is known: closer it is the ratio of two numbers next to nothing.
 CLOSEST = 2.5
+# Share of the momenta of all atoms below which their sum is none: the digits of text files.
+_AT_REST = 1e-5
 # Frames whose samples are held at a time: they may be larger than the frames.
 _AT_ONCE = 64
 # Bins of distance in a width of the kernel, and widths at which it ends.
@@ -333,8 +336,31 @@ def potential_energy(trajectory: Trajectory) -> Static:
 
 
 def temperature(trajectory: Trajectory) -> Static:
-    """The temperature of the velocities in K, of runs that recorded it."""
-    return _recorded(trajectory, "temperature", "K", 1)
+    """The temperature in K: the recorded one of a run, of other files that of the velocities, T = Σ m v² / (g k).
+
+    The number of degrees of freedom g is 3N, less 3 for each atom that FixAtoms holds; without such atoms it is 3N − 3
+    if the centre of mass is at rest in the first frame.
+
+    Raises :class:`InputError` for frames without velocities.
+    """
+    first = next(trajectory.chunks(1), None)
+    if first is None or "temperature" in first.observables:
+        return _recorded(trajectory, "temperature", "K", 1)
+    _one_replica(trajectory)
+    check_velocities(first, trajectory.name, "a temperature")
+    masses = trajectory.replica.get_masses()
+    fixed = int(trajectory.attributes.get("fixed_atoms", 0))
+    momenta = masses[:, None] * first.velocities[0, 0]
+    at_rest = np.abs(momenta.sum(axis=0)).max() <= _AT_REST * np.abs(momenta).sum()
+    degrees = 3 * (len(masses) - fixed) - (3 if at_rest and not fixed and len(masses) > 1 else 0)
+
+    def samples(frames: Frames) -> np.ndarray:
+        check_velocities(frames, trajectory.name, "a temperature")
+        doubled = np.einsum("a,tai->t", masses, frames.velocities[:, 0] ** 2) / units.fs**2
+        return np.asarray(doubled / (degrees * units.kB))
+
+    about = {"degrees_of_freedom": degrees, "from": "the velocities of the file"}
+    return Static("temperature", "K", {}, samples, np.asarray, about)
 
 
 def _recorded(trajectory: Trajectory, name: str, unit: str, parts: int) -> Static:

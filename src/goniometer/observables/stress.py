@@ -16,7 +16,7 @@ from ase import Atoms, units
 from jaxtyping import Float64, Int64
 
 from goniometer.data.records import replacing
-from goniometer.data.trajectory import DISCARD, Frames, Thinned, Trajectory
+from goniometer.data.trajectory import DISCARD, Frames, Thinned, Trajectory, check_velocities
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
@@ -142,7 +142,7 @@ def pressure_static(trajectory: Trajectory, virials: Virials) -> Static:
     masses = trajectory.replica.get_masses()
 
     def samples(frames: Frames) -> np.ndarray:
-        return np.asarray(-np.trace(total(frames, virials.at(frames), masses), axis1=1, axis2=2) / 3.0)
+        return np.asarray(-np.trace(total(frames, virials.at(frames), masses, trajectory.name), axis1=1, axis2=2) / 3.0)
 
     return Static("pressure", UNIT, {}, samples, np.asarray, {"potential": virials.potential})
 
@@ -154,7 +154,7 @@ def stress_static(trajectory: Trajectory, virials: Virials) -> Static:
         del parts[2]
 
     def samples(frames: Frames) -> np.ndarray:
-        return total(frames, virials.at(frames), masses)
+        return total(frames, virials.at(frames), masses, trajectory.name)
 
     def finish(mean: np.ndarray) -> np.ndarray:
         symmetric = 0.5 * (mean + mean.T)
@@ -167,16 +167,15 @@ def stress_static(trajectory: Trajectory, virials: Virials) -> Static:
 
 
 def total(
-    frames: Frames, virials: Float64[np.ndarray, "T 3 3"], masses: Float64[np.ndarray, " N"]
+    frames: Frames,
+    virials: Float64[np.ndarray, "T 3 3"],
+    masses: Float64[np.ndarray, " N"],
+    name: str = "the trajectory",
 ) -> Float64[np.ndarray, "T 3 3"]:
     """(W − Σ m v v)/V of each frame. Raises :class:`InputError` for one without velocities."""
     assert frames.cells is not None  # those of periodic structures have them
     velocities = frames.velocities[:, 0]
-    known = np.isfinite(velocities).all(axis=(1, 2))
-    if not known.all():
-        raise InputError(
-            f"the frame of step {frames.steps[np.argmin(known)]} holds no velocities, and a stress has a kinetic part"
-        )
+    check_velocities(frames, name, "the kinetic part of a stress")
     kinetic = np.einsum("a,tai,taj->tij", masses, velocities, velocities) / units.fs**2
     return np.asarray((virials - kinetic) / np.abs(np.linalg.det(frames.cells))[:, None, None])
 

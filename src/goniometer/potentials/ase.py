@@ -24,9 +24,10 @@ class AsePotential(Potential):
     """The potential that an ASE calculator computes.
 
     The forces are the raw ones: constraints of the structure are not applied. The virial is the stress times the
-    volume, for structures that are periodic in three directions, if the calculator implements the stress: symmetric,
-    since ASE's stress has lost its antisymmetric part. The calculator is given a fresh copy each time, after a
-    ``reset()`` and with everything declared changed, so that neither cached results nor neighbor lists with a skin
+    volume, for structures that are periodic in three directions, if the calculator implements the stress. In Voigt
+    order it is symmetric; of a stress (3, 3), σ_ab = ∂E/∂ε_ab/V under x → x (1 + ε), the antisymmetric part is kept,
+    and ``virial`` is ``full`` from the first such evaluation on. The calculator is given a fresh copy each time, after
+    a ``reset()`` and with everything declared changed, so that neither cached results nor neighbor lists with a skin
     carry over from one structure to the next. The energy is the property ``energy``. Cells are right-handed: the
     calculator is handed −a, −b, −c, the same lattice, where a, b, c would be left-handed. A stress that the calculator
     claims and does not implement is done without.
@@ -92,7 +93,10 @@ class AsePotential(Potential):
             atomic = self._array("energies", results["energies"], ((count,),))[None]
         if results.get("stress") is not None:
             stress = self._array("stress", results["stress"], ((6,), (3, 3)))
-            full = voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else (stress + stress.T) / 2.0
+            full = voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else stress
+            if stress.shape == (3, 3):
+                # What the calculator gives is known only now: nine components hold the rotational gradient.
+                self.virial = "full"
             virials = full[None] * structure.get_volume()
             self.antisymmetric = (stress - stress.T) / 2.0 * structure.get_volume() if stress.shape == (3, 3) else None
         prediction = Prediction(

@@ -57,7 +57,8 @@ def read_starts(path: str | Path, key: str | None = None) -> StartingEnsemble:
     document = path.with_suffix(".json")
     if not path.is_file() or not document.is_file():
         raise InputError(
-            f"there is no starting ensemble '{path}' (with '{document.name}' beside it): goniometer equilibrate makes one"
+            f"there is no starting ensemble '{path}' (with '{document.name}' beside it): goniometer equilibrate makes "
+            "one"
         )
     try:
         record = json.loads(document.read_text(encoding="utf-8"))
@@ -92,7 +93,8 @@ def start_structure(description: Run) -> Atoms:
         wanted = read_structures(description.structure)[0].atoms.repeat(description.repeat)
         if not np.array_equal(wanted.numbers, found.numbers) or not np.allclose(wanted.cell, found.cell, atol=1e-6):
             raise InputError(
-                f"the configurations of '{ensemble.path}' have other atoms or another cell than '{description.structure}'"
+                f"the configurations of '{ensemble.path}' have other atoms or another cell than "
+                f"'{description.structure}'"
             )
     return found
 

@@ -81,7 +81,7 @@ class Plan:
 def described(
     source: str | Path, size: str | None = None, only: str | None = None, changes: dict[str, Any] | None = None
 ) -> Run:
-    """The run of a description that configurations are taken from: the one that is named, else ``raw``, else the only one.
+    """The run of a description that configurations are taken from: the one named, else ``raw``, else the only one.
 
     Raises :class:`InputError` if it holds several and none is named or called raw.
     """

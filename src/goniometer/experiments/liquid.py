@@ -145,7 +145,7 @@ def liquid(
 
 
 def with_starts(changes: dict[str, Any], starts: str | None, size: str) -> dict[str, Any]:
-    """Changes by which the first independent run starts from the first configuration of an ensemble, if there is one."""
+    """Changes by which independent runs start from the configurations of an ensemble, if there is one."""
     if starts is None:
         return changes
     (raw,) = read_runs(DESCRIPTION, size=size, only=("raw",), changes=changes).values()

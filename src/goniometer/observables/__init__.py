@@ -124,8 +124,8 @@ def observe(
 
     Of a periodic box what is left out at the start, unless the option ``discard`` says it, is what
     :func:`goniometer.observables.equilibration.equilibration` measures: several correlation times of its slowest
-    observable, and half of the run at most. ``about`` then holds both times in ps, and under ``too_short`` a sentence if
-    the run is not long enough for that.
+    observable, and half of the run at most. ``about`` then holds both times in ps, and under ``too_short`` a sentence
+    if the run is not long enough for that.
 
     The option ``molecules`` is what :func:`goniometer.observables.molecules.find_molecules` gives, or a mapping of its
     ``size`` and ``weights``. ``progress`` is told how far those are that take a model.

@@ -1,8 +1,8 @@
 """How long a liquid stays correlated with its start, what is left out of a run for that, and which runs are too short.
 
 The slowest observable of a box of molecules is as a rule its total orientation M = Σ u / √N, the sum of one unit vector
-u of each of N molecules. Runs that begin in one box share \\|M\\|², however the box is rotated, until several correlation
-times have passed.
+u of each of N molecules. Runs that begin in one box share the size of M, however the box is rotated, until several
+correlation times have passed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ SEVERAL = 3.0
 MOST = 0.5
 # The correlation time is that at which a correlation function has fallen to 1/e.
 _FALLEN = np.exp(-1.0)
-# Of an Ornstein-Uhlenbeck process over a time L the crossing scatters by 2.1 √(τ/L) τ (Bartlett's formula); one-sided 95 %.
+# The part of it from which on the slope of the logarithm is taken: what decays at once is over by then.
+_EARLY = 0.25
+# The crossing of an Ornstein-Uhlenbeck process over a time L scatters by 2.1 √(τ/L) τ (Bartlett's formula); 95 %.
 _SCATTER, _QUANTILE = 2.1, 1.645
 
 
@@ -59,7 +61,7 @@ class CorrelationTime:
         Of the observable.
     time
         The estimate in fs: the time at which the correlation function has fallen to 1/e, or, if that is longer, the
-        slope of its logarithm from half that time on. Infinite if it does not fall.
+        slope of its logarithm from a quarter of that time on. Infinite if it does not fall.
     upper
         The upper limit of the estimate with 95 % confidence, in fs.
     resolved
@@ -194,9 +196,9 @@ def correlation_time(runs: Sequence[SlowSeries], spacing: float) -> CorrelationT
         last = int(below[0])
         high, low = correlation[last - 1], correlation[last]
         crossing = last - 1 + (high - _FALLEN) / (high - low)
-        half = int(0.5 * crossing)
-        slope = (last - half) / np.log(correlation[half] / low) if low > 0.0 else 0.0
-        time = float(max(crossing, slope) if half >= 1 else crossing) * spacing
+        early = int(_EARLY * crossing)
+        slope = (last - early) / np.log(correlation[early] / low) if low > 0.0 else 0.0
+        time = float(max(crossing, slope) if early >= 1 else crossing) * spacing
     else:
         last = len(correlation) - 1
         fallen = -np.log(min(1.0, correlation[last])) if last else 0.0
@@ -304,8 +306,8 @@ def discarded(runs: Sequence[Trajectory], chosen: float | None = None) -> tuple[
     left, wanted = sum(duration(each) - found.discard for each in runs), 2.0 * INDEPENDENT * found.time
     if not said and len(runs) < RUNS and not left >= wanted:
         said = (
-            f"too short: the correlation time of {found.name} is {1e-3 * found.time:.2g} ps, and fewer than {RUNS} runs "
-            f"take {1e-3 * wanted:.3g} ps for a bound, all together; there are {1e-3 * left:.3g}"
+            f"too short: the correlation time of {found.name} is {1e-3 * found.time:.2g} ps, and fewer than {RUNS} "
+            f"runs take {1e-3 * wanted:.3g} ps for a bound, all together; there are {1e-3 * left:.3g}"
         )
     return [found.part(each) for each in runs], said
 

@@ -71,7 +71,7 @@ class Experiment(_Lists):
         Of ``liquid``: strategies besides raw, independent runs of each (or by name, ``{raw: 8, others: 4}``), frames
         that are evaluated over grids, and which; see :func:`goniometer.experiments.liquid.liquid`.
     equilibrate
-        Of ``liquid``: a task before all runs that makes their starting configurations; without it all start from one box.
+        Of ``liquid``: a task before all runs that makes their starting configurations; by default all start in one box.
     set
         Changes of the runs' descriptions, ``{length: 5}`` or ``{runs.2i.length: 5}``; of ice ``molecules``, those of
         each cell, and ``steps``, of which 0 leaves the relaxations out.

@@ -205,7 +205,7 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
 def _equilibration(
     study: Study, experiment: Experiment, size: str, changes: dict[str, Any], folder: Path
 ) -> tuple[Task, dict[str, Any]]:
-    """The task that makes the starting configurations of an experiment, and the changes by which runs start from them."""
+    """The task that makes the starting configurations of an experiment, and the changes that name them to runs."""
     settings = experiment.equilibrate
     assert settings is not None
     walked = walks(size, experiment.only, experiment.walkers, {**changes, "seed": study.seed})

@@ -141,12 +141,12 @@ def compare_runs(
 
     All runs are taken from the same time on and are as long as the shortest. What is left out at the start is several
     correlation times of the slowest observable, measured in both sides
-    (:func:`goniometer.observables.equilibration.equilibration`), or the share ``discard`` of the shortest run. Where runs
-    are too short for that half of the shortest is left out, and the report says so: there is no *equivalent* and no
-    bound, and *differ* holds for runs from these starts alone. With four runs or more on each side every run is a unit. With fewer, runs are
-    cut into stretches, as many as leave each longer than eight autocorrelation times of the observable, and eight of
-    the side with fewer at most; an observable of which there are fewer than two is skipped. ``options`` are those of
-    observables, by their names.
+    (:func:`goniometer.observables.equilibration.equilibration`), or the share ``discard`` of the shortest run. Where
+    runs are too short for that, half of the shortest is left out, and the report says so: there is no *equivalent* and
+    no bound, and *differ* holds for runs from these starts alone. With four runs or more on each side every run is a
+    unit. With fewer, runs are cut into stretches, as many as leave each longer than eight autocorrelation times of the
+    observable, and eight of the side with fewer at most; an observable of which there are fewer than two is skipped.
+    ``options`` are those of observables, by their names.
 
     Raises :class:`InputError` for an observable that is not known, and if nothing could be compared.
     """

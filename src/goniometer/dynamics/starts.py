@@ -111,7 +111,7 @@ def start_record(description: Run, model: str) -> dict[str, Any]:
     """What a trajectory records about its start.
 
     ``same_ensemble`` says that the configurations are of the ensemble that the run samples: the same model by the hash
-    of its contents, the same strategy and thermostat temperature.
+    of its contents, the same kind of forces, strategy and temperature.
 
     Parameters
     ----------
@@ -128,6 +128,7 @@ def start_record(description: Run, model: str) -> dict[str, Any]:
         record["model_sha256"] == model
         and made.strategy == description.strategy
         and made.potential.options == description.potential.options
+        and made.potential.forces == description.potential.forces
         and made.temperature == description.temperature
         and made.ensemble == description.ensemble == "nvt"
         and description.strategy.samples

@@ -28,6 +28,8 @@ MOST = 0.5
 _FALLEN = np.exp(-1.0)
 # The part of it from which on the slope of the logarithm is taken: what decays at once is over by then.
 _EARLY = 0.25
+# Parts of the largest value that are rounding.
+_ROUNDING = 1e-10
 # The crossing of an Ornstein-Uhlenbeck process over a time L scatters by 2.1 √(τ/L) τ (Bartlett's formula); 95 %.
 _SCATTER, _QUANTILE = 2.1, 1.645
 
@@ -185,12 +187,13 @@ def correlation_time(runs: Sequence[SlowSeries], spacing: float) -> CorrelationT
     spacing
         Of frames, in fs.
     """
-    name = runs[0].name
-    mean = 0.0 if runs[0].centred else np.concatenate([each.values for each in runs]).mean(axis=0)
-    correlation = _correlation([each.values - mean for each in runs])
-    whole = spacing * sum(len(each.values) for each in runs)
-    if not np.isfinite(correlation).all():  # it never changes
+    name, together = runs[0].name, np.concatenate([each.values for each in runs])
+    mean = np.zeros(together.shape[1]) if runs[0].centred else together.mean(axis=0)
+    moving = np.abs(together - mean).max(axis=0) > _ROUNDING * np.abs(together).max()
+    if not moving.any():  # a quantity that never changes
         return CorrelationTime(name, 0.0, 0.0, True)
+    correlation = _correlation([(each.values - mean)[:, moving] for each in runs])
+    whole = spacing * sum(len(each.values) for each in runs)
     below = np.flatnonzero(correlation <= _FALLEN)
     if len(below):
         last = int(below[0])
@@ -203,7 +206,7 @@ def correlation_time(runs: Sequence[SlowSeries], spacing: float) -> CorrelationT
         last = len(correlation) - 1
         fallen = -np.log(min(1.0, correlation[last])) if last else 0.0
         time = float(last * spacing / fallen) if fallen > 0.0 else float("inf")
-    components = runs[0].values.shape[1]
+    components = int(moving.sum())
     error = _SCATTER * np.sqrt(time / (whole * components)) if np.isfinite(time) else 0.0
     return CorrelationTime(name, time, time * float(1.0 + _QUANTILE * error), bool(len(below)))
 
@@ -219,7 +222,7 @@ def _correlation(series: Sequence[np.ndarray]) -> np.ndarray:
         sums = np.cumsum((each**2).sum(axis=1))
         squares[:count] += sums[::-1][:count]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(products / squares)
+        return np.nan_to_num(products / squares, nan=1.0)
 
 
 def slowest(runs: Sequence[Trajectory]) -> CorrelationTime | None:

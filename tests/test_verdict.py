@@ -418,7 +418,7 @@ def test_options_of_observables_are_heeded(tmp_path: Path) -> None:
     assert report.compared["displacement"].observable.axes["time"].values.tolist() == [0, 10, 20, 30, 40, 50]
     whole = observe(runs[0], "pair-distribution", {**options["pair-distribution"], "discard": 0.1})
     np.testing.assert_allclose(report.compared["pair-distribution"].first.curves[0], whole.values)
-    with pytest.raises(InputError, match=r"'temperature\.discard' has no place here: all runs are taken from one time on"):
+    with pytest.raises(InputError, match=r"'temperature\.discard' has no place here: all runs are taken from one"):
         compare_runs(runs[:4], runs[4:], ["temperature"], options={"temperature": {"discard": 0.5}})
 
 

@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 from goniometer.cli.app import app
 from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
-from goniometer.dynamics.description import Run
+from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import digest, run, structure_of
 from goniometer.dynamics.starts import read_starts
 from goniometer.errors import InputError
 from goniometer.experiments.equilibrate import Plan, equilibrate
+from goniometer.experiments.liquid import liquid, with_starts
 from goniometer.observables import observe
 from goniometer.observables.equilibration import (
     SEVERAL,
@@ -35,6 +36,7 @@ from goniometer.observables.reweighting import Part, Side, bound, reweighted, sp
 from goniometer.observables.statics import Sampled, Static
 from goniometer.symmetrize.crystal import lattice_elements
 from goniometer.verdict.runs import compare_runs
+from test_experiments import small_box
 from test_reweighting import KT
 from test_verdict import recorded
 
@@ -346,8 +348,8 @@ def _argon() -> Atoms:
     return argon
 
 
-def argon_run(folder: Path, **more: object) -> Run:
-    ase.io.write(folder / "argon.xyz", _argon())
+def argon_run(folder: Path, atoms: Atoms | None = None, **more: object) -> Run:
+    ase.io.write(folder / "argon.xyz", atoms or _argon())
     # An Einstein crystal, which costs nothing.
     (folder / "springs.py").write_text(
         "from ase.calculators.calculator import Calculator, all_changes\n"
@@ -437,6 +439,23 @@ def test_a_run_can_be_described_before_its_start_is_there(tmp_path: Path) -> Non
         read_starts(ensemble.path)
     with pytest.raises(InputError, match="goniometer equilibrate makes one"):
         read_starts(tmp_path / "nowhere.xyz")
+
+
+def test_a_liquid_with_more_runs_than_configurations_is_refused_before_any_run(tmp_path: Path) -> None:
+    box = small_box(tmp_path / "box.xyz")
+    plan = Plan(argon_run(tmp_path, ase.io.read(box), length=0.2), starts=2, allow_short=True)
+    ensemble = equilibrate(plan, tmp_path / "starts")
+    assert ensemble.record["observable"] == "M"
+    options = {"starts": str(ensemble.path), "only": ("i",), "changes": {"structure": str(box), "seed": 5}}
+    with pytest.raises(InputError, match="there are 3 independent runs and 2 starting configurations"):
+        liquid(tmp_path / "liquid", walkers=3, **options)
+    with pytest.raises(InputError, match="have other atoms or another cell than 'ice'"):
+        liquid(tmp_path / "liquid", walkers=2, **{**options, "changes": {"structure": "ice"}})
+    assert not (tmp_path / "liquid").exists()
+    changes = with_starts({"structure": str(box), "seed": 5}, str(ensemble.path), "smoke")
+    (started,) = read_runs("liquid-nvt", size="smoke", only=("raw",), changes={**changes, "seed": 6}).values()
+    assert started.configuration == 1
+    np.testing.assert_allclose(structure_of(started).positions, ensemble.structure(1).positions)
 
 
 def test_the_command_equilibrates(tmp_path: Path) -> None:

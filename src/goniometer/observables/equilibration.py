@@ -227,15 +227,16 @@ def _correlation(series: Sequence[np.ndarray]) -> np.ndarray:
 
 def slowest(runs: Sequence[Trajectory]) -> CorrelationTime | None:
     """The longest correlation time of any quantity of :func:`slow_series`, from all runs; None if there is none."""
-    series = [slow_series(each) for each in runs]
-    names = [each.name for each in series[0]]
+    series = [{each.name: each for each in slow_series(run)} for run in runs]
+    # A gas may have pairs that look like molecules in some runs and none in others.
+    names = [name for name in series[0] if all(name in each for each in series)]
     times = runs[0].times
-    if not names or len(times) < 2 or any(len(each) < len(names) for each in series):
+    if not names or len(times) < 2:
         return None
     spacing = float(times[1] - times[0])
     if not np.isfinite(spacing) or spacing <= 0.0:
         return None
-    found = [correlation_time([each[place] for each in series], spacing) for place in range(len(names))]
+    found = [correlation_time([each[name] for each in series], spacing) for name in names]
     return max(found, key=lambda each: each.upper)
 
 

@@ -141,9 +141,9 @@ def equilibrate(
         "sha256": sha256(path.read_bytes()).hexdigest(),
         "independent": not said,
         "note": said,
-        "observable": None if measured is None else measured.name,
-        "correlation_time_ps": None if measured is None or not np.isfinite(measured.upper) else 1e-3 * measured.upper,
-        "estimate_ps": None if measured is None or not np.isfinite(measured.time) else 1e-3 * measured.time,
+        "observable": measured.name,
+        "correlation_time_ps": 1e-3 * measured.upper if measured.resolved else None,
+        "estimate_ps": 1e-3 * measured.time if measured.resolved else None,
         "apart_in_correlation_times": plan.several,
         "temperature_K": plan.description.temperature,
         "description": plan.description.model_dump(mode="json"),
@@ -173,7 +173,7 @@ def _trajectory(
     return trajectory_of(description, result.folder)
 
 
-def _chosen(plan: Plan, runs: list[Trajectory]) -> tuple[CorrelationTime | None, list[np.ndarray], str]:
+def _chosen(plan: Plan, runs: list[Trajectory]) -> tuple[CorrelationTime, list[np.ndarray], str]:
     """The slowest correlation time, the numbers of the frames that are taken of each run, and why they are too few."""
     measured = slowest(runs)
     if measured is None:

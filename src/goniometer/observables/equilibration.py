@@ -328,4 +328,6 @@ def _too_short(found: CorrelationTime, declared: float, length: float, needed: f
     if np.isfinite(needed):
         start = "" if in_equilibrium else f", of which the first {SEVERAL:g} correlation times are left out"
         said += f"; run at least {1e-3 * needed:.2g} ps{start}"
+    else:
+        said += "; run several times as long"
     return said

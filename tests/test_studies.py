@@ -26,6 +26,7 @@ from browsing import look
 from goniometer.errors import InputError
 from goniometer.studies import packaged_studies, read_study, study_graph
 from goniometer.studies.cost import costs, total
+from goniometer.studies.graph import Task
 
 #: Cheap, visibly broken.
 MODEL = "pet-water-unaugmented"
@@ -113,6 +114,35 @@ def test_only_what_changed_has_another_key(tmp_path: Path) -> None:
     }
 
 
+def test_runs_wait_for_their_starting_configurations(tmp_path: Path) -> None:
+    """One task for all models; it decides what runs are, and its file need not be there to describe them."""
+    settings = {"model": "soap-bpnn-water", "length": 0.02, "allow_short": True}
+    short = {"length": 0.04, "frames_every": 5}
+    liquid = {"experiment": "liquid", "only": ["i"], "walkers": 2, "set": short, "equilibrate": settings}
+
+    def graph_of(**more: object) -> dict[str, Task]:
+        models = [MODEL, "pet-water"]
+        study = read_study(written(tmp_path, models=models, experiments=[{**liquid, **more}]))
+        return {each.name: each for each in study_graph(study, tmp_path).tasks}
+
+    tasks = graph_of()
+    (first,) = [each for each in tasks.values() if each.name.startswith("starts/")]
+    runs = [each for each in tasks.values() if each.run is not None]
+    assert len(runs) == 8
+    assert all(each.needs == (first.name,) for each in runs)
+    assert [each.run.configuration for each in runs[:4]] == [0, 0, 1, 1]  # type: ignore[union-attr]
+    assert first.evaluations == 40
+    assert first.command[first.command.index("--starts") + 1] == "2"
+    assert "--allow-short" in first.command
+    other = graph_of(equilibrate={**settings, "length": 0.04})
+    assert not {each.name for each in other.values()} >= {first.name}
+    assert all(other[each.name].key != each.key for each in runs)
+    with pytest.raises(InputError, match="there are 2 independent runs and 1 starting configurations"):
+        graph_of(equilibrate={**settings, "starts": 1})
+    with pytest.raises(InputError, match="equilibrate goes with the experiment liquid, not with gas"):
+        read_study(written(tmp_path, experiments=[{"experiment": "gas", "equilibrate": settings}]))
+
+
 def test_costs_follow_from_steps_and_rules(tmp_path: Path) -> None:
     liquid = {"experiment": "liquid", "only": ["i", "2i"], "frames": 2, "grids": ["none", "2"]}
     path = written(tmp_path, experiments=[{**liquid, "set": {"length": 0.04, "frames_every": 5}}])
@@ -181,7 +211,12 @@ def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 
 def test_the_smallest_study_has_all_phases_and_strategies(smoke: Path) -> None:
-    assert len(records(smoke)) == 15
+    assert len(records(smoke)) == 16
+    (starts,) = smoke.glob("starts/*/starts.json")
+    record = json.loads(starts.read_text("utf-8"))
+    assert record["note"].startswith("too short: the correlation time of M is ")
+    assert not record["independent"]
+    assert len(record["configurations"]) == 1
     assert set(endings(smoke).values()) == {1}
     page = (smoke / "report.html").read_text(encoding="utf-8")
     for heading in ("grids", "molecule", "liquid", "drift", "ice", "spectra", "changes", "cost", "runs"):
@@ -204,7 +239,7 @@ def test_what_takes_longest_is_begun_first(smoke: Path) -> None:
     ready = [each for each in json.loads((smoke / "graph.json").read_text("utf-8")) if not each["needs"]]
     longest = sorted(ready, key=lambda task: -task["priority"])[:2]  # what two cores begin with
     assert set(begun[:2]) == {task["name"] for task in longest}
-    assert f"{MODEL}/liquid/nvt-2i-0" in begun[:2]
+    assert any(each.startswith("starts/") for each in begun[:2])  # runs of the liquid wait for it
 
 
 def test_what_much_waits_for_comes_before_what_takes_long_itself(tmp_path: Path) -> None:
@@ -224,7 +259,7 @@ def test_what_much_waits_for_comes_before_what_takes_long_itself(tmp_path: Path)
 
 def test_the_same_command_again_does_nothing(smoke: Path) -> None:
     before = records(smoke)
-    assert "15 tasks" in finished("water-smoke", smoke, "--no-estimate").splitlines()[0]
+    assert "16 tasks" in finished("water-smoke", smoke, "--no-estimate").splitlines()[0]
     assert records(smoke) == before
 
 

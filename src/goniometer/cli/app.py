@@ -165,7 +165,7 @@ def write_json(path: Path, text: str) -> None:
 
 # Each command registers itself.
 for _name in (
-    *("check", "compare", "data", "evaluate", "experiment", "export", "ipi"),
+    *("check", "compare", "data", "equilibrate", "evaluate", "experiment", "export", "ipi"),
     *("ice", "observe", "plan", "probe", "report", "rules", "run", "study", "train"),
 ):
     import_module(f"goniometer.cli.{_name}")

@@ -48,6 +48,15 @@ def compare(
             help="An option of an observable, for instance pair-distribution.pair=O-H; repeatable.",
         ),
     ] = None,
+    discard: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="The share of the shortest run that is left out at the start; by default several measured correlation "
+            "times of the slowest observable.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Draw it, as .png or .html.")] = None,
     format: Format = None,
     read: Read = None,
@@ -101,9 +110,12 @@ def compare(
         names=(first, second),
         level=level,
         look=_looks(look),
+        discard=discard,
     )
     for each in report.verdicts:
         typer.echo(f"{each.name}: {in_words(each, report)}; {report.compared[each.name].first.units}")
+    if report.too_short:
+        typer.echo(f"no bound and no equivalence: {report.too_short}")
     for name, why in report.skipped.items():
         typer.echo(f"{name}: not compared, {why}")
     if out is not None:

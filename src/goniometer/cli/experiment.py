@@ -45,6 +45,14 @@ def experiment(
     grids: Annotated[
         str | None, typer.Option(help="liquid: which grids, some of none,i,2,2i,3,3i,T,O,I; by default all.")
     ] = None,
+    starts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="liquid: starts.xyz of `goniometer equilibrate`; each independent run starts from a configuration of "
+            "its own.",
+        ),
+    ] = None,
     change: Change = None,
 ) -> None:
     """Run an experiment of the study with any model, and draw its figure; interrupted, the same command goes on."""
@@ -64,6 +72,7 @@ def experiment(
                 walkers=_walkers(walkers or []),
                 frames=frames,
                 grids=None if grids is None else tuple(grids.split(",")),
+                starts=None if starts is None else str(starts),
                 progress=progress,
             )
     except Interrupted as stopped:

@@ -116,6 +116,18 @@ def _chosen(part: Part, name: str) -> bool:
     return name in part.model_fields_set and getattr(part, name) != type(part).model_fields[name].default
 
 
+class Starts(Part):
+    """The ensemble of starting configurations that ``goniometer equilibrate`` has written.
+
+    The run with seed s starts from configuration s − ``first`` of ``file``, counted from 0. ``key`` is that of the
+    ensemble, if the run is to be refused with any other; with it a run can be described before the file is written.
+    """
+
+    file: str
+    first: int = Field(default=0, ge=0)
+    key: str | None = None
+
+
 class Checks(Part):
     """What stops a run. None turns a check off.
 
@@ -141,6 +153,9 @@ class Run(Part):
     format, read, vectors
         How the file of the structure is read: its format as ASE calls it, arguments of ASE's reader, and what entries
         of its arrays and info are, as for :func:`goniometer.read_structures`.
+    starts
+        Independent configurations to start from, in place of ``structure`` and ``repeat``: velocities are drawn anew,
+        and a periodic configuration is not rotated. More runs than configurations are refused.
     repeat
         How often a periodic structure is repeated along each of its cell vectors.
     replicas
@@ -173,6 +188,7 @@ class Run(Part):
     format: str | None = None
     read: dict[str, Any] = Field(default={})
     vectors: dict[str, Literal["rotate", "axial", "leave"]] = Field(default={})
+    starts: Starts | None = None
     repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1)
     replicas: int = Field(default=1, ge=1)
     orientations: Literal["same", "random"] = "same"
@@ -193,6 +209,10 @@ class Run(Part):
         if self.velocities == "structure" and self.replicas > 1:
             raise ValueError("velocities of the structure are those of one replica: leave out replicas")
         inner = "the time step" if self.strategy.kind != "mts" else "the ratio times the time step"
+        if self.starts is not None and self.seed < self.starts.first:
+            raise ValueError(
+                f"the run of seed {self.seed} has no start: the first configuration is that of seed {self.starts.first}"
+            )
         _multiple("frames_every", self.frames_every, self.step, inner)
         _multiple("length", 1e3 * self.length, self.frames_every, "frames_every")
         if self.steps > MOST_STEPS:
@@ -216,14 +236,23 @@ class Run(Part):
         """Steps between frames."""
         return round(self.frames_every / self.step)
 
+    @property
+    def configuration(self) -> int | None:
+        """The number of the configuration in the starting ensemble, counted from 0; None if there is no ensemble."""
+        return None if self.starts is None else self.seed - self.starts.first
+
     def digest(self, *more: bytes) -> str:
         """A hash of the description and of what it names: the contents of files. The length has no part in it.
 
-        A longer run goes on from a shorter one, and has its frames.
+        A longer run goes on from a shorter one, and has its frames. Where the file of a starting ensemble lies plays no
+        part either.
         """
         # Keys that came later have no part in it where they have their defaults: older runs keep their folders.
         later = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
-        digest = hashlib.sha256(json.dumps(self.model_dump(exclude={"length", *later}), sort_keys=True).encode())
+        settings = self.model_dump(exclude={"length", "starts", *later})
+        if self.starts is not None:
+            settings |= {"configuration": self.configuration}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for each in more:
             digest.update(hashlib.sha256(each).digest())
         return digest.hexdigest()[:12]

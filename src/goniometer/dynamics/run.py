@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from goniometer.dynamics.constraints import fixed_atoms
 from goniometer.dynamics.description import MOST_ATOMS, Run
 from goniometer.dynamics.engine import Engine, initial_velocities
 from goniometer.dynamics.forces import Forces
+from goniometer.dynamics.starts import start_key, start_record, start_structure
 from goniometer.engines.driver import inet_address
 from goniometer.engines.served import Served
 from goniometer.engines.served import drivers as served_by
@@ -198,6 +200,7 @@ class _Trajectory:
         self.saved = 0 if state is None else int(state["step"])
         self.first = None if state is None else float(state["conserved"])
         self.watch = Watch(description, start)
+        self.origin = start_record(description, model_hash(description, potential))
         self.replica = replica
         self.frames: list[dict[str, Any]] = []
         # Of a molecule at rest as a whole, and of a box whose centre of mass is kept, three degrees do not move.
@@ -309,13 +312,23 @@ class _Trajectory:
             np.stack([each["velocities"] for each in frames]),
             {name: np.stack([each["values"][name] for each in frames]) for name in frames[0]["values"]},
         )
-        write_segment(path, self.replica, whole, {"description": self.run.model_dump()})
+        attributes = {"description": self.run.model_dump(), "start": self.origin}
+        write_segment(path, self.replica, whole, attributes)
 
 
 def digest(description: Run, potential: Potential | None = None) -> str:
     """The hash that the folder of a run has in its name: of the description, the structure and the model."""
-    model = content(description.potential.model) if potential is None else potential.name.encode()
-    return description.digest(_content(structure_of(description)), model)
+    start = _content(structure_of(description)) if description.starts is None else start_key(description)
+    return description.digest(start, _model_content(description, potential))
+
+
+def model_hash(description: Run, potential: Potential | None = None) -> str:
+    """SHA-256 of the contents of the model of a run, by which equal models are recognised under any name."""
+    return sha256(_model_content(description, potential)).hexdigest()
+
+
+def _model_content(description: Run, potential: Potential | None) -> bytes:
+    return content(description.potential.model) if potential is None else potential.name.encode()
 
 
 def trajectory_of(description: Run, folder: Path) -> Trajectory:
@@ -325,6 +338,8 @@ def trajectory_of(description: Run, folder: Path) -> Trajectory:
 
 def structure_of(description: Run) -> Atoms:
     """One replica, as a run starts from it. Raises :class:`InputError` if there is none."""
+    if description.starts is not None:
+        return start_structure(description)
     source, repeat = description.structure, description.repeat
     found = read_structures(
         source, format=description.format, options=description.read, vectors=description.vectors or None
@@ -394,7 +409,7 @@ def start_of(description: Run, replica: Atoms) -> tuple[Atoms, np.ndarray]:
     count, size = description.replicas, len(replica)
     positions = np.repeat(replica.positions[None], count, axis=0)
     start = replica.copy()
-    if description.orientations == "random":
+    if description.orientations == "random" and description.configuration is None:
         if replica.pbc.any():
             turns = turns_of_cell(replica)
             rotations = turns[[description.seed % len(turns)]]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from goniometer.errors import InputError
 
 #: Options that are of the liquid alone.
-LIQUID_OPTIONS = ("only", "walkers", "frames", "grids")
+LIQUID_OPTIONS = ("only", "walkers", "frames", "grids", "starts")
 
 
 def check_options(experiment: str, given: Iterable[str]) -> None:

@@ -80,6 +80,7 @@ def experiment(
     walkers: liquid.Walkers | None = None,
     frames: int | None = None,
     grids: Sequence[str] | None = None,
+    starts: str | None = None,
     progress: Progress | None = None,
 ) -> Chapter:
     """Run what is not finished of an experiment, draw it, and write ``NAME-SIZE.json`` beside the figures.
@@ -93,14 +94,14 @@ def experiment(
     size, changes
         See :func:`goniometer.dynamics.description.read_runs`; of ice the model, the dtype, the seed, the
         molecules of each cell and the number of steps can be changed.
-    only, walkers, frames, grids
+    only, walkers, frames, grids, starts
         Of the liquid alone, see :func:`goniometer.experiments.liquid.liquid`.
 
     Raises :class:`goniometer.experiments.gas.Interrupted` after Ctrl-C, :class:`InputError` for what cannot be run.
     """
     if name not in EXPERIMENTS:
         raise InputError(f"there is no experiment '{name}'; there are gas, liquid and ice")
-    given = {"only": only or None, "walkers": walkers, "frames": frames, "grids": grids}
+    given = {"only": only or None, "walkers": walkers, "frames": frames, "grids": grids, "starts": starts}
     check_options(name, [key for key, value in given.items() if value is not None])
     make_folder(folder)
     changes, figures = changes or {}, {}
@@ -116,6 +117,7 @@ def experiment(
         lines, model, values = ice.summary(solid), solid.model, ice_numbers(solid)
         figures = {"ice": ice_figure(ice.relative_energies(solid), solid.grids)}
     else:
+        changes = liquid.with_starts(changes, starts, size)
         bulk = liquid.liquid(
             folder,
             size=size,

@@ -213,7 +213,7 @@ def _by_runs(report: Report | str, way: str, changes: Mapping[str, Observable]) 
             width = margin(changes[name]).ravel()
         seen = np.abs(comparison.difference - shift)
         if np.isfinite(seen).any():
-            upper = comparison.bound(_LEVEL, shift, width)
+            upper = float("inf") if report.too_short else comparison.bound(_LEVEL, shift, width)
             found[name] = _scaled(Bound(float(np.nanmax(seen)), upper, observable.unit, said))
     return found
 
@@ -250,6 +250,7 @@ def document(study: LiquidStudy) -> dict[str, Any]:
         "model": study.model,
         "reference": study.reference,
         "confidence": _LEVEL,
+        "too_short": dict(study.too_short),
         "strategies": strategies,
     }
 

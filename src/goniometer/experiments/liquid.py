@@ -18,10 +18,12 @@ from goniometer.data.records import replacing
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import structure_of
+from goniometer.dynamics.starts import check_count, read_starts
 from goniometer.errors import InputError
 from goniometer.experiments import costs
 from goniometer.experiments.gas import Progress, Trajectories, loaded, trajectories
 from goniometer.observables import observe, statics
+from goniometer.observables.equilibration import discarded
 from goniometer.observables.gas import conserved, drift
 from goniometer.observables.molecules import find_molecules
 from goniometer.observables.orbits import Orbits
@@ -73,6 +75,7 @@ def liquid(
     frames: int | None = None,
     grids: Sequence[str] = tuple(GRIDS),
     changes: dict[str, Any] | None = None,
+    starts: str | None = None,
     progress: Progress | None = None,
 ) -> LiquidStudy:
     """Run what is not finished, and work out what figures 2 and 3 show, the table by grid, and the verdict on each run.
@@ -88,6 +91,10 @@ def liquid(
         smoke and paper, and eight in laptop; six are the fewest that can differ in so many observables. By name,
         ``{"raw": 8, "others": 4}``, where strategies have different numbers; ``runs.2i.length`` among the changes gives
         one a length of its own.
+    starts
+        The file of a starting ensemble (``goniometer equilibrate``): each independent run has a configuration of its
+        own. Without one all runs start from the packaged box, rotated by elements of its lattice: they are not
+        independent until several correlation times of the slowest observable have passed.
     frames, grids
         How many frames of all raw runs together are evaluated anew (by default 4, 120 and 200 in the three sizes; 0
         leaves it out), and over which averages; the reference is 3i, or the finest grid if that is not among them.
@@ -96,7 +103,9 @@ def liquid(
     cannot be run.
     """
     wanted = averages(grids) if frames_of(size, frames) else ()
-    _check_water(size, changes or {})
+    changes = with_starts(changes or {}, starts, size)
+    _check_water(size, changes)
+    check_starts(changes, size, walks(size, only, walkers, changes))
     found: dict[str, list[tuple[Run, Trajectory]]] = {}
     for seed, names in walks(size, only, walkers, changes or {}):
         runs: Trajectories = trajectories(DESCRIPTION, folder, size, names, {**(changes or {}), "seed": seed}, progress)
@@ -104,8 +113,9 @@ def liquid(
             found.setdefault(name, []).append(each)
     by_run = {name: [trajectory for _, trajectory in each] for name, each in found.items()}
     description = found["raw"][0][0]
+    left_out = {name: discarded(runs) for name, runs in by_run.items()}
     drawn = {
-        kind: {name: _drawn(runs, known, options) for name, runs in by_run.items()}
+        kind: {name: _drawn(runs, known, options, left_out[name][0]) for name, runs in by_run.items()}
         for kind, (known, options) in DRAWN.items()
     }
     study = LiquidStudy(
@@ -119,12 +129,14 @@ def liquid(
         differences={},
         costs={},
         verdicts=costs.beside(by_run, "raw"),
+        too_short={name: said for name, (_, said) in left_out.items() if said},
     )
     if wanted:
         kept, count = folder / f"liquid-{size}-frames.npz", frames_of(size, frames)
-        tables = _evaluated(kept, found["raw"], wanted, count, progress)
+        shares, too_short = left_out["raw"]
+        tables = _evaluated(kept, found["raw"], wanted, count, shares, progress)
         reference = max(wanted, key=lambda grid: len(grid_rule(grid)))
-        changed, remaining = differences(tables, description.temperature, reference)
+        changed, remaining = differences(tables, description.temperature, reference, too_short)
         study = replace(
             study,
             grids=symmetry_errors([each for _, each in tables], reference),
@@ -134,6 +146,21 @@ def liquid(
     study = _with_costs(study, found)
     _save(study, folder, f"liquid-{size}")
     return study
+
+
+def with_starts(changes: dict[str, Any], starts: str | None, size: str) -> dict[str, Any]:
+    """Changes by which independent runs start from the configurations of an ensemble, if there is one."""
+    if starts is None:
+        return changes
+    (raw,) = read_runs(DESCRIPTION, size=size, only=("raw",), changes=changes).values()
+    return {**changes, "starts.file": str(Path(starts).resolve()), "starts.first": raw.seed}
+
+
+def check_starts(changes: dict[str, Any], size: str, walks: Sequence[tuple[int, tuple[str, ...]]]) -> None:
+    """Raise :class:`InputError` if there are more independent runs than configurations to start from."""
+    (raw,) = read_runs(DESCRIPTION, size=size, only=("raw",), changes=changes).values()
+    if raw.starts is not None:
+        check_count(read_starts(raw.starts.file, raw.starts.key), walks[-1][0] - raw.starts.first + 1)
 
 
 def _check_water(size: str, changes: dict[str, Any]) -> None:
@@ -196,8 +223,8 @@ def chosen(only: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("raw", *only))) if only else ()
 
 
-def _drawn(runs: Sequence[Trajectory], name: str, options: Mapping[str, Any]) -> Observable:
-    found = [observe(each, name, options) for each in runs]
+def _drawn(runs: Sequence[Trajectory], name: str, options: Mapping[str, Any], shares: Sequence[float]) -> Observable:
+    found = [observe(each, name, {**options, "discard": share}) for each, share in zip(runs, shares, strict=True)]
     return pooled_free_energy(found) if name == "orientation" else pooled(found)
 
 
@@ -232,13 +259,14 @@ def pooled_free_energy(found: Sequence[Observable]) -> Observable:
 
 
 def differences(
-    tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float, reference: str
+    tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float, reference: str, too_short: str = ""
 ) -> tuple[dict[str, dict[str, Observable]], dict[str, dict[str, Observable]]]:
     """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting; and what remains.
 
     What remains is the ensemble of the reference less that of the average over the grid, or of raw. Frames are taken in
     all orientations of their lattice; but what remains of grids that have other elements than that is taken from the
-    frames as they are, and what such a grid changes is the change by the reference less what remains.
+    frames as they are, and what such a grid changes is the change by the reference less what remains. Runs that are
+    ``too_short`` have no bounds.
     """
     grids = [grid for grid in tables[0][1].grids if grid != "none"]
     strained = all(each.virials is not None for _, each in tables)
@@ -247,7 +275,7 @@ def differences(
     alone = [grid for grid in ("none", *grids) if grid not in known]
 
     def less(second: Sequence[Side], first: Sequence[Side]) -> Observable:
-        return reweighted([one.less(other) for one, other in zip(second, first, strict=True)], temperature)
+        return reweighted([one.less(other) for one, other in zip(second, first, strict=True)], temperature, too_short)
 
     changed: dict[str, dict[str, Observable]] = {}
     remaining: dict[str, dict[str, Observable]] = {}
@@ -300,13 +328,21 @@ def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]
 
 
 def _evaluated(
-    path: Path, runs: Sequence[tuple[Run, Trajectory]], grids: tuple[str, ...], frames: int, progress: Progress | None
+    path: Path,
+    runs: Sequence[tuple[Run, Trajectory]],
+    grids: tuple[str, ...],
+    frames: int,
+    left_out: Sequence[float],
+    progress: Progress | None,
 ) -> list[tuple[Trajectory, Reevaluated]]:
     """As many frames of each run, the first ones of one more if that does not come out even."""
     shares = [frames // len(runs) + (place < frames % len(runs)) for place in range(len(runs))]
-    shares = [len(spread(raw, share)) if share else 0 for (_, raw), share in zip(runs, shares, strict=True)]
+    shares = [
+        len(spread(raw, share, discard)) if share else 0
+        for (_, raw), share, discard in zip(runs, shares, left_out, strict=True)
+    ]
     whole, before, found = sum(shares), 0, []
-    for (description, raw), share in zip(runs, shares, strict=True):
+    for (description, raw), share, discard in zip(runs, shares, left_out, strict=True):
         if not share:
             continue
 
@@ -315,7 +351,7 @@ def _evaluated(
                 progress(before + done, whole, "frames over all grids")
 
         kept = path.with_name(f"{path.stem}-{description.seed}{path.suffix}")
-        found.append((raw, _evaluated_run(kept, description, raw, grids, share, told)))
+        found.append((raw, _evaluated_run(kept, description, raw, grids, share, discard, told)))
         before += share
     return found
 
@@ -326,17 +362,20 @@ def _evaluated_run(
     raw: Trajectory,
     grids: tuple[str, ...],
     frames: int,
+    discard: float,
     told: Callable[[int, int], None],
 ) -> Reevaluated:
     """What was evaluated before, or evaluated now and kept."""
-    key = sha256(f"{raw.paths[0].parent.name} {len(raw)} {frames} {grids} with copies".encode()).hexdigest()
+    first = int(discard * len(raw))
+    key = f"{raw.paths[0].parent.name} {len(raw)} {frames} {grids} with copies from {first}"
+    key = sha256(key.encode()).hexdigest()
     # A file that was cut or garbled is evaluated again.
     with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error), np.load(path) as kept:
         if str(kept["key"]) == key:
             known = kept["frames"], grids, kept["energies"], kept["forces"], kept.get("virials")
             copies = Orbits(kept["copies"], kept["energies_of_copies"], kept.get("virials_of_copies"))
             return Reevaluated(*known, bool(kept["full"]), kept["steps"], copies)
-    found = reevaluate(raw, loaded(description), grids, frames=frames, progress=told)
+    found = reevaluate(raw, loaded(description), grids, frames=frames, discard=discard, progress=told)
     parts = {name: getattr(found, name) for name in ("frames", "energies", "forces", "virials", "full", "steps")}
     assert found.orbits is not None  # as there are grids
     parts |= {"copies": found.orbits.matrices, "energies_of_copies": found.orbits.energies}
@@ -370,6 +409,7 @@ def summary(study: LiquidStudy) -> list[str]:
     from goniometer.report.compare import in_words
 
     lines = [f"{study.model}: water in bulk"]
+    lines += [f"  {name}, no bounds: {said}" for name, said in study.too_short.items()]
     lines += costs.lines(study)
     for name, each in study.drawn["g_OO"].items():
         r, g = each.axes["r"].values, each.values

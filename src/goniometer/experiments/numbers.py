@@ -45,6 +45,7 @@ def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
     found: dict[str, Any] = {
         "molecules": study.molecules,
         "lengths_ps": dict(study.lengths),
+        "too_short": dict(study.too_short),
         "drift_meV_per_ps": {name: _pair(each, 1e3) for name, each in study.drifts.items()},
         "first_peak_of_g_OO": {name: _peak(each) for name, each in study.drawn["g_OO"].items()},
         "verdicts": {

@@ -18,6 +18,7 @@ from goniometer.observables.correlations import (
     velocity_autocorrelation,
     vibrations,
 )
+from goniometer.observables.equilibration import equilibration as equilibrated
 from goniometer.observables.gas import angular_momentum, correction_spectrum, drift, potential_spectrum
 from goniometer.observables.molecules import Molecules, find_molecules
 from goniometer.observables.orientation import default_direction, directions, free_energy, uniformity
@@ -121,6 +122,11 @@ def observe(
 ) -> Observable:
     """An observable by its name in :data:`OBSERVABLES`.
 
+    Of a periodic box what is left out at the start, unless the option ``discard`` says it, is what
+    :func:`goniometer.observables.equilibration.equilibration` measures: several correlation times of its slowest
+    observable, and half of the run at most. ``about`` then holds both times in ps, and under ``too_short`` a sentence
+    if the run is not long enough for that.
+
     The option ``molecules`` is what :func:`goniometer.observables.molecules.find_molecules` gives, or a mapping of its
     ``size`` and ``weights``. ``progress`` is told how far those are that take a model.
 
@@ -129,7 +135,14 @@ def observe(
     check_observable(name, options)
     of = OBSERVABLES[name]
     told = {"progress": progress} if "progress" in inspect.signature(of).parameters else {}
-    return of(trajectory, **with_molecules(trajectory, options or {}), **told)
+    chosen = with_molecules(trajectory, options or {})
+    measured = None
+    if "discard" in known_options(name) and "discard" not in chosen:
+        measured = equilibrated([trajectory])
+    if measured is None:
+        return of(trajectory, **chosen, **told)
+    found = of(trajectory, **chosen, discard=measured.part(trajectory), **told)
+    return replace(found, about={**found.about, **measured.described()})
 
 
 def with_molecules(trajectory: Trajectory, options: Mapping[str, Any]) -> dict[str, Any]:

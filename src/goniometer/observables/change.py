@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from goniometer.data.trajectory import DISCARD, Trajectory
+from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
 from goniometer.observables import STATICS, check_observable, with_molecules
+from goniometer.observables.equilibration import discarded
 from goniometer.observables.orbits import products_among
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import FRAMES, SAID, reevaluate, reweighted
@@ -47,7 +48,9 @@ def change(
     trajectory
         Of a run of this program that samples V: raw, averaged, or with multiple time steps.
     name, options
-        One of :data:`goniometer.observables.STATICS`, or ``pressure`` or ``stress``, with its options.
+        One of :data:`goniometer.observables.STATICS`, or ``pressure`` or ``stress``, with its options. Without the
+        option ``discard`` what is left out at the start is measured, see
+        :func:`goniometer.observables.equilibration.discarded`; a run that is too short has no band and no bound.
     by
         V′: a potential; a grid or a rule of rotations, over which the model of the run is averaged (a rule with
         inversion); or what ``goniometer.load`` takes.
@@ -60,7 +63,7 @@ def change(
     tumbling frame), and a potential that is not known.
     """
     chosen = with_molecules(trajectory, options or {})
-    discard = float(chosen.pop("discard", DISCARD))
+    discard, too_short = discarded([trajectory], chosen.pop("discard", None))
     check_observable(name, chosen)
     if name not in STATICS and name not in SAID:
         raise InputError(f"'{name}' is not static; reweighted are {', '.join(dict.fromkeys((*STATICS, *SAID)))}")
@@ -83,7 +86,7 @@ def change(
     exact = average is not None and average.potential is raw and _of_lattice(average, trajectory)
     same = average is not None and average.rule.inversion and average.rule.degree >= _SAME
     table = reevaluate(
-        trajectory, sampled, {_OTHER: other}, frames=frames, discard=discard, copies=exact or same, progress=progress
+        trajectory, sampled, {_OTHER: other}, frames=frames, discard=discard[0], copies=exact or same, progress=progress
     )
     of = name if name in SAID else STATICS[name](trajectory, **chosen)
     orbits = {} if table.orbits is None else {"none": table.orbits}
@@ -93,7 +96,7 @@ def change(
         sides = table.sides_by_orbit(trajectory, of, orbits, run.temperature)
     else:
         sides = {each: table.side(trajectory, of, each) for each in ("none", _OTHER)}
-    found = reweighted([sides[_OTHER].less(sides["none"])], run.temperature)
+    found = reweighted([sides[_OTHER].less(sides["none"])], run.temperature, too_short)
     orientations = len(orbits["none"].matrices) if orbits else 1
     about = {key: value for key, value in found.about.items() if key != "grid"}
     return replace(found, about={**about, "by": other.name, "orientations": orientations})

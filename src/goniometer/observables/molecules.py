@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +109,36 @@ def find_molecules(structure: Atoms, size: int | None = None, weights: Sequence[
         raise InputError(f"the direction takes {kinds.shape[1]} weights, one an atom, that sum to zero")
     x, y, z = (bool(each) for each in structure.pbc)
     return Molecules(atoms, chosen, (x, y, z))
+
+
+def bond_vectors(
+    structure: Atoms,
+) -> tuple[Callable[[Frames], Float64[np.ndarray, "T M 3"]] | None, Int64[np.ndarray, " A"]]:
+    """A unit vector for each molecule of any kind, along the bond of its two heaviest atoms, and the unbonded atoms.
+
+    Returns
+    -------
+    function
+        Frames to unit vectors (T, M, 3) of the M molecules with two atoms or more; None if there are fewer than two,
+        as in a network that holds all atoms.
+    atoms : (A,)
+        Indices of the atoms that belong to no such molecule.
+    """
+    labels = _by_bonds(structure)
+    order = np.lexsort((np.arange(len(labels)), -structure.numbers, labels))
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    first, several = order[starts], np.bincount(labels) > 1
+    if several.sum() < 2:
+        return None, np.arange(len(labels))
+    pairs = np.stack([first[several], order[starts[several] + 1]])
+    x, y, z = (bool(each) for each in structure.pbc)
+
+    def vectors(frames: Frames) -> np.ndarray:
+        positions = frames.positions[:, 0]
+        arms = shortest(positions[:, pairs[1]] - positions[:, pairs[0]], frames.cells, (x, y, z))
+        return np.asarray(arms / np.linalg.norm(arms, axis=-1, keepdims=True))
+
+    return vectors, np.sort(first[~several])
 
 
 def _by_bonds(structure: Atoms) -> np.ndarray:

@@ -311,7 +311,7 @@ def spread(trajectory: Trajectory, frames: int, discard: float = DISCARD) -> Int
     return first + ((np.arange(count) + 0.5) * (len(trajectory) - first) / count).astype(np.int64)
 
 
-def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
+def reweighted(parts: Sequence[Part], temperature: float, too_short: str = "") -> Observable:
     """⟨A⟩_{V+ΔV} − ⟨A⟩_V from frames of V alone, for a static observable A = f(⟨a⟩).
 
         f(Σ_f w_f a_f / Σ_f w_f) − f(Σ_f a_f / F)        w = exp(−ΔV / kT)
@@ -330,6 +330,9 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
         frames remember which.
     temperature
         In K.
+    too_short
+        Why the runs are too short for a band, see :func:`goniometer.observables.equilibration.equilibration`; that is
+        then infinite, and so is the :func:`bound`.
 
     Where V + ΔV does not say the same of a frame as V the result is ⟨A′⟩_{V+ΔV} − ⟨A⟩_V.
 
@@ -367,7 +370,9 @@ def reweighted(parts: Sequence[Part], temperature: float) -> Observable:
     share = min(float(each.sum() ** 2 / (len(each) * (each**2).sum())) for each in (weights, base_weights))
     scatter = 1e3 * float((correction - base).std())
     about = {**of.about, "frames": len(weights), "effective_share": share, "spread_meV": scatter}
-    about["simultaneous_90"] = blocks.simultaneous(difference)
+    about["simultaneous_90"] = float("inf") if too_short else blocks.simultaneous(difference)
+    if too_short:
+        about["too_short"] = too_short
     return Observable(f"{of.name}_difference", of.unit, values, errors, of.axes, about)
 
 
@@ -381,7 +386,8 @@ def bound(found: Observable) -> float:
     """How large the true difference can be anywhere, one-sided, with 95 % confidence: max (|value| + c · error).
 
     With c of ``simultaneous_90``, as of two ensembles in :meth:`goniometer.verdict.curves.Comparison.bound`. Infinite
-    for fewer than six runs whose frames are not fifty independent ones, NaN where there is no error at all.
+    for runs that are too short and for fewer than six runs whose frames are not fifty independent ones, NaN where there
+    is no error at all.
 
     Parameters
     ----------

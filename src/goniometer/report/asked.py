@@ -266,7 +266,8 @@ def liquid_verdict(values: Mapping[str, Any]) -> str:
     said += f", {counts['equivalent']} are equivalent, {counts['undecided']} undecided"
     left = sum(map(len, values.get("not_compared", {}).values()))
     said += f"; {plural(left, 'observable')} could not be compared" if left else ""
-    return f"{lengths}: {said}. The paper saw no difference, of 2i and of random."
+    short = "".join(f" Runs of {run} are {why}." for run, why in values.get("too_short", {}).items())
+    return f"{lengths}: {said}. The paper saw no difference, of 2i and of random.{short}"
 
 
 def _verdict_table(model: str, chapter: Chapter) -> Table:

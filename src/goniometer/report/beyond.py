@@ -67,7 +67,7 @@ def changes(found: Findings) -> Iterator[Section]:
 def costs(found: Findings) -> Iterator[Section]:
     tables = []
     for model, each in found.liquid.items():
-        strategies = each.values["costs"]["strategies"]
+        strategies, short = each.values["costs"]["strategies"], each.values["costs"].get("too_short", {})
         rows = [
             [
                 run,
@@ -80,22 +80,23 @@ def costs(found: Findings) -> Iterator[Section]:
         ]
         columns = [("strategy", ""), ("evaluations", "a step"), ("time", "of raw"), ("heat", "meV/ps, box")]
         tables.append(Table(f"{model}: what strategies cost", [*columns, ("temperature bias", "K")], rows))
-        tables += list(_bounds(model, strategies))
+        tables += list(_bounds(model, strategies, short))
     if tables:
         drawings = drawings_of(found.liquid, "liquid-cost")
         lead = "Evaluations, time, heat, and what the bias of each strategy is below with 95 % confidence, one-sided."
         yield Section("cost", "Cost", "Beyond the paper: cost", lead, [], tables, drawings, wide=True)
 
 
-def _bounds(model: str, strategies: Mapping[str, Any]) -> Iterator[Table]:
-    yield from _bounds_of(f"{model}: what the bias is below", {run: said["bias"] for run, said in strategies.items()})
+def _bounds(model: str, strategies: Mapping[str, Any], short: Mapping[str, str]) -> Iterator[Table]:
+    found = {run: said["bias"] for run, said in strategies.items()}
+    yield from _bounds_of(f"{model}: what the bias is below", found, short)
     alone = {run: said.get("bias_of_potential") for run, said in strategies.items()}
     alone = {run: said for run, said in alone.items() if said}
     title = f"{model}: what the bias of the potential alone is below"
-    yield from _bounds_of(title, alone)
+    yield from _bounds_of(title, alone, {run: said for run, said in short.items() if run == "raw"})
 
 
-def _bounds_of(title: str, by_run: Mapping[str, Any]) -> Iterator[Table]:
+def _bounds_of(title: str, by_run: Mapping[str, Any], short: Mapping[str, str]) -> Iterator[Table]:
     kinds = {kind: bound["unit"] for each in by_run.values() for kind, bound in each.items()}
     if kinds:
         rows = [
@@ -107,6 +108,7 @@ def _bounds_of(title: str, by_run: Mapping[str, Any]) -> Iterator[Table]:
         ]
         ways = dict.fromkeys(bound["known"] for each in by_run.values() for bound in each.values())
         note = f"How it is known: {'; '.join(ways)}. A dash: nothing can be said."
+        note += "".join(f" Runs of {run} are {why}." for run, why in short.items())
         columns = [("observable", ""), *((run, "") for run in by_run)]
         yield Table(title, columns, rows, note)
 

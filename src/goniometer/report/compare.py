@@ -51,7 +51,8 @@ def in_words(found: Verdict, report: Report | None = None) -> str:
         said += f"; {found.longer:.3g} times the length{longer} would decide"
     elif found.within is None:
         said += "; nothing speaks for a difference, and what would matter (within) was not named"
-    return f"{said} (p = {found.p_differ:.2g} of no difference)"
+    said = f"{said} (p = {found.p_differ:.2g} of no difference)"
+    return f"{said}; {report.too_short}" if report is not None and report.too_short else said
 
 
 def _time(ps: float) -> str:

@@ -126,6 +126,8 @@ class LiquidStudy:
         Of the box.
     remaining
         Kind of observable to grid, ``none`` among them, to the ensemble of the finest grid less that of this one.
+    too_short
+        Of the strategies whose runs are too short for bounds, why.
     """
 
     model: str
@@ -140,6 +142,7 @@ class LiquidStudy:
     molecules: int
     reference: str = ""
     remaining: Mapping[str, Mapping[str, Observable]] = field(default_factory=dict)
+    too_short: Mapping[str, str] = field(default_factory=dict)
 
 
 @styled

@@ -72,6 +72,7 @@ def costs(graph: Graph) -> dict[str, Cost]:
 
 def _seconds(run: Run) -> float:
     """Of one step of the integrator: with multiple time steps ``ratio`` inner evaluations and an outer one."""
+    run = run.model_copy(update={"starts": None})
     replica = structure_of(run)
     atoms, _ = start_of(run, replica)
     potentials = Forces(run, replica).potentials

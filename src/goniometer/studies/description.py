@@ -16,7 +16,7 @@ from goniometer.potentials.loading import is_factory, model_file
 from goniometer.rotations import check_grids
 
 # Names that the folder of a study has for something else.
-_RESERVED = ("task", "done", "log", "report", "engine", "lock")
+_RESERVED = ("starts", "task", "done", "log", "report", "engine", "lock")
 
 
 class _Lists(Part):
@@ -34,6 +34,28 @@ class _Lists(Part):
         return value
 
 
+class Equilibration(Part):
+    """Where the independent runs of a liquid start: configurations from long runs, see ``goniometer equilibrate``.
+
+    Attributes
+    ----------
+    model
+        Of the long runs, a cheap one for instance; by default that of the experiment.
+    starts
+        How many configurations; by default one for each independent run.
+    runs, length
+        How many long runs they are taken from, and the length of each in ps.
+    allow_short
+        Whether the study continues if these are too short: its runs are then marked as not independent.
+    """
+
+    model: str | None = None
+    starts: PositiveInt | None = None
+    runs: PositiveInt = 1
+    length: float = Field(gt=0.0)
+    allow_short: bool = False
+
+
 class Experiment(_Lists):
     """One experiment, of every model or of some.
 
@@ -48,6 +70,8 @@ class Experiment(_Lists):
     only, walkers, frames, grids
         Of ``liquid``: strategies besides raw, independent runs of each (or by name, ``{raw: 8, others: 4}``), frames
         that are evaluated over grids, and which; see :func:`goniometer.experiments.liquid.liquid`.
+    equilibrate
+        Of ``liquid``: a task before all runs that makes their starting configurations; by default all start in one box.
     set
         Changes of the runs' descriptions, ``{length: 5}`` or ``{runs.2i.length: 5}``; of ice ``molecules``, those of
         each cell, and ``steps``, of which 0 leaves the relaxations out.
@@ -60,12 +84,15 @@ class Experiment(_Lists):
     walkers: dict[str, PositiveInt] | PositiveInt | None = None
     frames: int | None = Field(default=None, ge=0)
     grids: tuple[str, ...] = ()
+    equilibrate: Equilibration | None = None
     set: dict[str, Any] = Field(default={})
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Experiment:
         try:
             check_options(self.experiment, self.model_fields_set)
+            if self.equilibrate is not None and self.experiment != "liquid":
+                raise ValueError(f"equilibrate goes with the experiment liquid, not with {self.experiment}")
             if self.experiment == "ice":
                 check_settings(self.set)
         except InputError as error:
@@ -182,6 +209,9 @@ def _placed(study: Study, folder: Path) -> Study:
         changes: dict[str, Any] = {} if each.models is None else {"models": placed(each.models)}
         if "structure" in each.set:
             changes["set"] = {**each.set, "structure": whole(str(each.set["structure"]))}
+        if each.equilibrate is not None and each.equilibrate.model is not None:
+            model = whole(each.equilibrate.model)
+            changes["equilibrate"] = each.equilibrate.model_copy(update={"model": model})
         experiments.append(each.model_copy(update=changes))
     sources = {name: placed(getattr(study, name)) for name in ("models", "probe", "evaluate")}
     sources = {name: each for name, each in sources.items() if name in study.model_fields_set}

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
+
 from goniometer import __version__
 from goniometer.data.records import replace_text
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.forces import evaluations
 from goniometer.dynamics.run import digest, structure_of
+from goniometer.errors import InputError
+from goniometer.experiments.equilibrate import CONFIGURATIONS, Plan, described
 from goniometer.experiments.gas import SHOWN
 from goniometer.experiments.ice import effort as ice_effort
 from goniometer.experiments.liquid import DESCRIPTION, OTHERS, averages, frames_of, walks
@@ -66,12 +70,17 @@ class Task:
         if self.run is None:
             return 0.0
         frames = self.run.steps // self.run.stride + 1
-        return 48.0 * frames * self.run.replicas * len(structure_of(self.run))
+        return 48.0 * frames * self.run.replicas * len(sample_structure(self.run))
 
     @property
     def work(self) -> float:
         """Evaluations times atoms, which is about what it takes of its model."""
-        return self.evaluations * len(structure_of(self.sample)) if self.sample is not None else 0.0
+        return self.evaluations * len(sample_structure(self.sample)) if self.sample is not None else 0.0
+
+
+def sample_structure(run: Run) -> Atoms:
+    """A structure as large as that of a run, whose starting ensemble need not be there yet."""
+    return structure_of(run.model_copy(update={"starts": None}))
 
 
 @dataclass(frozen=True)
@@ -127,7 +136,8 @@ class Graph:
 def study_graph(study: Study, folder: str | Path) -> Graph:
     """The graph of a study in a folder. Raises :class:`InputError` for what cannot be run."""
     folder = Path(folder).resolve()
-    tasks = [task for model in study.models for task in _of_model(study, model, folder)]
+    of_models = [task for model in study.models for task in _of_model(study, model, folder)]
+    tasks = list({task.name: task for task in of_models}.values())  # models share starting ensembles
     needs = tuple(each.name for each in tasks if each.run is None)
     report = Task("report", ("report", str(folder)), needs, _key(__version__, study.size, [each.key for each in tasks]))
     return Graph(folder, study, (*tasks, report))
@@ -161,7 +171,12 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
     changes: dict[str, Any] = {"potential.model": model, **experiment.set}
     if study.dtype is not None:
         changes["potential.dtype"] = study.dtype
-    runs = list(_runs(study, experiment, size, changes, folder, name))
+    starts = None
+    if experiment.equilibrate is not None:
+        starts, more = _equilibration(study, experiment, size, changes, folder.parent.parent)
+        changes |= more
+        yield starts
+    runs = list(_runs(study, experiment, size, changes, folder, name, starts))
     yield from runs
     changes["seed"] = study.seed
     command = ["experiment", experiment.experiment, "-o", str(folder), "--size", size, *_set(changes)]
@@ -181,7 +196,7 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
         sample, frames = runs[0].run, frames_of(size, experiment.frames)
         if frames and sample is not None:
             grids = averages(experiment.grids or tuple(GRIDS))
-            effort = float(frames * evaluated_elements(grids, structure_of(sample)))
+            effort = float(frames * evaluated_elements(grids, sample_structure(sample)))
     if experiment.experiment == "ice":
         known = {**changes, "structure": "ice"}
         for setting in experiment.set:
@@ -194,8 +209,41 @@ def _of_experiment(study: Study, experiment: Experiment, model: str, folder: Pat
     yield Task(f"{name}/analysis", tuple(command), needs, key, sample=sample, evaluations=effort, outcome=outcome)
 
 
+def _equilibration(
+    study: Study, experiment: Experiment, size: str, changes: dict[str, Any], folder: Path
+) -> tuple[Task, dict[str, Any]]:
+    """The task that makes the starting configurations of an experiment, and the changes that name them to runs."""
+    settings = experiment.equilibrate
+    assert settings is not None
+    walked = walks(size, experiment.only, experiment.walkers, {**changes, "seed": study.seed})
+    count = settings.starts or len(walked)
+    if len(walked) > count:
+        raise InputError(
+            f"there are {len(walked)} independent runs and {count} starting configurations (equilibrate.starts)"
+        )
+    own = {name: value for name, value in changes.items() if name != "length" and not name.startswith("runs.")}
+    own |= {"length": settings.length, "seed": study.seed}
+    if settings.model is not None:
+        own["potential.model"] = settings.model
+    plan = Plan(described(DESCRIPTION, size, "raw", own), count, settings.runs, allow_short=settings.allow_short)
+    key = plan.key()
+    place = folder / "starts" / key
+    command = ("equilibrate", DESCRIPTION, "--size", size, "--only", "raw", "--starts", str(count))
+    command += ("--runs", str(settings.runs), "-o", str(place), *(("--allow-short",) if settings.allow_short else ()))
+    run = plan.description
+    evaluated = float(run.steps * settings.runs)
+    task = Task(f"starts/{key}", (*command, *_set(own)), (), _key(key), sample=run, evaluations=evaluated)
+    return task, {"starts.file": str(place / CONFIGURATIONS), "starts.key": key, "starts.first": study.seed}
+
+
 def _runs(
-    study: Study, experiment: Experiment, size: str, changes: dict[str, Any], folder: Path, prefix: str
+    study: Study,
+    experiment: Experiment,
+    size: str,
+    changes: dict[str, Any],
+    folder: Path,
+    prefix: str,
+    starts: Task | None,
 ) -> Iterator[Task]:
     """A task for each run of an experiment."""
     chosen: list[tuple[str, tuple[str, ...], dict[str, Any]]] = []
@@ -212,7 +260,8 @@ def _runs(
             own, count = digest(run), round(1e3 * run.length / run.timestep) * run.replicas
             effort = evaluations(run.strategy) * count
             command = (*words, *_set({**changes, **more}))
-            yield Task(task, command, (), _key(own, run.length), run, folder / f"{name}-{own}", run, effort)
+            needs = () if starts is None else (starts.name,)
+            yield Task(task, command, needs, _key(own, run.length), run, folder / f"{name}-{own}", run, effort)
 
 
 def _set(changes: dict[str, Any]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from goniometer.data.trajectory import DISCARD, Excerpt, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables import check_observable, known_options, observe
+from goniometer.observables.equilibration import Equilibration, equilibration
 from goniometer.observables.result import Observable
 from goniometer.verdict.curves import EXCHANGES, Verdict, compare_curves, decide, spent_at
 
@@ -37,6 +38,8 @@ _TIMES, _PART = 8.0, 4.0
 _MEMORY = 1000.0
 # Exchanges at most, for early looks.
 _EXCHANGES = 50000
+# Observables of which the thermostat decides, whatever else is slow.
+_FAST = ("temperature",)
 _LAGS = {"displacement": 5000.0, "reorientation": 10000.0}
 
 
@@ -81,6 +84,9 @@ class Report:
         Their curves, by name.
     skipped
         Observables that could not be compared, and why.
+    too_short
+        Why there is no *equivalent* and no bound, empty if the runs are long enough; see
+        :func:`goniometer.observables.equilibration.equilibration`.
     """
 
     names: tuple[str, str]
@@ -88,10 +94,11 @@ class Report:
     verdicts: list[Verdict]
     compared: Mapping[str, Compared]
     skipped: Mapping[str, str]
+    too_short: str = ""
 
 
 def ensembles(trajectories: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
-    """Trajectories by ensemble: runs whose descriptions differ in nothing but seed and length are of one.
+    """Trajectories by ensemble: runs whose descriptions differ in nothing but seed, length and start are of one.
 
     A trajectory without a description is an ensemble of its own. The names are those of the strategies, or of the
     first trajectories where these do not tell them apart.
@@ -99,7 +106,7 @@ def ensembles(trajectories: Sequence[Trajectory]) -> dict[str, list[Trajectory]]
     found: dict[str, list[Trajectory]] = {}
     for each in trajectories:
         description = dict(each.attributes.get("description", {}))
-        for key in ("seed", "length"):
+        for key in ("seed", "length", "starts"):
             description.pop(key, None)
         key = json.dumps(description, sort_keys=True) if description else each.name
         found.setdefault(key, []).append(each)
@@ -128,14 +135,18 @@ def compare_runs(
     names: tuple[str, str] = ("A", "B"),
     level: float = 0.05,
     look: tuple[int, int] = (1, 1),
+    discard: float | None = None,
 ) -> Report:
     """Compare two ensembles in several observables; see :func:`goniometer.verdict.curves.decide`.
 
-    All runs are taken from the same time on and are as long as the shortest: what they have not forgotten of their
-    start is then the same on both sides. With four runs or more on each side every run is a unit. With fewer, runs are
-    cut into stretches, as many as leave each longer than eight autocorrelation times of the observable, and eight of
-    the side with fewer at most; an observable of which there are fewer than two is skipped. ``options`` are those of
-    observables, by their names.
+    All runs are taken from the same time on and are as long as the shortest. What is left out at the start is several
+    correlation times of the slowest observable, measured in both sides
+    (:func:`goniometer.observables.equilibration.equilibration`), or the share ``discard`` of the shortest run. Where
+    runs are too short for that, half of the shortest is left out, and the report says so: there is no *equivalent* and
+    no bound, and *differ* holds for runs from these starts alone. With four runs or more on each side every run is a
+    unit. With fewer, runs are cut into stretches, as many as leave each longer than eight autocorrelation times of the
+    observable, and eight of the side with fewer at most; an observable of which there are fewer than two is skipped.
+    ``options`` are those of observables, by their names.
 
     Raises :class:`InputError` for an observable that is not known, and if nothing could be compared.
     """
@@ -147,16 +158,17 @@ def compare_runs(
             raise InputError(f"there is no '{name}' to have options; compared are {', '.join(observables)}")
         check_observable(name, given)
         if "discard" in given:
-            raise InputError(f"'{name}.discard' has no place here: of every run a tenth of the shortest is left out")
+            raise InputError(f"'{name}.discard' has no place here: all runs are taken from one time on (discard)")
     found: dict[str, Compared] = {}
     skipped: dict[str, str] = {}
     for each in (*first, *second):
         if not np.isfinite(_spacing(each)):
             raise InputError(f"'{each.name}' does not say the time between its frames: give it (spacing)")
     _check_distinct(first, second)
+    start, too_short = _start(first, second, discard)
     for name in observables:
         try:
-            one, other, example = _sides(first, second, name, (options or {}).get(name, {}))
+            one, other, example = _sides(first, second, name, (options or {}).get(name, {}), start)
         except (_TooShort, InputError) as error:
             skipped[name] = str(error)
             continue
@@ -177,7 +189,30 @@ def compare_runs(
         raise InputError(f"nothing can be compared ({reasons})")
     asked = {name: size for name, size in (within or {}).items() if name in comparisons}
     verdicts = decide(comparisons, asked, level=level, look=look)
-    return Report(names, _lengths(first, second), verdicts, found, skipped)
+    if too_short:
+        verdicts = [_without_equivalence(each) for each in verdicts]
+    return Report(names, _lengths(first, second), verdicts, found, skipped, too_short)
+
+
+def _start(first: Sequence[Trajectory], second: Sequence[Trajectory], discard: float | None) -> tuple[float, str]:
+    """The time in fs from which all runs are taken, and why there is no bound, empty if there is."""
+    least = min(map(_duration, (*first, *second)))
+    if discard is not None:
+        if not 0.0 <= discard < 1.0:
+            raise InputError(f"the share that is left out at the start is from 0 to below 1, not {discard:g}")
+        return discard * least, ""
+    found: list[Equilibration] = [each for each in map(equilibration, (first, second)) if each is not None]
+    if not found:
+        return DISCARD * least, ""
+    said = [each.too_short for each in found if each.too_short]
+    return min(0.5 * least, max(each.discard for each in found)), said[0] if said else ""
+
+
+def _without_equivalence(found: Verdict) -> Verdict:
+    """Of runs that are too short: what is seen of them is no bound of the difference of the ensembles."""
+    if found.name in _FAST or found.answer != "equivalent":
+        return found
+    return replace(found, answer="undecided", longer=float("nan"))
 
 
 def _check_distinct(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> None:
@@ -200,14 +235,15 @@ class _TooShort(Exception):  # noqa: N818 - it is an answer
 
 
 def _sides(
-    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, options: Mapping[str, Any]
+    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, options: Mapping[str, Any], start: float
 ) -> tuple[Side, Side, Observable]:
     """The units of both sides, cut alike, and an example of the observable.
 
     Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
     """
     least = min((*first, *second), key=_duration)
-    spacing, skipped = _spacing(least), int(DISCARD * len(least))
+    spacing = _spacing(least)
+    skipped = int(start / spacing + 1e-6)
     start, shortest, fewer = skipped * spacing, len(least) - skipped, min(len(first), len(second))
     if fewer >= _RUNS:
         one, other, example = _cut_up(first, second, name, options, start, shortest * spacing, 1)
@@ -223,7 +259,7 @@ def _sides(
         return Side(one, units[0]), Side(other, units[1]), example
     said = "the runs are too short for two stretches that have forgotten each other"
     if np.isfinite(time):
-        needed = 2.0 * _TIMES * time / (1.0 - DISCARD)
+        needed = 2.0 * _TIMES * time + start
         said += (
             f": they remember {1e-3 * time:.2g} ps, and {1e-3 * needed:.2g} ps would do, or {_RUNS} runs on each side"
         )

@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
 from goniometer.observables import STATICS, check_observable, with_molecules
+from goniometer.observables.invariance import residuals
 from goniometer.observables.orbits import products_among
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import FRAMES, SAID, reevaluate, reweighted
+from goniometer.observables.reweighting import FRAMES, SAID, reevaluate, reweighted, spread
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import load
 from goniometer.rotations import GRIDS, grid_rule, rule
@@ -22,7 +25,7 @@ from goniometer.symmetrize.crystal import lattice_elements
 
 # What stands for the other potential in the table.
 _OTHER = "other"
-# Averages with inversion and of this degree or more are taken to say the same of all orientations.
+# Averages with inversion and of this degree or more are measured for whether they depend on the orientation.
 _SAME = 2
 
 
@@ -39,8 +42,12 @@ def change(
 
     If V is a model and V′ an average, frames are taken in all the orientations that their lattice allows, see
     :class:`goniometer.observables.orbits.Orbits`: how the box lay plays no part. An average over elements that map the
-    lattice onto itself is worked out for every copy; one with inversion and of degree 2 or more is taken to say the
-    same of all. Otherwise frames are taken as they are. ``about`` says of how many orientations, and by what.
+    lattice onto itself is worked out for every copy. One with inversion and of degree 2 or more has the same energy for
+    all copies, if the rule resolves the model: that is measured on rotated copies of a few frames, see
+    :func:`goniometer.observables.invariance.residuals`. Where their energies differ by more than the error of the
+    result allows, and for all other potentials, frames are taken as they are. ``about`` holds the number of
+    orientations, the potential, and the residual error of the average over random rotations (``residual_meV``) and over
+    copies that map the lattice onto itself (``residual_over_lattice_meV``), where these were measured.
 
     Parameters
     ----------
@@ -81,7 +88,8 @@ def change(
     other = _potential(by, raw) if isinstance(by, str) else by
     average = other if isinstance(other, Averaged) and sampled is raw else None
     exact = average is not None and average.potential is raw and _of_lattice(average, trajectory)
-    same = average is not None and average.rule.inversion and average.rule.degree >= _SAME
+    chosen_frames = spread(trajectory, frames, discard)
+    about, same = _measured(trajectory, average, chosen_frames, exact, run.temperature)
     table = reevaluate(
         trajectory, sampled, {_OTHER: other}, frames=frames, discard=discard, copies=exact or same, progress=progress
     )
@@ -95,8 +103,30 @@ def change(
         sides = {each: table.side(trajectory, of, each) for each in ("none", _OTHER)}
     found = reweighted([sides[_OTHER].less(sides["none"])], run.temperature)
     orientations = len(orbits["none"].matrices) if orbits else 1
-    about = {key: value for key, value in found.about.items() if key != "grid"}
-    return replace(found, about={**about, "by": other.name, "orientations": orientations})
+    kept = {key: value for key, value in found.about.items() if key != "grid"}
+    return replace(found, about={**kept, "by": other.name, "orientations": orientations, **about})
+
+
+def _measured(
+    trajectory: Trajectory, average: Averaged | None, frames: np.ndarray, exact: bool, temperature: float
+) -> tuple[dict[str, Any], bool]:
+    """What is said of the residual error of an average, and whether it may be taken to be the same for all copies."""
+    if average is None:
+        return {}, False
+    candidate = not exact and average.rule.inversion and average.rule.degree >= _SAME
+    of_rotations, of_lattice = residuals(trajectory, average, frames, lattice=candidate)
+    about = {
+        "residual_meV": 1e3 * of_rotations.averaged,
+        "residual_error_meV": 1e3 * of_rotations.error,
+        "symmetry_error_meV": 1e3 * of_rotations.unsymmetrized,
+    }
+    if of_lattice is None:
+        return about, False
+    about["residual_over_lattice_meV"] = 1e3 * of_lattice.averaged
+    same = of_lattice.negligible(len(frames), temperature)
+    if not same:
+        about["as_they_are"] = f"frames are taken in their own orientation alone, for {of_lattice.said()}"
+    return about, same
 
 
 def _of_lattice(average: Averaged, trajectory: Trajectory) -> bool:

@@ -1,0 +1,132 @@
+"""Measure the heat of multiple time stepping, and predict it: python scripts/measure_heat.py [--folder runs] [--draw]
+
+One water molecule at 300 K by a Langevin thermostat of 100 fs, averaged over inversion. For each packaged network and
+each outer time step, independent seeds of the same length give the rise of the conserved quantity and, by their
+scatter, its error. An unsymmetrized run with frames at every inner time step predicts it by linear response
+(`goniometer.observables.heat`). The numbers are written to docs/figures/heat-prediction.json and drawn beside it;
+``--draw`` draws them again. Runs are kept in the folder, and resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from goniometer.data.trajectory import Trajectory
+from goniometer.dynamics.description import Run, read_runs
+from goniometer.dynamics.run import run, trajectory_of
+from goniometer.observables.gas import conserved
+from goniometer.observables.heat import mts_heat
+
+FIGURES = Path(__file__).resolve().parent.parent / "docs" / "figures"
+RESULT = FIGURES / "heat-prediction.json"
+#: What is averaged over, and the inner time step in fs.
+RULE, INNER = "inversion", 0.5
+SETTINGS = {"thermostat": {"kind": "langevin", "time": 100.0}, "timestep": INNER, "potential.dtype": "float32"}
+#: By network the replicas of the unsymmetrized run, and the outer time steps in fs whose heat is measured.
+NETWORKS: dict[str, tuple[int, tuple[float, ...]]] = {
+    "pet-water-unaugmented": (64, (5.0, 10.0, 6.0, 7.0, 12.0, 4.0)),
+    "pet-water": (64, (9.0,)),
+}
+#: Outer time steps in fs whose heat is predicted.
+PREDICTED = tuple(np.arange(3.0, 20.5, 0.5).tolist())
+SEEDS, REPLICAS = 6, 24
+#: In ps: what is left out at the start, and how long runs are after it.
+START, LENGTH = 0.3, 1.0
+COLOURS = {"pet-water-unaugmented": "#D55E00", "pet-water": "#0072B2"}
+
+
+def trajectory(folder: Path, only: str, changes: dict[str, Any]) -> Trajectory:
+    """Of a packaged run with these changes."""
+    (description,) = read_runs("gas-nvt", size="smoke", only=[only], changes={**SETTINGS, **changes}).values()
+    assert isinstance(description, Run)
+    return trajectory_of(description, run(description, folder).folder)
+
+
+def predicted(folder: Path, network: str, replicas: int) -> dict[str, Any]:
+    """By linear response, meV/ps for each molecule."""
+    changes = {"potential.model": network, "replicas": replicas, "frames_every": INNER, "length": START + 1.0}
+    found = mts_heat(trajectory(folder, "raw", changes), PREDICTED, "i", discard=START / (START + 1.0))
+    return {
+        "outer_fs": list(PREDICTED),
+        "heat_meV_per_ps": (1e3 * found.values).tolist(),
+        "error": (1e3 * found.errors).tolist(),
+        "replicas": replicas,
+        "window_fs": found.about["window_fs"],
+    }
+
+
+def measured(folder: Path, network: str, outer: float) -> dict[str, Any]:
+    """The rise of the conserved quantity in meV/ps for each molecule, from independent seeds."""
+    every = outer * round(0.1e3 / outer)
+    first, count = math.ceil(1e3 * START / every), math.ceil(1e3 * LENGTH / every)
+    changes = {
+        "potential.model": network,
+        "replicas": REPLICAS,
+        "strategy": {"kind": "mts", "rule": "identity", "inversion": True, "ratio": round(outer / INNER)},
+        "frames_every": every,
+        "length": 1e-3 * every * (first + count),
+        "checks.energy": None,
+        "checks.temperature": None,
+    }
+    heats = []
+    for seed in range(SEEDS):
+        found = conserved(trajectory(folder, "2i", {**changes, "seed": seed}))
+        times, energies = found.axes["time"].values, found.values
+        place = int(np.argmin(np.abs(times - first * every)))
+        heats.append(1e6 * (energies[-1] - energies[place]) / (times[-1] - times[place]))
+    error = float(np.std(heats, ddof=1) / math.sqrt(SEEDS))
+    row = {"outer_fs": outer, "heat_meV_per_ps": float(np.mean(heats)), "error": error, "seeds": SEEDS}
+    print(network, row, flush=True)
+    return row
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Everything, by network; written after each number."""
+    found: dict[str, Any] = {"about": {"rule": RULE, "inner_fs": INNER, "temperature_K": 300.0, "replicas": REPLICAS}}
+    for network, (replicas, steps) in NETWORKS.items():
+        mine = found[network] = {"predicted": predicted(folder, network, replicas), "measured": []}
+        for outer in steps:
+            mine["measured"].append(measured(folder, network, outer))
+            RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def draw(found: dict[str, Any]) -> None:
+    """Prediction with its standard error as a band, measurement with its own as bars."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    for network, colour in COLOURS.items():
+        if network not in found:
+            continue
+        line, points = found[network]["predicted"], found[network]["measured"]
+        steps, heat, error = (np.array(line[key]) for key in ("outer_fs", "heat_meV_per_ps", "error"))
+        axes.plot(steps, heat, color=colour, linewidth=1, label=f"{network}, predicted")
+        axes.fill_between(steps, heat - error, heat + error, color=colour, alpha=0.25, linewidth=0)
+        x, y, bars = ([each[key] for each in points] for key in ("outer_fs", "heat_meV_per_ps", "error"))
+        axes.errorbar(x, y, bars, fmt="o", color=colour, markersize=4, capsize=2, label="measured")
+    axes.set(yscale="log", xlabel="outer time step [fs]", ylabel="heat of a molecule [meV/ps]")
+    axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(FIGURES / "heat-prediction.png", dpi=150, facecolor="white")
+
+
+def main() -> None:
+    """Measure and draw, or draw alone."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs"))
+    parser.add_argument("--draw", action="store_true")
+    chosen = parser.parse_args()
+    draw(json.loads(RESULT.read_text(encoding="utf-8")) if chosen.draw else measure(chosen.folder))
+
+
+if __name__ == "__main__":
+    main()

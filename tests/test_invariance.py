@@ -19,7 +19,9 @@ from goniometer.testing.toys import PeriodicToy
 from test_liquid import trajectory
 
 HEXAGONAL = [9.0, 9.0, 9.0, 90.0, 90.0, 120.0]
-TOY = "from goniometer.testing.toys import PeriodicToy\ndef model():\n    return PeriodicToy(ell={ell}, strength=0.02)\n"
+TOY = (
+    "from goniometer.testing.toys import PeriodicToy\ndef model():\n    return PeriodicToy(ell={ell}, strength=0.02)\n"
+)
 
 
 def recorded(folder: Path, ell: int, cell: list[float], frames: int = 40) -> Trajectory:
@@ -44,7 +46,7 @@ def recorded(folder: Path, ell: int, cell: list[float], frames: int = 40) -> Tra
 
 
 def test_a_rule_that_leaves_the_anisotropy_is_noticed(tmp_path: Path) -> None:
-    """The octahedral rule, of degree 3, has the same energy for copies of a hexagonal cell at ℓ = 2 and not at ℓ = 4."""
+    """Of a hexagonal cell the octahedral rule, of degree 3, leaves copies alike at ℓ = 2, and not at ℓ = 4."""
     options = {"pair": "Ar-Ar", "farthest": 4.0}
     planted = change(recorded(tmp_path / "4", 4, HEXAGONAL), "pair-distribution", "octahedral", options, frames=20)
     assert planted.about["orientations"] == 1
@@ -54,7 +56,8 @@ def test_a_rule_that_leaves_the_anisotropy_is_noticed(tmp_path: Path) -> None:
     assert planted.about["residual_over_lattice_meV"] > 0.0
     # Control: a rule that resolves ℓ = 4, and an error that the octahedral rule resolves.
     for ell, by in ((4, "gauss:5"), (2, "octahedral")):
-        found = change(recorded(tmp_path / f"{ell}-{by[:5]}", ell, HEXAGONAL), "pair-distribution", by, options, frames=8)
+        run = recorded(tmp_path / f"{ell}-{by[:5]}", ell, HEXAGONAL)
+        found = change(run, "pair-distribution", by, options, frames=8)
         assert found.about["orientations"] == 24
         assert "as_they_are" not in found.about
         assert found.about["residual_meV"] < 1e-6 * found.about["symmetry_error_meV"]
@@ -63,7 +66,8 @@ def test_a_rule_that_leaves_the_anisotropy_is_noticed(tmp_path: Path) -> None:
 
 def test_what_the_copies_of_a_cube_cannot_see_is_stated(tmp_path: Path) -> None:
     """In a cube the octahedral average is exact for all copies, and still depends on the orientation beyond them."""
-    found = change(recorded(tmp_path / "cube", 4, [9.0, 9.0, 9.0, 90.0, 90.0, 90.0]), "potential-energy", "octahedral", frames=8)
+    run = recorded(tmp_path / "cube", 4, [9.0, 9.0, 9.0, 90.0, 90.0, 90.0])
+    found = change(run, "potential-energy", "octahedral", frames=8)
     assert found.about["orientations"] == 48
     assert "residual_over_lattice_meV" not in found.about
     assert 0.4 < found.about["residual_meV"] / found.about["symmetry_error_meV"] < 1.2

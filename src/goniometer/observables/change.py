@@ -115,7 +115,7 @@ def _measured(
         return {}, False
     candidate = not exact and average.rule.inversion and average.rule.degree >= _SAME
     of_rotations, of_lattice = residuals(trajectory, average, frames, lattice=candidate)
-    about = {
+    about: dict[str, Any] = {
         "residual_meV": 1e3 * of_rotations.averaged,
         "residual_error_meV": 1e3 * of_rotations.error,
         "symmetry_error_meV": 1e3 * of_rotations.unsymmetrized,

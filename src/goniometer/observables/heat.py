@@ -22,8 +22,8 @@ from goniometer.symmetrize.replicas import Replicas
 
 #: Length in fs of the stretches whose power spectra are averaged.
 WINDOW = 500.0
-# Stretches of all replicas together that an error takes.
-_FEWEST = 4
+# Windows of all replicas together that an error takes: of fewer the scatter of a spectrum is not known.
+_FEWEST = 25
 # Evaluations of the model between two reports of progress.
 _AT_ONCE = 2000
 # Relative deviation of an outer time step from a multiple of the time between frames that counts as none.
@@ -62,29 +62,36 @@ def predicted_heat(
         In K.
     window
         Length of the windows in fs. The resolution is some 1.4/window in frequency, 100 cm⁻¹ for 500 fs; lines of ΔV
-        that are narrower are smeared out to it.
+        that are narrower are smeared out to it. It is changed by less than an outer step, to whole ones.
 
     Returns
     -------
     Observable
         Values (K,) over the axis ``outer_step``. The error is the scatter over replicas, of eight or more, and that of
-        windows otherwise; NaN for fewer than four windows. ``last_term_share`` is the largest share that the fastest
-        term has in any of the sums: if it is not small, frames are too far apart.
+        windows otherwise; NaN for fewer than 25 windows. Two numbers in ``about`` say whether the spectrum is resolved.
+        ``last_term_share`` is the largest share that the fastest of several terms has in any of the sums: if it is not
+        small, frames are too far apart. ``half_window_ratio`` is the ratio, of those for the steps asked for the one
+        farthest from 1, of the value with windows half as long to the value: if it is not near 1, windows are too short.
 
     Raises :class:`InputError` for outer steps that the frames do not resolve and for a series shorter than a window.
     """
     found = [_terms(correction, spacing, each, temperature, window) for each in outer]
     estimates = [mean(terms.sum(axis=0)) for terms in found]
     windows = min(terms[0].size for terms in found)
+    halves = [_terms(correction, spacing, each, temperature, window / 2.0).sum(axis=0).mean() for each in outer]
     values = np.array([float(each.value) for each in estimates])
     errors = np.array([float(each.error) if windows >= _FEWEST else np.nan for each in estimates])
-    shares = [float(terms[-1].mean() / terms.sum(axis=0).mean()) if terms.any() else 0.0 for terms in found]
+    shares = [
+        float(terms[-1].mean() / terms.sum(axis=0).mean()) if len(terms) > 1 and terms.any() else 0.0 for terms in found
+    ]
+    ratios = [float(half / value) if value > 0.0 else 1.0 for half, value in zip(halves, values, strict=True)]
     about = {
         "times": len(correction),
         "replicas": correction.shape[1],
         "windows": windows,
         "window_fs": window,
         "last_term_share": max(shares),
+        "half_window_ratio": max(ratios, key=lambda ratio: abs(np.log(ratio))),
     }
     return Observable("predicted_heat", "eV/ps", values, errors, {"outer_step": Axis(np.array(outer), "fs")}, about)
 
@@ -175,7 +182,9 @@ def _described(trajectory: Trajectory) -> Run:
             "kicks: give an unsymmetrized run, or one that is averaged at every step"
         )
     if run.ensemble != "nvt":
-        raise InputError(f"'{trajectory.name}' is of no constant temperature, and the heat is that in equilibrium at one")
+        raise InputError(
+            f"'{trajectory.name}' is of no constant temperature, and the heat is that in equilibrium at one"
+        )
     return run
 
 

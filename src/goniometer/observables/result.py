@@ -59,6 +59,21 @@ class Observable:
         )
         return value, error, ratio
 
+    def disagreeing_axis(self, other: Observable) -> str | None:
+        """The name of the first axis whose points are not those of another observable; None if all are.
+
+        An axis that is longer in one of them agrees as far as the shorter one goes: times of a correlation for
+        instance, of runs of different lengths.
+        """
+        if list(self.axes) != list(other.axes):
+            return next(iter({*self.axes} ^ {*other.axes}), None) or next(iter(self.axes))
+        for name, axis in self.axes.items():
+            one, two = (np.asarray(each.axes[name].values) for each in (self, other))
+            count = min(len(one), len(two))
+            if axis.unit != other.axes[name].unit or not _equal(one[:count], two[:count]):
+                return name
+        return None
+
     def to_xarray(self) -> xarray.Dataset:
         """Values and errors as variables over the axes."""
         names = list(self.axes)
@@ -78,3 +93,10 @@ class Observable:
             partial.replace(path)
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    """Labels, or numbers but for rounding."""
+    if one.dtype.kind in "fiu" and other.dtype.kind in "fiu":
+        return bool(np.allclose(one, other, rtol=1e-6, atol=1e-9))
+    return bool(np.array_equal(one, other))

@@ -32,14 +32,15 @@ RESULT = FIGURES / "heat-prediction.json"
 #: What is averaged over, and the inner time step in fs.
 RULE, INNER = "inversion", 0.5
 SETTINGS = {"thermostat": {"kind": "langevin", "time": 100.0}, "timestep": INNER, "potential.dtype": "float32"}
-#: By network the replicas of the unsymmetrized run, and the outer time steps in fs whose heat is measured.
-NETWORKS: dict[str, tuple[int, tuple[float, ...]]] = {
-    "pet-water-unaugmented": (64, (5.0, 10.0, 6.0, 7.0, 12.0, 4.0)),
-    "pet-water": (64, (9.0,)),
+#: By network the outer time steps in fs whose heat is measured, with the number of seeds and of replicas of each seed.
+NETWORKS: dict[str, dict[float, tuple[int, int]]] = {
+    "pet-water-unaugmented": {10.0: (6, 6), 5.0: (4, 24), 6.0: (6, 6), 12.0: (6, 6), 7.0: (6, 6)},
+    "pet-water": {},
 }
+#: Replicas of the unsymmetrized runs.
+UNSYMMETRIZED = 64
 #: Outer time steps in fs whose heat is predicted.
 PREDICTED = tuple(np.arange(3.0, 20.5, 0.5).tolist())
-SEEDS, REPLICAS = 6, 24
 #: In ps: what is left out at the start, and how long runs are after it.
 START, LENGTH = 0.3, 1.0
 COLOURS = {"pet-water-unaugmented": "#D55E00", "pet-water": "#0072B2"}
@@ -52,26 +53,30 @@ def trajectory(folder: Path, only: str, changes: dict[str, Any]) -> Trajectory:
     return trajectory_of(description, run(description, folder).folder)
 
 
-def predicted(folder: Path, network: str, replicas: int) -> dict[str, Any]:
-    """By linear response, meV/ps for each molecule."""
-    changes = {"potential.model": network, "replicas": replicas, "frames_every": INNER, "length": START + 1.0}
+def predicted(folder: Path, network: str) -> dict[str, Any]:
+    """By linear response, meV/ps for each molecule; kept in the folder."""
+    kept = folder / f"predicted-{network}.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text(encoding="utf-8")))
+    changes = {"potential.model": network, "replicas": UNSYMMETRIZED, "frames_every": INNER, "length": START + 1.0}
     found = mts_heat(trajectory(folder, "raw", changes), PREDICTED, "i", discard=START / (START + 1.0))
-    return {
+    row = {
         "outer_fs": list(PREDICTED),
         "heat_meV_per_ps": (1e3 * found.values).tolist(),
         "error": (1e3 * found.errors).tolist(),
-        "replicas": replicas,
-        "window_fs": found.about["window_fs"],
+        **{key: found.about[key] for key in ("replicas", "window_fs", "last_term_share", "half_window_ratio")},
     }
+    kept.write_text(json.dumps(row), encoding="utf-8")
+    return row
 
 
-def measured(folder: Path, network: str, outer: float) -> dict[str, Any]:
+def measured(folder: Path, network: str, outer: float, seeds: int, replicas: int) -> dict[str, Any]:
     """The rise of the conserved quantity in meV/ps for each molecule, from independent seeds."""
     every = outer * round(0.1e3 / outer)
     first, count = math.ceil(1e3 * START / every), math.ceil(1e3 * LENGTH / every)
     changes = {
         "potential.model": network,
-        "replicas": REPLICAS,
+        "replicas": replicas,
         "strategy": {"kind": "mts", "rule": "identity", "inversion": True, "ratio": round(outer / INNER)},
         "frames_every": every,
         "length": 1e-3 * every * (first + count),
@@ -79,25 +84,27 @@ def measured(folder: Path, network: str, outer: float) -> dict[str, Any]:
         "checks.temperature": None,
     }
     heats = []
-    for seed in range(SEEDS):
+    for seed in range(seeds):
         found = conserved(trajectory(folder, "2i", {**changes, "seed": seed}))
         times, energies = found.axes["time"].values, found.values
         place = int(np.argmin(np.abs(times - first * every)))
         heats.append(1e6 * (energies[-1] - energies[place]) / (times[-1] - times[place]))
-    error = float(np.std(heats, ddof=1) / math.sqrt(SEEDS))
-    row = {"outer_fs": outer, "heat_meV_per_ps": float(np.mean(heats)), "error": error, "seeds": SEEDS}
+    error = float(np.std(heats, ddof=1) / math.sqrt(seeds))
+    row = {"outer_fs": outer, "heat_meV_per_ps": float(np.mean(heats)), "error": error, "seeds": heats}
+    row["replicas"] = replicas
     print(network, row, flush=True)
     return row
 
 
 def measure(folder: Path) -> dict[str, Any]:
     """Everything, by network; written after each number."""
-    found: dict[str, Any] = {"about": {"rule": RULE, "inner_fs": INNER, "temperature_K": 300.0, "replicas": REPLICAS}}
-    for network, (replicas, steps) in NETWORKS.items():
-        mine = found[network] = {"predicted": predicted(folder, network, replicas), "measured": []}
-        for outer in steps:
-            mine["measured"].append(measured(folder, network, outer))
+    found: dict[str, Any] = {"about": {"rule": RULE, "inner_fs": INNER, "temperature_K": 300.0}}
+    for network, steps in NETWORKS.items():
+        found[network] = {"predicted": predicted(folder, network), "measured": []}
+        for outer, (seeds, replicas) in steps.items():
+            found[network]["measured"].append(measured(folder, network, outer, seeds, replicas))
             RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 

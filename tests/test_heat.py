@@ -115,10 +115,10 @@ def test_errors_of_the_prediction_are_those_of_its_scatter() -> None:
         assert 0.75 < values.std(ddof=1) / errors.mean() < 1.3
         assert np.mean(np.abs(values - known) < 2.0 * errors) > 0.8
         assert abs(values.mean() / known - 1.0) < 0.06
-    resolved, smeared = (predicted_heat(series, spacing, [outer], KELVIN, window=each) for each in (110.0, 20.0))
+    resolved, smeared = (predicted_heat(series, spacing, [outer], KELVIN, window=each) for each in (110.0, 30.0))
     assert abs(resolved.about["half_window_ratio"] - 1.0) < 0.1
-    assert smeared.about["half_window_ratio"] < 0.8, "control: windows that do not resolve the line at 2 ω₀"
-    assert float(smeared.values[0]) < 0.8 * known
+    assert smeared.about["half_window_ratio"] < 0.85, "control: windows that do not resolve the line at 2 ω₀"
+    assert float(smeared.values[0]) < 0.85 * known
 
 
 def test_steps_that_frames_do_not_resolve_are_refused() -> None:
@@ -127,8 +127,8 @@ def test_steps_that_frames_do_not_resolve_are_refused() -> None:
         predicted_heat(series, 2.5, [5.0], 300.0)
     with pytest.raises(InputError, match=r"and these are 1\.5 fs apart"):
         predicted_heat(series, 1.5, [5.0], 300.0)
-    with pytest.raises(InputError, match=r"1000 frames 0\.4 fs apart are shorter than a window of 500 fs"):
-        predicted_heat(series, 0.4, [5.0], 300.0)
+    with pytest.raises(InputError, match=r"1000 frames 0\.25 fs apart are shorter than a window of 500 fs"):
+        predicted_heat(series, 0.25, [5.0], 300.0)
     # White noise has most of its heat in the fastest term, which says that frames are too far apart.
     assert predicted_heat(series, 1.0, [5.0], 300.0).about["last_term_share"] > 0.6
     assert np.isnan(predicted_heat(series[:500, :1], 1.0, [5.0], 300.0).errors).all()
@@ -139,9 +139,9 @@ def test_the_heat_of_a_run_is_that_of_its_corrections(tmp_path: Path) -> None:
     description |= {"ensemble": "nvt", "thermostat": {"kind": "langevin"}, "length": 0.04, "frames_every": 0.5}
     raw = read_trajectory(run(Run.model_validate(description), tmp_path, name="raw").folder)
     told: list[int] = []
-    options = {"outer": [2.0, 4.0], "over": "i", "window": 16.0, "discard": 0.2}
+    options = {"outer": [2.0, 3.0], "over": "i", "window": 12.0, "discard": 0.2}
     found = observe(raw, "mts-heat", options, lambda done, whole, what: told.append(done))
-    assert found.axes["outer_step"].values.tolist() == [2.0, 4.0]
+    assert found.axes["outer_step"].values.tolist() == [2.0, 3.0]
     assert told[-1] == len(raw) - int(0.2 * len(raw))
     model = load("pet-water-unaugmented")
     late = raw.frames().positions[int(0.2 * len(raw)) :]
@@ -150,7 +150,7 @@ def test_the_heat_of_a_run_is_that_of_its_corrections(tmp_path: Path) -> None:
         for replica, positions_now in enumerate(each):
             energies = response(model, placed(raw.replica, positions_now), np.stack([np.eye(3), -np.eye(3)])).energies
             correction[time, replica] = (energies[1] - energies[0]) / 2.0
-    by_hand = predicted_heat(correction, 0.5, [2.0, 4.0], 300.0, 16.0)
+    by_hand = predicted_heat(correction, 0.5, [2.0, 3.0], 300.0, 12.0)
     np.testing.assert_allclose(found.values, by_hand.values, rtol=1e-3)
     assert (found.errors > 0.0).all()
     shown = CliRunner().invoke(

@@ -24,6 +24,8 @@ from goniometer.symmetrize.replicas import Replicas
 WINDOW = 500.0
 # Windows of all replicas together that an error takes: of fewer the scatter of a spectrum is not known.
 _FEWEST = 25
+# Outer steps that a window holds at least: slow motions are then no part of what a Hann window has at Ω.
+_LEAST = 4
 # Evaluations of the model between two reports of progress.
 _AT_ONCE = 2000
 # Relative deviation of an outer time step from a multiple of the time between frames that counts as none.
@@ -62,7 +64,7 @@ def predicted_heat(
         In K.
     window
         Length of the windows in fs. The resolution is some 1.4/window in frequency, 100 cm⁻¹ for 500 fs; lines of ΔV
-        that are narrower are smeared out to it. It is changed by less than an outer step, to whole ones.
+        that are narrower are smeared out to it. It is cut to whole outer steps, and is no shorter than four of them.
 
     Returns
     -------
@@ -70,8 +72,8 @@ def predicted_heat(
         Values (K,) over the axis ``outer_step``. The error is the scatter over replicas, of eight or more, and that of
         windows otherwise; NaN for fewer than 25 windows. Two numbers in ``about`` say whether the spectrum is resolved.
         ``last_term_share`` is the largest share that the fastest of several terms has in any of the sums: if it is not
-        small, frames are too far apart. ``half_window_ratio`` is the ratio, of those for the steps asked for the one
-        farthest from 1, of the value with windows half as long to the value: if it is not near 1, windows are too short.
+        small, frames are too far apart. ``half_window_ratio`` is the value with windows half as long, divided by
+        the value, for the outer step where it is farthest from 1: if it is not near 1, windows are too short.
 
     Raises :class:`InputError` for outer steps that the frames do not resolve and for a series shorter than a window.
     """
@@ -106,8 +108,8 @@ def _terms(
             f"an outer time step of {outer:g} fs takes frames at a third of it or less, by a whole fraction, and these "
             f"are {spacing:g} fs apart: store them every inner time step (frames_every)"
         )
-    # Whole outer steps: nΩ is then a frequency of the discrete transform, and a constant has none of it.
-    length = ratio * max(1, int(window / outer + _EXACT))
+    # Whole outer steps: nΩ is then a frequency of the discrete transform; of four the next ones have no part in it.
+    length = ratio * max(_LEAST, int(window / outer + _EXACT))
     if len(correction) < length:
         raise InputError(
             f"{len(correction)} frames {spacing:g} fs apart are shorter than a window of {length * spacing:g} fs: give "
@@ -162,11 +164,13 @@ def mts_heat(
     if not steps or not all(isinstance(each, int | float) and each > 0.0 for each in steps):
         raise InputError(f"'outer' is a positive time in fs, or a list of them, not {outer}")
     average = Averaged(_model(run, trajectory), _rule(over))
-    first = int(discard * len(trajectory))
-    spacing = float(trajectory.times[1] - trajectory.times[0]) if len(trajectory) > 1 else float("nan")
+    if len(trajectory) < 2:
+        raise InputError(f"'{trajectory.name}' holds {len(trajectory)} frames: there is no time between them")
+    spacing = float(trajectory.times[1] - trajectory.times[0])
     # Refused before the model is evaluated on all frames.
-    _ = predicted_heat(np.zeros((len(trajectory) - first, 1)), spacing, steps, run.temperature, window)
-    found = predicted_heat(corrections(trajectory, average, first, progress), spacing, steps, run.temperature, window)
+    none = np.zeros((len(trajectory) - int(discard * len(trajectory)), 1))
+    predicted_heat(none, spacing, steps, run.temperature, window)
+    found = predicted_heat(corrections(trajectory, average, discard, progress), spacing, steps, run.temperature, window)
     return Observable(found.name, found.unit, found.values, found.errors, found.axes, {**found.about, "over": over})
 
 
@@ -203,11 +207,11 @@ def _rule(name: str) -> Rule:
 def corrections(
     trajectory: Trajectory,
     average: Averaged,
-    first: int = 0,
+    discard: float = 0.0,
     progress: Progress | None = None,
     replicas: int | None = None,
 ) -> Float64[np.ndarray, "T R"]:
-    """ΔV = V_avg − V of the model that is averaged, in eV, on every frame from the first on.
+    """ΔV = V_avg − V of the model that is averaged, in eV, on every frame that is not discarded.
 
     Parameters
     ----------
@@ -215,17 +219,17 @@ def corrections(
         Replicas of an isolated molecule, or a box whose cell does not change.
     average
         The average; it holds the model.
-    first
-        Number of the first frame.
+    discard
+        The part of the frames at the start that is left out.
     progress
         Is told how many frames are evaluated.
     replicas
         How many replicas are evaluated; all by default.
     """
     count = trajectory.replicas if replicas is None else min(replicas, trajectory.replicas)
-    at_once, whole = max(1, _AT_ONCE // (count * len(average.rule))), len(trajectory) - first
+    at_once, whole = max(1, _AT_ONCE // (count * len(average.rule))), len(trajectory) - int(discard * len(trajectory))
     found: list[np.ndarray] = []
-    for frames in trajectory.settled(first / len(trajectory)):
+    for frames in trajectory.settled(discard):
         for start in range(0, len(frames), at_once):
             positions = frames.positions[start : start + at_once, :count]
             flat = positions.reshape(-1, *positions.shape[2:])

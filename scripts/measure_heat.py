@@ -32,17 +32,18 @@ RESULT = FIGURES / "heat-prediction.json"
 #: What is averaged over, and the inner time step in fs.
 RULE, INNER = "inversion", 0.5
 SETTINGS = {"thermostat": {"kind": "langevin", "time": 100.0}, "timestep": INNER, "potential.dtype": "float32"}
-#: By network the outer time steps in fs whose heat is measured, with the number of seeds and of replicas of each seed.
-NETWORKS: dict[str, dict[float, tuple[int, int]]] = {
-    "pet-water-unaugmented": {10.0: (6, 6), 5.0: (4, 24), 6.0: (6, 6), 12.0: (6, 6), 7.0: (6, 6)},
+#: By network the outer time steps in fs whose heat is measured: seeds, replicas of each seed, and length in ps.
+NETWORKS: dict[str, dict[float, tuple[int, int, float]]] = {
+    "pet-water-unaugmented": {10.0: (4, 9, 0.6), 6.0: (4, 9, 0.6), 12.0: (4, 9, 0.6), 5.0: (3, 24, 1.0)},
     "pet-water": {},
 }
-#: Replicas of the unsymmetrized runs.
-UNSYMMETRIZED = 64
+#: Replicas of the unsymmetrized runs, and their length in ps; frames are SPACING fs apart.
+UNSYMMETRIZED = {"pet-water-unaugmented": 32, "pet-water": 64}
+LENGTH, SPACING = 1.4, 1.0
 #: Outer time steps in fs whose heat is predicted.
-PREDICTED = tuple(np.arange(3.0, 20.5, 0.5).tolist())
-#: In ps: what is left out at the start, and how long runs are after it.
-START, LENGTH = 0.3, 1.0
+PREDICTED = tuple(float(each) for each in range(3, 21))
+#: In ps, what is left out at the start of unsymmetrized and of measured runs.
+SETTLED, START = 0.4, 0.3
 COLOURS = {"pet-water-unaugmented": "#D55E00", "pet-water": "#0072B2"}
 
 
@@ -58,8 +59,9 @@ def predicted(folder: Path, network: str) -> dict[str, Any]:
     kept = folder / f"predicted-{network}.json"
     if kept.exists():
         return dict(json.loads(kept.read_text(encoding="utf-8")))
-    changes = {"potential.model": network, "replicas": UNSYMMETRIZED, "frames_every": INNER, "length": START + 1.0}
-    found = mts_heat(trajectory(folder, "raw", changes), PREDICTED, "i", discard=START / (START + 1.0))
+    changes = {"potential.model": network, "replicas": UNSYMMETRIZED[network]}
+    changes |= {"frames_every": SPACING, "length": LENGTH}
+    found = mts_heat(trajectory(folder, "raw", changes), PREDICTED, "i", discard=SETTLED / LENGTH)
     row = {
         "outer_fs": list(PREDICTED),
         "heat_meV_per_ps": (1e3 * found.values).tolist(),
@@ -70,10 +72,10 @@ def predicted(folder: Path, network: str) -> dict[str, Any]:
     return row
 
 
-def measured(folder: Path, network: str, outer: float, seeds: int, replicas: int) -> dict[str, Any]:
+def measured(folder: Path, network: str, outer: float, seeds: int, replicas: int, length: float) -> dict[str, Any]:
     """The rise of the conserved quantity in meV/ps for each molecule, from independent seeds."""
     every = outer * round(0.1e3 / outer)
-    first, count = math.ceil(1e3 * START / every), math.ceil(1e3 * LENGTH / every)
+    first, count = math.ceil(1e3 * START / every), math.ceil(1e3 * length / every)
     changes = {
         "potential.model": network,
         "replicas": replicas,
@@ -91,7 +93,7 @@ def measured(folder: Path, network: str, outer: float, seeds: int, replicas: int
         heats.append(1e6 * (energies[-1] - energies[place]) / (times[-1] - times[place]))
     error = float(np.std(heats, ddof=1) / math.sqrt(seeds))
     row = {"outer_fs": outer, "heat_meV_per_ps": float(np.mean(heats)), "error": error, "seeds": heats}
-    row["replicas"] = replicas
+    row |= {"replicas": replicas, "length_ps": 1e-3 * every * count}
     print(network, row, flush=True)
     return row
 
@@ -101,8 +103,8 @@ def measure(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"about": {"rule": RULE, "inner_fs": INNER, "temperature_K": 300.0}}
     for network, steps in NETWORKS.items():
         found[network] = {"predicted": predicted(folder, network), "measured": []}
-        for outer, (seeds, replicas) in steps.items():
-            found[network]["measured"].append(measured(folder, network, outer, seeds, replicas))
+        for outer, each in steps.items():
+            found[network]["measured"].append(measured(folder, network, outer, *each))
             RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found

@@ -93,11 +93,14 @@ def test_residuals_are_those_of_the_toy(tmp_path: Path) -> None:
 
 
 def test_what_is_negligible_follows_from_the_error_of_the_result() -> None:
-    assert Residual(1e-3, 20e-3, 8).negligible(100, 300.0)
-    assert not Residual(1e-3, 20e-3, 8).negligible(400, 300.0)
-    assert not Residual(2e-3, 20e-3, 8).negligible(100, 300.0)
-    assert Residual(1e-6, 1e-6, 8).negligible(100, 300.0), "rounding of a model without an error"
-    assert Residual(0.0, 0.0, 0).negligible(100, 300.0), "a cell whose copies are the frame and its inverse"
+    alternating = 22e-3 * (-1.0) ** np.arange(400)
+    assert Residual(0.9e-3, 20e-3, 8).negligible(alternating[:100], 300.0)
+    assert not Residual(0.9e-3, 20e-3, 8).negligible(alternating, 300.0)
+    assert not Residual(2e-3, 20e-3, 8).negligible(alternating[:100], 300.0)
+    # Where the free energies of orbits scatter less, so does the error of what has no direction.
+    assert not Residual(0.9e-3, 20e-3, 8).negligible(0.1 * alternating[:100], 300.0)
+    assert Residual(1e-6, 1e-6, 8).negligible(1e-4 * alternating, 300.0), "rounding of a model without an error"
+    assert Residual(0.0, 0.0, 0).negligible(alternating, 300.0), "a cell whose copies are the frame and its inverse"
     pooled = Residual.pooled([Residual(3e-3, 1e-3, 2), Residual(0.0, 1e-3, 2)])
     assert pooled.averaged == pytest.approx(3e-3 / np.sqrt(2.0))
     assert (pooled.unsymmetrized, pooled.degrees) == (pytest.approx(1e-3), 4)

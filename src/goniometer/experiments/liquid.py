@@ -132,8 +132,7 @@ def liquid(
         tables = _evaluated(kept, found["raw"], wanted, count, progress)
         reference = max(wanted, key=lambda grid: len(grid_rule(grid)))
         residual = _residual(folder / f"liquid-{size}-residual.json", description, tables, reference)
-        taken = sum(len(each.frames) for _, each in tables)
-        same = grid_rule(reference).inversion and residual.negligible(taken, description.temperature)
+        same = grid_rule(reference).inversion and _negligible(residual, tables, description.temperature, reference)
         changed, remaining = differences(tables, description.temperature, reference, same=same)
         errors = symmetry_errors([each for _, each in tables], reference)
         about = {
@@ -394,6 +393,14 @@ def _residual(
     pooled_over_runs = Residual.pooled(found)
     replace_text(path, json.dumps({"key": key, **asdict(pooled_over_runs)}) + "\n")
     return pooled_over_runs
+
+
+def _negligible(
+    residual: Residual, tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float, reference: str
+) -> bool:
+    orbits = [each.by_orbit(reference) for _, each in tables]
+    free = [[known[grid].free_energies(temperature) for known in orbits] for grid in (reference, "none")]
+    return residual.negligible(np.concatenate(free[0]) - np.concatenate(free[1]), temperature)
 
 
 def _save(study: LiquidStudy, folder: Path, name: str) -> None:

@@ -13,7 +13,7 @@ from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
 from goniometer.observables import STATICS, check_observable, with_molecules
-from goniometer.observables.invariance import residuals
+from goniometer.observables.invariance import Residual, residuals
 from goniometer.observables.orbits import products_among
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import FRAMES, SAID, reevaluate, reweighted, spread
@@ -88,16 +88,21 @@ def change(
     other = _potential(by, raw) if isinstance(by, str) else by
     average = other if isinstance(other, Averaged) and sampled is raw else None
     exact = average is not None and average.potential is raw and _of_lattice(average, trajectory)
-    chosen_frames = spread(trajectory, frames, discard)
-    about, same = _measured(trajectory, average, chosen_frames, exact, run.temperature)
+    about, of_lattice = _measured(trajectory, average, spread(trajectory, frames, discard), exact)
+    copies = exact or of_lattice is not None
     table = reevaluate(
-        trajectory, sampled, {_OTHER: other}, frames=frames, discard=discard, copies=exact or same, progress=progress
+        trajectory, sampled, {_OTHER: other}, frames=frames, discard=discard, copies=copies, progress=progress
     )
     of = name if name in SAID else STATICS[name](trajectory, **chosen)
     orbits = {} if table.orbits is None else {"none": table.orbits}
     if average is not None and table.orbits is not None:
         known = table.orbits.average(average.rule) if exact else None
         orbits[_OTHER] = known or table.orbits.invariant(*table.said(_OTHER))
+        free = [orbits[each].free_energies(run.temperature) for each in (_OTHER, "none")]
+        if of_lattice is not None and not of_lattice.negligible(free[0] - free[1], run.temperature):
+            about["as_they_are"] = f"frames are taken in their own orientation alone, for {of_lattice.said()}"
+            orbits = {}
+    if orbits:
         sides = table.sides_by_orbit(trajectory, of, orbits, run.temperature)
     else:
         sides = {each: table.side(trajectory, of, each) for each in ("none", _OTHER)}
@@ -108,11 +113,11 @@ def change(
 
 
 def _measured(
-    trajectory: Trajectory, average: Averaged | None, frames: np.ndarray, exact: bool, temperature: float
-) -> tuple[dict[str, Any], bool]:
-    """What is said of the residual error of an average, and whether it may be taken to be the same for all copies."""
+    trajectory: Trajectory, average: Averaged | None, frames: np.ndarray, exact: bool
+) -> tuple[dict[str, Any], Residual | None]:
+    """What is said of the residual error of an average; and that over copies, where these may be taken for alike."""
     if average is None:
-        return {}, False
+        return {}, None
     candidate = not exact and average.rule.inversion and average.rule.degree >= _SAME
     of_rotations, of_lattice = residuals(trajectory, average, frames, lattice=candidate)
     about: dict[str, Any] = {
@@ -120,13 +125,9 @@ def _measured(
         "residual_error_meV": 1e3 * of_rotations.error,
         "symmetry_error_meV": 1e3 * of_rotations.unsymmetrized,
     }
-    if of_lattice is None:
-        return about, False
-    about["residual_over_lattice_meV"] = 1e3 * of_lattice.averaged
-    same = of_lattice.negligible(len(frames), temperature)
-    if not same:
-        about["as_they_are"] = f"frames are taken in their own orientation alone, for {of_lattice.said()}"
-    return about, same
+    if of_lattice is not None:
+        about["residual_over_lattice_meV"] = 1e3 * of_lattice.averaged
+    return about, of_lattice
 
 
 def _of_lattice(average: Averaged, trajectory: Trajectory) -> bool:

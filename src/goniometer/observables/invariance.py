@@ -46,20 +46,29 @@ class Residual:
         """The standard error of ``averaged`` in eV, for normal deviations."""
         return self.averaged / np.sqrt(2.0 * self.degrees) if self.degrees else float("nan")
 
-    def negligible(self, frames: int, temperature: float) -> bool:
-        """Whether a reweighted difference from so many frames may take the average for the same in all orientations.
+    def negligible(self, corrections: Float64[np.ndarray, " F"], temperature: float) -> bool:
+        """Whether a reweighted difference may take the average to have the same energy in all orientations.
 
-        To first order a difference by reweighting is −Cov(A, ΔV)/kT with a standard error of about σ(A) σ(ΔV)/(kT √n)
+        To first order a difference by reweighting is −Cov(A, ΔF)/kT with a standard error of about σ(A) σ(ΔF)/(kT √n)
         for n frames, and what depends on the orientation in the average changes it by −Cov(A, ε)/kT, which is at most
-        σ(A) σ(ε)/kT. With σ(ε)/σ(ΔV) the ratio of the two residuals, this is less than half the error if
+        σ(A) σ(ε)/kT. This is less than half the error if
 
-            averaged/unsymmetrized · √n ≤ 1/2
+            averaged · √n ≤ ½ min(σ(ΔF), unsymmetrized)
 
-        Anything below 10⁻⁴ kT is rounding and negligible as well. The temperature is in K.
+        where the second takes the place of the first for observables that have a direction. Anything below 10⁻⁴ kT is
+        rounding and negligible as well.
+
+        Parameters
+        ----------
+        corrections : (F,)
+            ΔF = F_avg − F of the frames in eV, see :class:`goniometer.observables.orbits.Orbits`.
+        temperature
+            In K.
         """
         if self.averaged <= _NOTHING * units.kB * temperature:
             return True
-        return bool(self.averaged * np.sqrt(frames) <= _ALLOWED * self.unsymmetrized)
+        scatter = min(float(np.std(corrections)), self.unsymmetrized)
+        return bool(self.averaged * np.sqrt(len(corrections)) <= _ALLOWED * scatter)
 
     def said(self) -> str:
         """In one clause, in meV."""

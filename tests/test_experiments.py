@@ -208,6 +208,12 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     assert study.lengths == {"raw": 0.24, "i": 0.12, "tumble": 0.06}
     assert told[-1] == "frames over all grids"
     assert study.drawn["g_OO"]["raw"].about["runs"] == 2
+    # Curves that are drawn together are of the window of the shortest run, and reach to the same lags.
+    assert study.window == pytest.approx((0.005, 0.065))
+    for kind in ("displacement", "c_uu(t)"):
+        lags = [each.axes["time"].values.tolist() for each in study.drawn[kind].values()]
+        assert lags[0] == lags[1] == lags[2]
+        assert len({each.about["length_ps"] for each in study.drawn[kind].values()}) == 1
     assert study.grids is not None
     assert study.grids.about["frames"] == 3
     for seed, share in enumerate((2, 1)):  # of both runs

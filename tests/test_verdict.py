@@ -23,7 +23,7 @@ from goniometer.observables.orientation import directions, moments
 from goniometer.observables.result import Axis, Observable
 from goniometer.report.compare import compare_figure, in_words
 from goniometer.verdict import compare_curves, decide
-from goniometer.verdict.runs import Compared, Report, Side, compare_runs, ensembles
+from goniometer.verdict.runs import Compared, Report, Side, common_window, compare_runs, ensembles, within
 from test_liquid import trajectory
 
 POINTS = 40
@@ -274,6 +274,49 @@ def test_units_of_both_sides_are_of_the_same_time(tmp_path: Path) -> None:
     # 2 of 70 exchanges: one side is as large as it can be.
     assert wrong / repeats < 2 / 70 + 3.0 * math.sqrt(0.028 / repeats)
     assert naive / repeats > 0.9, "control: whole runs, each without its own first tenth"
+
+
+def moving(folder: Path, rng: np.random.Generator, spacing: float, frames: int, first: float = 0.0) -> Trajectory:
+    """Ten atoms that diffuse, with frames so many fs apart from some time on."""
+    folder.mkdir()
+    steps = rng.normal(scale=0.1 * math.sqrt(spacing / 10.0), size=(frames, 10, 3))
+    structure = Atoms("O10", rng.random((10, 3)) * 12.0, cell=12.0 * np.eye(3), pbc=True)
+    positions = (structure.positions + np.cumsum(steps, axis=0))[:, None]
+    numbers = np.arange(frames)
+    each = Frames(numbers, first + numbers * spacing, positions, np.zeros_like(positions), {})
+    write_segment(folder / "frames-000000.h5", structure, each, {})
+    return read_trajectory(folder)
+
+
+def test_displacements_at_different_times_are_not_compared(tmp_path: Path) -> None:
+    """Frames 4.5 and 5 fs apart: as many points of the curves, and none but the first at the same time."""
+    rng = np.random.default_rng(13)
+    sides = [
+        [moving(tmp_path / f"{spacing}-{number}", rng, spacing, 40) for number in range(4)] for spacing in (5.0, 4.5)
+    ]
+    options = {"displacement": {"longest": 20.0}}
+    with pytest.raises(InputError, match=r"curves are compared at the same points, and those along time differ"):
+        compare_runs(sides[0], sides[1], ["displacement"], options=options)
+    # Control: as many points as that, which is all that used to be looked at.
+    one, other = (observe(each[0], "displacement", {"longest": 20.0}) for each in sides)
+    assert one.values.shape == other.values.shape
+    assert one.disagreeing_axis(other) == "time"
+    same = [moving(tmp_path / f"same-{number}", rng, 5.0, 40) for number in range(4)]
+    assert list(compare_runs(sides[0], same, ["displacement"], options=options).compared) == ["displacement"]
+
+
+def test_runs_are_compared_over_one_stretch_of_time(tmp_path: Path) -> None:
+    rng = np.random.default_rng(14)
+    early = [moving(tmp_path / f"early-{number}", rng, 10.0, 40) for number in range(4)]
+    late = [moving(tmp_path / f"late-{number}", rng, 10.0, 40, first=5000.0) for number in range(4)]
+    with pytest.raises(InputError, match=r"begins at 0 ps and '.*' at 5 ps, and runs are compared over the same"):
+        compare_runs(early, late, ["displacement"])
+    assert compare_runs(
+        late, [moving(tmp_path / f"{each}", rng, 10.0, 40, 5000.0) for each in range(4)], ["displacement"]
+    )
+    longer = moving(tmp_path / "longer", rng, 10.0, 400)
+    assert common_window([longer, *early]) == (40.0, 400.0)
+    assert len(within(longer, (40.0, 400.0))) == 36
 
 
 def test_too_few_units_are_said_to_be_too_few() -> None:

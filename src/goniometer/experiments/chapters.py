@@ -37,7 +37,8 @@ CAPTIONS = {
         "water in bulk",
         "Free energies of the direction of the dipole; pair distribution of the oxygens; correlation of dipoles, "
         "longitudinal and transverse; mean squared displacement of the oxygens; reorientation of the dipoles. Bands "
-        "are standard errors, absent where a run is too short for any.",
+        "are standard errors, absent where a run is too short for any. All curves are from the stretch of time that "
+        "the shortest run has.",
     ),
     "ice": (
         "proton orders",

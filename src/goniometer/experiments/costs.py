@@ -207,7 +207,8 @@ def _by_runs(report: Report | str, way: str, changes: Mapping[str, Observable]) 
         observable = report.compared[name].observable
         points = len(comparison.difference)
         shift, width, said = np.zeros(points), np.zeros(points), way
-        if name in changes and changes[name].values.size == points:
+        same = name in changes and changes[name].disagreeing_axis(observable) is None
+        if same and changes[name].values.size == points:
             # The verdict has raw less this one, and reweighting the average less raw.
             shift, said = -changes[name].values.ravel(), f"{way} less reweighting"
             width = margin(changes[name]).ravel()

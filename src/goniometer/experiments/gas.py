@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import run, structure_of, trajectory_of
@@ -22,6 +20,7 @@ from goniometer.observables.gas import (
     potential_spectrum,
     power_spectrum,
 )
+from goniometer.observables.heat import corrections
 from goniometer.observables.orientation import Response, agreement, default_direction, directions, response
 from goniometer.observables.result import Observable
 from goniometer.potentials import Potential
@@ -62,7 +61,8 @@ def gas(
     heated = trajectories("gas-nvt", folder, size, SHOWN, changes, progress)
     description, raw = constant["raw"]
     model = loaded(description)
-    correction = power_spectrum(corrections(raw, model), description.frames_every, name="spectrum_of_2i_minus_raw")
+    corrected = corrections(raw, Averaged(model, grid_rule("2i")), replicas=_CORRECTED)
+    correction = power_spectrum(corrected, description.frames_every, name="spectrum_of_2i_minus_raw")
     free_energies = {name: orientation(each) for name, (_, each) in heated.items()}
     description, averaged = heated["2i"]
     found = response(averaged, model, rule(_RULE), description.temperature, geometries=_GEOMETRIES)
@@ -116,20 +116,6 @@ def _with_agreement(found: Response, raw: Trajectory) -> Observable:
         about["agrees_with_dynamics_p_value"] = agreement(vectors[int(DISCARD * len(vectors)) :], found)
     free_energy = found.free_energy()
     return replace(free_energy, about={**free_energy.about, **about})
-
-
-def corrections(trajectory: Trajectory, model: Potential, replicas: int = _CORRECTED) -> np.ndarray:
-    """V_2i − V_raw on every frame of some replicas, (T, R), in eV."""
-    averaged = Averaged(model, grid_rule("2i"))
-    found = []
-    for frames in trajectory.chunks():
-        positions = frames.positions[:, :replicas]
-        flat = positions.reshape(-1, *positions.shape[2:])
-        unturned = np.broadcast_to(np.eye(3), (len(flat), 3, 3))
-        (prediction,) = averaged.turned_each(trajectory.replica, flat, unturned)
-        found.append(prediction.energies.reshape(positions.shape[:2]))
-        found[-1] -= frames.observables["potential_energy"][:, :replicas]
-    return np.concatenate(found)
 
 
 def summary(study: GasStudy) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from goniometer.data.records import replacing
+from goniometer.data.records import replace_text, replacing
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import structure_of
@@ -25,6 +26,7 @@ from goniometer.experiments.gas import Progress, Trajectories, loaded, trajector
 from goniometer.observables import observe, statics
 from goniometer.observables.equilibration import discarded
 from goniometer.observables.gas import conserved, drift
+from goniometer.observables.invariance import Residual, residuals
 from goniometer.observables.molecules import find_molecules
 from goniometer.observables.orbits import Orbits
 from goniometer.observables.result import Observable
@@ -32,6 +34,8 @@ from goniometer.observables.reweighting import Reevaluated, Side, reevaluate, re
 from goniometer.observables.stress import readable
 from goniometer.report.liquid import LiquidStudy
 from goniometer.rotations import GRIDS, check_grids, grid_rule
+from goniometer.symmetrize.average import Averaged
+from goniometer.verdict.runs import common_window, left_out_time, within
 
 #: Of the runs.
 DESCRIPTION = "liquid-nvt"
@@ -63,6 +67,8 @@ OTHERS = "others"
 _OF_ONE = {"strategy", "length", "checks"}
 #: Independent runs: of each strategy, or by name.
 Walkers = Mapping[str, int] | int
+# Frames of all runs together on whose rotated copies the reference is measured.
+_ROTATED = 8
 _FRAMES = {"smoke": 4, "laptop": 120, "paper": 200}
 
 
@@ -114,8 +120,14 @@ def liquid(
     by_run = {name: [trajectory for _, trajectory in each] for name, each in found.items()}
     description = found["raw"][0][0]
     left_out = {name: discarded(runs) for name, runs in by_run.items()}
+    # Curves that are drawn together are of one stretch of time, and so reach to the same lags.
+    window = common_window(
+        [each for runs in by_run.values() for each in runs],
+        max(left_out_time(runs, left_out[name][0]) for name, runs in by_run.items()),
+    )
+    cut = {name: [within(each, window) for each in runs] for name, runs in by_run.items()}
     drawn = {
-        kind: {name: _drawn(runs, known, options, left_out[name][0]) for name, runs in by_run.items()}
+        kind: {name: _drawn(runs, known, options) for name, runs in cut.items()}
         for kind, (known, options) in DRAWN.items()
     }
     study = LiquidStudy(
@@ -123,6 +135,7 @@ def liquid(
         molecules=len(find_molecules(found["raw"][0][1].replica)),
         lengths={name: sum(run.length for run, _ in each) for name, each in found.items()},
         drawn=drawn,
+        window=(1e-3 * window[0], 1e-3 * window[1]),
         conserved={name: pooled([conserved(each) for each in runs]) for name, runs in by_run.items()},
         drifts={name: pooled([drift(each) for each in runs]) for name, runs in by_run.items()},
         grids=None,
@@ -136,10 +149,18 @@ def liquid(
         shares, too_short = left_out["raw"]
         tables = _evaluated(kept, found["raw"], wanted, count, shares, progress)
         reference = max(wanted, key=lambda grid: len(grid_rule(grid)))
-        changed, remaining = differences(tables, description.temperature, reference, too_short)
+        residual = _residual(folder / f"liquid-{size}-residual.json", description, tables, reference)
+        same = grid_rule(reference).inversion and _negligible(residual, tables, description.temperature, reference)
+        changed, remaining = differences(tables, description.temperature, reference, too_short, same=same)
+        errors = symmetry_errors([each for _, each in tables], reference)
+        about = {
+            "residual_of_reference_meV": 1e3 * residual.averaged,
+            "residual_of_reference_error_meV": 1e3 * residual.error,
+            "same_in_all_orientations": same,
+        }
         study = replace(
             study,
-            grids=symmetry_errors([each for _, each in tables], reference),
+            grids=replace(errors, about={**errors.about, **about}),
             differences=changed,
             remaining=remaining,
         )
@@ -223,8 +244,8 @@ def chosen(only: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("raw", *only))) if only else ()
 
 
-def _drawn(runs: Sequence[Trajectory], name: str, options: Mapping[str, Any], shares: Sequence[float]) -> Observable:
-    found = [observe(each, name, {**options, "discard": share}) for each, share in zip(runs, shares, strict=True)]
+def _drawn(runs: Sequence[Trajectory], name: str, options: Mapping[str, Any]) -> Observable:
+    found = [observe(each, name, {**options, "discard": 0.0}) for each in runs]
     return pooled_free_energy(found) if name == "orientation" else pooled(found)
 
 
@@ -232,10 +253,14 @@ def pooled(found: Sequence[Observable]) -> Observable:
     """The mean of an observable over independent runs of one length.
 
     The error is the scatter over four runs or more, and of fewer that of each put together. Axes are cut to the
-    shortest.
+    shortest. Raises :class:`InputError` for runs that do not have their values at the same points.
     """
     if len(found) == 1:
         return found[0]
+    for each in found[1:]:
+        axis = each.disagreeing_axis(found[0])
+        if axis is not None:
+            raise InputError(f"{found[0].name} of several runs has other points along {axis} in one than in another")
     shape = tuple(min(sizes) for sizes in zip(*(each.values.shape for each in found), strict=True))
     part = tuple(slice(0, size) for size in shape)
     values = np.stack([each.values[part] for each in found])
@@ -259,7 +284,12 @@ def pooled_free_energy(found: Sequence[Observable]) -> Observable:
 
 
 def differences(
-    tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float, reference: str, too_short: str = ""
+    tables: Sequence[tuple[Trajectory, Reevaluated]],
+    temperature: float,
+    reference: str,
+    too_short: str = "",
+    *,
+    same: bool = True,
 ) -> tuple[dict[str, dict[str, Observable]], dict[str, dict[str, Observable]]]:
     """Kind of observable to grid to what averaging over it changes in the raw runs, by reweighting; and what remains.
 
@@ -267,11 +297,16 @@ def differences(
     all orientations of their lattice; but what remains of grids that have other elements than that is taken from the
     frames as they are, and what such a grid changes is the change by the reference less what remains. Runs that are
     ``too_short`` have no bounds.
+
+    A reference of other elements has the same energy in all orientations of the lattice only where it resolves the
+    model (see :func:`goniometer.observables.invariance.residuals`); without that (``same``) all frames are taken as
+    they are.
     """
     grids = [grid for grid in tables[0][1].grids if grid != "none"]
     strained = all(each.virials is not None for _, each in tables)
     orbits = [table.by_orbit(reference) for _, table in tables]
-    known = orbits[0] if reference in orbits[0] else {}
+    of_lattice = tables[0][1].orbits is not None and tables[0][1].orbits.average(grid_rule(reference)) is not None
+    known = orbits[0] if reference in orbits[0] and (same or of_lattice) else {}
     alone = [grid for grid in ("none", *grids) if grid not in known]
 
     def less(second: Sequence[Side], first: Sequence[Side]) -> Observable:
@@ -385,6 +420,38 @@ def _evaluated_run(
     return found
 
 
+def _residual(
+    path: Path, description: Run, tables: Sequence[tuple[Trajectory, Reevaluated]], reference: str
+) -> Residual:
+    """How far the average over the reference depends on the orientation of the lattice; measured once, and kept."""
+    known = tables[0][1].orbits
+    if known is not None and known.average(grid_rule(reference)) is not None:
+        return Residual(0.0, 0.0, 0)  # by symmetry
+    names = [(raw.paths[0].parent.name, each.frames.tolist()) for raw, each in tables]
+    key = sha256(json.dumps([reference, names]).encode()).hexdigest()
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept.get("key") == key:
+            return Residual(kept["averaged"], kept["unsymmetrized"], kept["degrees"])
+    average, count = Averaged(loaded(description), grid_rule(reference)), max(1, _ROTATED // len(tables))
+    found = []
+    for place, (raw, each) in enumerate(tables):
+        _, of_lattice = residuals(raw, average, each.frames, frames=count, seed=place)
+        assert of_lattice is not None  # as copies of the lattice are asked for
+        found.append(of_lattice)
+    pooled_over_runs = Residual.pooled(found)
+    replace_text(path, json.dumps({"key": key, **asdict(pooled_over_runs)}) + "\n")
+    return pooled_over_runs
+
+
+def _negligible(
+    residual: Residual, tables: Sequence[tuple[Trajectory, Reevaluated]], temperature: float, reference: str
+) -> bool:
+    orbits = [each.by_orbit(reference) for _, each in tables]
+    free = [[known[grid].free_energies(temperature) for known in orbits] for grid in (reference, "none")]
+    return residual.negligible(np.concatenate(free[0]) - np.concatenate(free[1]), temperature)
+
+
 def _save(study: LiquidStudy, folder: Path, name: str) -> None:
     for kind, by_run in {**study.drawn, "conserved": study.conserved, "drift": study.drifts}.items():
         for run, each in by_run.items():
@@ -419,6 +486,16 @@ def summary(study: LiquidStudy) -> list[str]:
         value, error = 1e3 * float(each.values), 1e3 * float(each.errors)
         lines.append(f"  conserved quantity, {name}: {value:.3g} ± {error:.1g} meV/ps")
     if study.grids is not None:
+        about = study.grids.about
+        if "residual_of_reference_meV" in about:
+            value, error = about["residual_of_reference_meV"], about["residual_of_reference_error_meV"]
+            taken = (
+                "all orientations of their lattice" if about["same_in_all_orientations"] else "their own orientation"
+            )
+            lines.append(
+                f"  {about['reference']} leaves {value:.2g} ± {error:.1g} meV over these orientations: frames are "
+                f"reweighted in {taken}"
+            )
         for index, grid in enumerate(study.grids.axes["grid"].values):
             (energy, forces), (energy_error, force_error) = study.grids.values[index], study.grids.errors[index]
             lines.append(

@@ -20,6 +20,7 @@ from goniometer.observables.correlations import (
 )
 from goniometer.observables.equilibration import equilibration as equilibrated
 from goniometer.observables.gas import angular_momentum, correction_spectrum, drift, potential_spectrum
+from goniometer.observables.heat import mts_heat
 from goniometer.observables.molecules import Molecules, find_molecules
 from goniometer.observables.orientation import default_direction, directions, free_energy, uniformity
 from goniometer.observables.result import Observable
@@ -80,6 +81,7 @@ OBSERVABLES: dict[str, Callable[..., Observable]] = {
     "drift": drift,
     "potential-spectrum": potential_spectrum,
     "correction-spectrum": correction_spectrum,
+    "mts-heat": mts_heat,
     **{name: _averaged(static) for name, static in STATICS.items()},
     "orientation": orientation,
     "orientation-model": orientation_in_the_model,

@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
 from goniometer.observables import STATICS, check_observable, with_molecules
 from goniometer.observables.equilibration import discarded
+from goniometer.observables.invariance import Residual, residuals
 from goniometer.observables.orbits import products_among
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import FRAMES, SAID, reevaluate, reweighted
+from goniometer.observables.reweighting import FRAMES, SAID, reevaluate, reweighted, spread
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import load
 from goniometer.rotations import GRIDS, grid_rule, rule
@@ -23,7 +26,7 @@ from goniometer.symmetrize.crystal import lattice_elements
 
 # What stands for the other potential in the table.
 _OTHER = "other"
-# Averages with inversion and of this degree or more are taken to say the same of all orientations.
+# Averages with inversion and of this degree or more are measured for whether they depend on the orientation.
 _SAME = 2
 
 
@@ -40,8 +43,12 @@ def change(
 
     If V is a model and V′ an average, frames are taken in all the orientations that their lattice allows, see
     :class:`goniometer.observables.orbits.Orbits`: how the box lay plays no part. An average over elements that map the
-    lattice onto itself is worked out for every copy; one with inversion and of degree 2 or more is taken to say the
-    same of all. Otherwise frames are taken as they are. ``about`` says of how many orientations, and by what.
+    lattice onto itself is worked out for every copy. One with inversion and of degree 2 or more has the same energy for
+    all copies, if the rule resolves the model: that is measured on rotated copies of a few frames, see
+    :func:`goniometer.observables.invariance.residuals`. Where their energies differ by more than the error of the
+    result allows, and for all other potentials, frames are taken as they are. ``about`` holds the number of
+    orientations, the potential, and the residual error of the average over random rotations (``residual_meV``) and over
+    copies that map the lattice onto itself (``residual_over_lattice_meV``), where these were measured.
 
     Parameters
     ----------
@@ -84,22 +91,46 @@ def change(
     other = _potential(by, raw) if isinstance(by, str) else by
     average = other if isinstance(other, Averaged) and sampled is raw else None
     exact = average is not None and average.potential is raw and _of_lattice(average, trajectory)
-    same = average is not None and average.rule.inversion and average.rule.degree >= _SAME
+    about, of_lattice = _measured(trajectory, average, spread(trajectory, frames, discard[0]), exact)
+    copies = exact or of_lattice is not None
     table = reevaluate(
-        trajectory, sampled, {_OTHER: other}, frames=frames, discard=discard[0], copies=exact or same, progress=progress
+        trajectory, sampled, {_OTHER: other}, frames=frames, discard=discard[0], copies=copies, progress=progress
     )
     of = name if name in SAID else STATICS[name](trajectory, **chosen)
     orbits = {} if table.orbits is None else {"none": table.orbits}
     if average is not None and table.orbits is not None:
         known = table.orbits.average(average.rule) if exact else None
         orbits[_OTHER] = known or table.orbits.invariant(*table.said(_OTHER))
+        free = [orbits[each].free_energies(run.temperature) for each in (_OTHER, "none")]
+        if of_lattice is not None and not of_lattice.negligible(free[0] - free[1], run.temperature):
+            about["as_they_are"] = f"frames are taken in their own orientation alone, for {of_lattice.said()}"
+            orbits = {}
+    if orbits:
         sides = table.sides_by_orbit(trajectory, of, orbits, run.temperature)
     else:
         sides = {each: table.side(trajectory, of, each) for each in ("none", _OTHER)}
     found = reweighted([sides[_OTHER].less(sides["none"])], run.temperature, too_short)
     orientations = len(orbits["none"].matrices) if orbits else 1
-    about = {key: value for key, value in found.about.items() if key != "grid"}
-    return replace(found, about={**about, "by": other.name, "orientations": orientations})
+    kept = {key: value for key, value in found.about.items() if key != "grid"}
+    return replace(found, about={**kept, "by": other.name, "orientations": orientations, **about})
+
+
+def _measured(
+    trajectory: Trajectory, average: Averaged | None, frames: np.ndarray, exact: bool
+) -> tuple[dict[str, Any], Residual | None]:
+    """What is said of the residual error of an average; and that over copies, where these may be taken for alike."""
+    if average is None:
+        return {}, None
+    candidate = not exact and average.rule.inversion and average.rule.degree >= _SAME
+    of_rotations, of_lattice = residuals(trajectory, average, frames, lattice=candidate)
+    about: dict[str, Any] = {
+        "residual_meV": 1e3 * of_rotations.averaged,
+        "residual_error_meV": 1e3 * of_rotations.error,
+        "symmetry_error_meV": 1e3 * of_rotations.unsymmetrized,
+    }
+    if of_lattice is not None:
+        about["residual_over_lattice_meV"] = 1e3 * of_lattice.averaged
+    return about, of_lattice
 
 
 def _of_lattice(average: Averaged, trajectory: Trajectory) -> bool:

@@ -56,7 +56,10 @@ class Orbits:
         return Orbits(self.matrices, self.energies[:, places] @ over.weights, virials)
 
     def invariant(self, energies: Float64[np.ndarray, " F"], virials: Float64[np.ndarray, "F 3 3"] | None) -> Orbits:
-        """Of a potential that says the same of all copies: what it says of the frame."""
+        """Of a potential with the same energy for all copies, that of the frame; nothing here checks that it is so.
+
+        :func:`goniometer.observables.invariance.residuals` measures it.
+        """
         count = len(self.matrices)
         strained = None if virials is None else np.repeat(virials[:, None], count, axis=1)
         return Orbits(self.matrices, np.repeat(energies[:, None], count, axis=1), strained)

@@ -60,6 +60,21 @@ class Observable:
         )
         return value, error, ratio
 
+    def disagreeing_axis(self, other: Observable) -> str | None:
+        """The name of the first axis whose points are not those of another observable; None if all are.
+
+        An axis that is longer in one of them agrees as far as the shorter one goes: times of a correlation for
+        instance, of runs of different lengths.
+        """
+        if list(self.axes) != list(other.axes):
+            return next(iter({*self.axes} ^ {*other.axes}), None) or next(iter(self.axes))
+        for name, axis in self.axes.items():
+            one, two = (np.asarray(each.axes[name].values) for each in (self, other))
+            count = min(len(one), len(two))
+            if axis.unit != other.axes[name].unit or not _equal(one[:count], two[:count]):
+                return name
+        return None
+
     def to_xarray(self) -> xarray.Dataset:
         """Values and errors as variables over the axes."""
         names = list(self.axes)
@@ -75,3 +90,10 @@ class Observable:
         content = io.BytesIO()  # HDF5 does not survive a disk that is full
         self.to_xarray().to_netcdf(content, engine="h5netcdf")
         replace_bytes(path, content.getvalue())
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    """Labels, or numbers but for rounding."""
+    if one.dtype.kind in "fiu" and other.dtype.kind in "fiu":
+        return bool(np.allclose(one, other, rtol=1e-6, atol=1e-9))
+    return bool(np.array_equal(one, other))

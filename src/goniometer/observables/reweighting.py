@@ -100,8 +100,9 @@ class Reevaluated:
     def by_orbit(self, reference: str) -> dict[str, Orbits]:
         """Of the grids whose averages are known of frames in all orientations of their lattice, what they say of these.
 
-        None, and grids of elements that map the lattice onto itself; and the reference, if that has inversion, which is
-        taken to say the same of all orientations.
+        None, and grids of elements that map the lattice onto itself; and the reference, if that has inversion, as if it
+        had the same energy in all orientations: whether it has is for the caller to measure, see
+        :func:`goniometer.observables.invariance.residuals`.
         """
         if self.orbits is None:
             return {}

@@ -126,6 +126,8 @@ class LiquidStudy:
         Of the box.
     remaining
         Kind of observable to grid, ``none`` among them, to the ensemble of the finest grid less that of this one.
+    window
+        From when to when ``drawn`` is taken of each run, in ps; NaN for results in which it is not known.
     too_short
         Of the strategies whose runs are too short for bounds, why.
     """
@@ -142,6 +144,7 @@ class LiquidStudy:
     molecules: int
     reference: str = ""
     remaining: Mapping[str, Mapping[str, Observable]] = field(default_factory=dict)
+    window: tuple[float, float] = (float("nan"), float("nan"))
     too_short: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -152,7 +155,7 @@ def liquid_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     grid = figure.add_gridspec(2, 1, height_ratios=(1.0, 1.15))
     top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     maps = study.drawn["orientation"]
-    orientation_maps(top, {f"{name}, {study.lengths[name]:g} ps": each for name, each in maps.items()})
+    orientation_maps(top, {f"{name}, {_length(study, name, each)}": each for name, each in maps.items()})
     distances, pairs, moved, turned = bottom.subplots(1, 4)
     _lines(distances, study.drawn["g_OO"], "r", "r [Å]", "g_OO(r)")
     _lines(pairs, study.drawn["c_uu(r)"], "r", "r [Å]", "c_uu(r) / g(r)")
@@ -169,6 +172,14 @@ def liquid_figure(study: LiquidStudy) -> matplotlib.figure.Figure:
     ]
     legend_above(bottom, handles, len(handles))
     return figure
+
+
+def _length(study: LiquidStudy, name: str, found: Observable) -> str:
+    """How much of a strategy is drawn, in ps: the common window of each of its runs."""
+    start, end = study.window
+    if not np.isfinite(end):
+        return f"{study.lengths[name]:g} ps"
+    return f"{found.about.get('runs', 1)} × {end - start:.3g} ps"
 
 
 @styled

@@ -165,15 +165,13 @@ def compare_runs(
         if not np.isfinite(_spacing(each)):
             raise InputError(f"'{each.name}' does not say the time between its frames: give it (spacing)")
     _check_distinct(first, second)
+    _check_starts((*first, *second))
     start, too_short = _start(first, second, discard)
     for name in observables:
         try:
             one, other, example = _sides(first, second, name, (options or {}).get(name, {}), start)
         except (_TooShort, InputError) as error:
             skipped[name] = str(error)
-            continue
-        if one.curves.shape[1:] != other.curves.shape[1:]:
-            skipped[name] = "the two sides have other points: their cells or the times between frames differ"
             continue
         found[name] = Compared(one, other, _cut(example, one.curves.shape[1:]))
     spent = spent_at(level, look)
@@ -230,6 +228,50 @@ def _check_distinct(first: Sequence[Trajectory], second: Sequence[Trajectory]) -
                 raise InputError(f"'{one.name}' and '{each.name}' have one description and one seed: they are one run")
 
 
+def _check_starts(runs: Sequence[Trajectory]) -> None:
+    """That the first frames of all are of one time, so that windows of all are the same."""
+    first, spacing = runs[0], max(map(_spacing, runs))
+    for each in runs:
+        if abs(float(each.times[0]) - float(first.times[0])) > (1.0 + 1e-6) * spacing:
+            raise InputError(
+                f"'{first.name}' begins at {1e-3 * float(first.times[0]):.3g} ps and '{each.name}' at "
+                f"{1e-3 * float(each.times[0]):.3g} ps, and runs are compared over the same stretch of time: cut their "
+                "frames alike (or, of files, count times from the first frame by --spacing)"
+            )
+
+
+def common_window(runs: Sequence[Trajectory], start: float | None = None) -> tuple[float, float]:
+    """From when to when all runs are taken, in fs after the first frame, up to the end of the shortest run.
+
+    Parameters
+    ----------
+    runs
+        Of all ensembles.
+    start
+        In fs; by default a tenth of the shortest run, and never more than half of it.
+
+    Raises :class:`InputError` for a run of fewer than two frames, and for runs that do not begin at one time.
+    """
+    for each in runs:
+        if len(each) < 2:
+            raise InputError(f"'{each.name}' holds {len(each)} frames: there is no stretch of time in it")
+    _check_starts(runs)
+    least = min(runs, key=_duration)
+    spacing = _spacing(least)
+    skipped = int(DISCARD * len(least)) if start is None else min(int(start / spacing + 1e-6), len(least) // 2)
+    return skipped * spacing, len(least) * spacing
+
+
+def left_out_time(runs: Sequence[Trajectory], shares: Sequence[float]) -> float:
+    """The time in fs that shares of runs amount to, the longest of them."""
+    return max(int(share * len(each)) * _spacing(each) for each, share in zip(runs, shares, strict=True))
+
+
+def within(run: Trajectory, window: tuple[float, float]) -> Trajectory:
+    """The frames of a run in a window of :func:`common_window`."""
+    return Excerpt(run, *(_count(run, each) for each in window))
+
+
 class _TooShort(Exception):  # noqa: N818 - it is an answer
     pass
 
@@ -241,10 +283,9 @@ def _sides(
 
     Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
     """
-    least = min((*first, *second), key=_duration)
-    spacing = _spacing(least)
-    skipped = int(start / spacing + 1e-6)
-    start, shortest, fewer = skipped * spacing, len(least) - skipped, min(len(first), len(second))
+    start, end = common_window((*first, *second), start)
+    spacing, fewer = _spacing(min((*first, *second), key=_duration)), min(len(first), len(second))
+    shortest = round((end - start) / spacing)
     if fewer >= _RUNS:
         one, other, example = _cut_up(first, second, name, options, start, shortest * spacing, 1)
         return Side(one, f"{len(one)} runs"), Side(other, f"{len(other)} runs"), example
@@ -293,11 +334,16 @@ def _cut_up(
         [observe(part, name, options) for run in side for part in _parts(run, start, stretch)[:pieces]]
         for side in (first, second)
     ]
-    shapes = {each.values.shape for side in found for each in side}
-    if len(shapes) > 1:
-        raise InputError("the runs have other points: their cells or the times between frames differ")
+    example = found[0][0]
+    for each in (each for side in found for each in side):
+        axis = each.disagreeing_axis(example)
+        if axis is not None or each.values.shape != example.values.shape:
+            raise InputError(
+                f"curves are compared at the same points, and those along {axis or 'an axis'} differ from run to run: "
+                "their cells or the times between frames are not the same"
+            )
     one, other = (np.stack([np.asarray(each.values) for each in side]) for side in found)
-    return one, other, found[0][0]
+    return one, other, example
 
 
 def _parts(run: Trajectory, start: float, stretch: float) -> list[Trajectory]:

@@ -111,18 +111,27 @@ def _integrated(covariance: np.ndarray) -> np.ndarray:
     return np.where(moving, np.maximum(0.5, found), 0.5)
 
 
+def few_samples(count: int) -> float:
+    """How much wider than that of a normal distribution the 95 % interval of so few independent samples is.
+
+    The quantile of Student's t with count − 1 degrees of freedom over 1.96. A standard error of few samples times this
+    factor is quoted, so that a value ± 1.96 errors always contains the truth in 95 % of cases.
+    """
+    return float(stdtrit(count - 1, 0.975) / norm.isf(0.025))
+
+
 def mean(values: Float64[np.ndarray, "T R ..."]) -> Estimate:
     """The mean over times and replicas.
 
     Replicas are independent. Of eight or more the error is that of the mean of their time averages, whatever the
-    correlation within each; of fewer it is √(2 τ σ² / (T R)), with one τ for all components and σ² their variance about
-    the mean of all.
+    correlation within each, times :func:`few_samples`; of fewer it is √(2 τ σ² / (T R)), with one τ for all components
+    and σ² their variance about the mean of all.
     """
     length, replicas = values.shape[:2]
     whole, time = values.mean(axis=(0, 1)), autocorrelation_time(values)
     variance = values.var(axis=(0, 1))
     if replicas >= REPLICAS:
-        error = values.mean(axis=0).std(axis=0, ddof=1) / np.sqrt(replicas)
+        error = few_samples(replicas) * values.mean(axis=0).std(axis=0, ddof=1) / np.sqrt(replicas)
     else:
         error = np.sqrt(2.0 * time * variance / (length * replicas))
     return Estimate(np.asarray(whole), np.asarray(error), time, length * replicas / (2.0 * time))
@@ -135,16 +144,16 @@ def slope(times: Float64[np.ndarray, " T"], values: Float64[np.ndarray, " T"]) -
 
         x(t) = a + b t + walk(t) + noise(t)        noise correlated with φ from one time to the next
 
-    In the cosine transform of the series (DCT-II, order k of T times) the walk and white noise are exactly diagonal, and
-    correlated noise nearly so:
+    In the cosine transform of the series (DCT-II, order k of T times) the walk and white noise are exactly diagonal,
+    and correlated noise nearly so:
 
         var X_k = σ² [(1 − φ)² / ((1 − φ)² + φ λ_k) + h λ_1/λ_k]        λ_k = 4 sin²(π k / 2T)
 
     Of the 48 slowest components, fewer where a vibration sticks out of the spectrum, the slope follows by generalized
     least squares for every ratio h and correlation φ. Both are unknown and are averaged over with their restricted
     likelihood (D. A. Harville, J. Am. Stat. Assoc. 72, 320 (1977)), as is σ², so that the slope is distributed as a
-    mixture of Student's t. A walk that is too weak to be seen in the faster components can still move the slope: h has a
-    prior ∝ √h d log h from 1 on, so the error of a series without any walk errs on the long side.
+    mixture of Student's t. A walk that is too weak to be seen in the faster components can still change the slope: h
+    has a prior ∝ √h d log h from 1 on, and the error of a series without any walk is about four times too large.
 
     Parameters
     ----------
@@ -156,8 +165,8 @@ def slope(times: Float64[np.ndarray, " T"], values: Float64[np.ndarray, " T"]) -
     Returns
     -------
     slope, error
-        The mean of the mixture, and its central 95 % interval in units of 2 · 1.96: slope ± 1.96 error contains the true
-        slope in at least 95 % of cases, few degrees of freedom included.
+        The mean of the mixture, and its central 95 % interval in units of 2 · 1.96: slope ± 1.96 error contains the
+        true slope in at least 95 % of cases, few degrees of freedom included.
 
     Raises
     ------

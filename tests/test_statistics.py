@@ -83,7 +83,7 @@ def misses(times: np.ndarray, series: np.ndarray, of: Callable = slope) -> float
 
 @pytest.mark.parametrize("length", [30, 72, 1000])
 def test_the_slope_of_a_walk_has_an_error_that_covers_it(length: int) -> None:
-    rng, times, repeats = np.random.default_rng(length), np.arange(length) * 0.01, 600
+    rng, times, repeats = np.random.default_rng(length), np.arange(length) * 0.01, 400
     walks = rng.normal(size=(repeats, length)).cumsum(axis=1)
     noisy = walks + 3.0 * rng.normal(size=(repeats, length))
     # 5 %, a third more, and three binomial errors.

@@ -175,6 +175,8 @@ def slope(times: Float64[np.ndarray, " T"], values: Float64[np.ndarray, " T"]) -
     """
     if len(times) < 3:
         raise ValueError("a slope with an error takes three times or more")
+    if np.ptp(values) == 0.0:
+        return 0.0, 0.0
     size = len(times)
     found, line = (dct(each - each.mean(), norm="ortho")[1:] for each in (values, times))
     rates = 4.0 * np.sin(np.pi * np.arange(1, size) / (2.0 * size)) ** 2

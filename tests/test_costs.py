@@ -39,7 +39,7 @@ def test_bounds_hold_as_often_as_they_say() -> None:
     rng, below, seen, less = np.random.default_rng(0), 0, 0, 0
     repeats = 200
     for _ in range(repeats):
-        found = compare_curves(curves(rng, 8, planted=1.5), curves(rng, 8), exchanges=400)
+        found = compare_curves(curves(rng, 8, planted=1.5), curves(rng, 8))
         # 1.5 on the top of the bump, which has a point.
         below += found.bound() < 1.5
         seen += np.nanmax(np.abs(found.difference)) < 1.5
@@ -52,7 +52,7 @@ def test_bounds_hold_as_often_as_they_say() -> None:
 
 
 def test_a_bound_is_what_would_be_equivalent() -> None:
-    found = compare_curves(curves(np.random.default_rng(1), 6), curves(np.random.default_rng(2), 6), exchanges=400)
+    found = compare_curves(curves(np.random.default_rng(1), 6), curves(np.random.default_rng(2), 6))
     for level in (0.95, 0.8):
         upper = found.bound(level)
         for factor, answer in ((1.0 + 1e-6, "equivalent"), (1.0 - 1e-6, "undecided")):
@@ -66,11 +66,11 @@ def test_a_bound_is_what_would_be_equivalent() -> None:
     somewhere = np.where(np.arange(40) == 7, np.nan, 0.0)
     assert found.bound(shift=somewhere) == float("inf")
     few = compare_curves(curves(np.random.default_rng(3), 2), curves(np.random.default_rng(4), 2))
-    assert few.bound() == float("inf")
+    assert found.bound() < few.bound() < float("inf")
     assert compare_curves(np.ones((3, 4)), np.ones((3, 4))).bound() == 0.0
     # Points that never change, as g(r) where no pair is, have no error; those beside them have a bound all the same.
     sides = [np.column_stack([np.zeros(6), curves(np.random.default_rng(seed), 6), np.ones(6)]) for seed in (1, 2)]
-    assert compare_curves(*sides, exchanges=400).bound() == pytest.approx(found.bound())
+    assert compare_curves(*sides).bound() == pytest.approx(found.bound())
 
 
 # ---- bounds by reweighting -------------------------------------------------------------------------------------------

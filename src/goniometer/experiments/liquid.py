@@ -31,6 +31,7 @@ from goniometer.observables.molecules import find_molecules
 from goniometer.observables.orbits import Orbits
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Reevaluated, Side, reevaluate, reweighted, spread, symmetry_errors
+from goniometer.observables.statistics import few_samples
 from goniometer.observables.stress import readable
 from goniometer.report.liquid import LiquidStudy
 from goniometer.rotations import GRIDS, check_grids, grid_rule
@@ -252,7 +253,8 @@ def _drawn(runs: Sequence[Trajectory], name: str, options: Mapping[str, Any]) ->
 def pooled(found: Sequence[Observable]) -> Observable:
     """The mean of an observable over independent runs of one length.
 
-    The error is the scatter over four runs or more, and of fewer that of each put together. Axes are cut to the
+    The error is the scatter over four runs or more, with Student's factor for their number
+    (:func:`goniometer.observables.statistics.few_samples`), and of fewer that of each put together. Axes are cut to the
     shortest. Raises :class:`InputError` for runs that do not have their values at the same points.
     """
     if len(found) == 1:
@@ -266,7 +268,7 @@ def pooled(found: Sequence[Observable]) -> Observable:
     values = np.stack([each.values[part] for each in found])
     errors = np.sqrt((np.stack([each.errors[part] for each in found]) ** 2).sum(axis=0)) / len(found)
     if len(found) >= 4:
-        errors = values.std(axis=0, ddof=1) / np.sqrt(len(found))
+        errors = few_samples(len(found)) * values.std(axis=0, ddof=1) / np.sqrt(len(found))
     axes = {
         name: replace(axis, values=axis.values[:size])
         for (name, axis), size in zip(found[0].axes.items(), shape, strict=True)

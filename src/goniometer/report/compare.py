@@ -43,9 +43,7 @@ def in_words(found: Verdict, report: Report | None = None) -> str:
     said = "undecided"
     if found.within is not None:
         said += f" within {found.within:g}"
-    if found.few:
-        said += f"; {each.units[0]} and {each.units[1]} units are too few to decide anything, more runs are needed"
-    elif np.isfinite(found.longer):
+    if np.isfinite(found.longer):
         lengths = () if report is None else tuple(dict.fromkeys(_time(found.longer * each) for each in report.lengths))
         longer = f", {' and '.join(lengths)}{' of each side' if len(lengths) == 1 else ''}," if lengths else ""
         said += f"; {found.longer:.3g} times the length{longer} would decide"

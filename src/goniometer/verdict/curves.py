@@ -1,76 +1,89 @@
-"""Whole curves of two ensembles, compared with error rates that are what they say.
+"""Whole curves of two ensembles, compared with error rates that hold for unequal spreads and numbers of units.
 
-The units are curves that know nothing of each other: one from every independent run, or from every stretch of a run
-that is long enough. For each point r
+The units are independent curves: one from every independent run, or from every stretch of a run that is long enough.
+For each point r
 
     t(r) = (mean_A − mean_B) / s(r)        s² = s_A²/n_A + s_B²/n_B
+    ν(r) = s⁴ / (s_A⁴/(n_A² (n_A − 1)) + s_B⁴/(n_B² (n_B − 1)))
 
-with s no smaller than a tenth of its median, so that points where next to nothing happens do not decide. If both
-ensembles are the same, units may change sides: the distribution of max_r |t(r)| over exchanges (all of them where there
-are not too many) gives a p-value for the whole curve that is exact for any number of units and any correlation along
-the curve, provided that units of both sides are alike: stretches of one length. The band D(r) ± c s(r) has the
-quantile c of the same maximum for units less the mean of their own side: it holds everywhere at once.
+with s no smaller than a tenth of its median, so that points where next to nothing happens do not decide. If the
+ensembles have the same mean, t(r) is distributed as Student's t with ν degrees of freedom (B. L. Welch, Biometrika 34,
+28 (1947)), whatever the spreads. The probability that |t| exceeds u anywhere on the curve is at most
+
+    P(u) = p_1 + Σ_r min(p_r+1, θ_r/π (1 + u²/ν)^(−ν/2))        p_r = P(|t_ν| > u)
+
+with θ_r the angle between the deviations of both points, arccos of their absolute correlation: the tube formula for
+curves (D. Q. Naiman, Ann. Stat. 14, 896 (1986); B. Efron, J. Am. Stat. Assoc. 92, 1262 (1997)). Neighboring points that
+move together count once, independent ones as in Bonferroni's inequality. P(max |t|) is the p-value of the whole curve,
+and D(r) ± c s(r) with P(c) = 5 % is the band that holds everywhere at once with 95 %.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
-from math import comb
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
+from scipy.optimize import brentq
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from goniometer.errors import InputError
 
-#: Exchanges of units that are looked at, when there are more.
-EXCHANGES = 4000
 #: The probability of finding what is there, for which run lengths are estimated.
 POWER = 0.8
 # The p-value beyond which nothing speaks for a difference, whose size then says nothing of how long to run.
 _CHANCE = 0.5
 # The least part of the median error that a point's error is taken for.
 _FLOOR = 0.1
-# Numbers held at a time.
-_NUMBERS = 2**22
+# Curves drawn to see how large a difference appears where there is none.
+_DRAWS = 1000
 # Parts of the range of a curve that are rounding.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of curves beside each other.
+    """The difference of two sets of curves, and how it is distributed.
 
     Attributes
     ----------
     difference, errors : (P,)
         mean_A − mean_B, and s(r); NaN where a side has no value.
+    freedom : (Q,)
+        ν(r), of the points that vary, in their order.
+    angles : (Q − 1,)
+        θ_r between neighbors among these, in radians.
     largest : float
         max_r |t(r)|.
-    maxima : (X,)
-        The same for units that changed sides: what it would be if there were no difference.
-    around : (Y,)
-        The same for units less the mean of their side: what the band is made of.
     swings : (Y,)
-        max_r |D(r)| of these: how large a difference is seen where there is none.
+        max_r |D(r)| of random curves with these errors: how large a difference is seen where there is none.
     units : (int, int)
         How many there are on each side.
     """
 
     difference: Float64[np.ndarray, " P"]
     errors: Float64[np.ndarray, " P"]
+    freedom: Float64[np.ndarray, " Q"]
+    angles: Float64[np.ndarray, " R"]
     largest: float
-    maxima: Float64[np.ndarray, " X"]
-    around: Float64[np.ndarray, " Y"]
     swings: Float64[np.ndarray, " Y"]
     units: tuple[int, int]
 
+    def exceeds(self, threshold: float) -> float:
+        """The probability P(u) that |t| exceeds a threshold somewhere, if both means are the same."""
+        if not len(self.freedom) or threshold <= 0.0:
+            return 1.0
+        single = 2.0 * student.sf(threshold, self.freedom)
+        least = np.minimum(self.freedom[1:], self.freedom[:-1])
+        steps = self.angles / np.pi * (1.0 + threshold**2 / least) ** (-0.5 * least)
+        return float(min(1.0, single[0] + np.minimum(single[1:], steps).sum()))
+
     @property
     def p_value(self) -> float:
-        """Of no difference: the part of exchanges, this one included, with a maximum as large."""
-        return float(np.mean(self.maxima >= self.largest * (1.0 - _ROUNDING)))
+        """Of no difference: the probability of a maximum as large."""
+        return self.exceeds(self.largest)
 
     @property
     def where(self) -> int:
@@ -82,10 +95,11 @@ class Comparison:
         return np.asarray(self.quantile(level) * self.errors)
 
     def quantile(self, level: float) -> float:
-        """Of max |t|; infinite if there are too few exchanges to know."""
-        if len(self.around) * (1.0 - level) < 1.0 - _ROUNDING:
-            return float("inf")
-        return float(np.quantile(self.around, level, method="higher"))
+        """Of max |t|; zero if nothing varies."""
+        if not len(self.freedom):
+            return 0.0
+        highest = float(student.isf(0.5 * (1.0 - level) / len(self.freedom), self.freedom.min()))
+        return float(brentq(lambda u: self.exceeds(u) - (1.0 - level), 0.0, 2.0 * highest))
 
     def bound(
         self,
@@ -99,7 +113,7 @@ class Comparison:
 
         with the quantile c of the band of 2 · level − 1, 90 % by default: the smallest δ within which :func:`decide`
         would call one observable equivalent. It holds for all points at once, and so for the largest: it is wrong less
-        often than said where the largest difference is at one point. Infinite if there are too few exchanges.
+        often than claimed where the largest difference is at one point.
 
         Parameters
         ----------
@@ -117,22 +131,9 @@ class Comparison:
         if not np.isfinite(moved[looked] + wide[looked]).all():
             return float("inf")
         left = np.abs(self.difference - moved)[looked]
-        if self.largest == 0.0 and len(self.around) == 1:  # nothing moves
-            return float((left + wide[looked]).max())
-        allowed = int(2.0 * (1.0 - level) * (1 + len(self.around)) + _ROUNDING) - 1
-        if allowed < 0:
-            return float("inf")
-        # What never changes has no error.
-        width = np.sort(self.around)[::-1][allowed] * np.nan_to_num(self.errors[looked])
+        # What never varies has no error.
+        width = self.quantile(2.0 * level - 1.0) * np.nan_to_num(self.errors[looked])
         return float((left + np.hypot(width, wide[looked])).max())
-
-    @property
-    def least(self) -> float:
-        """The smallest p-value that so many units can have: a side exchanged as a whole is the same difference."""
-        return float(
-            (1 + (self.units[0] == self.units[1] and comb(sum(self.units), self.units[0]) == len(self.maxima)))
-            / len(self.maxima)
-        )
 
     def outside(self, within: float) -> float:
         """The p-value of |D(r)| ≥ δ somewhere: half of what the widest band inside ±δ leaves out."""
@@ -140,19 +141,28 @@ class Comparison:
         least = float(np.nanmin(room))
         if least <= 0.0:
             return 1.0
-        return 0.5 * float((1 + np.sum(self.around >= least)) / (1 + len(self.around)))
+        return 0.5 * self.exceeds(least) if len(self.freedom) else 0.0
 
 
 def compare_curves(
-    first: Float64[np.ndarray, "A P"], second: Float64[np.ndarray, "B P"], *, seed: int = 0, exchanges: int = EXCHANGES
+    first: Float64[np.ndarray, "A P"], second: Float64[np.ndarray, "B P"], *, seed: int = 0
 ) -> Comparison:
     """Compare curves, one in each row.
 
+    Parameters
+    ----------
+    first, second : (A, P), (B, P)
+        The independent units of each side; their numbers and spreads may differ.
+    seed
+        Of the random curves in :attr:`Comparison.swings`.
+
     Raises :class:`InputError` for fewer than two on a side, and for curves without a point that both sides have.
     """
-    count, other = len(first), len(second)
-    if min(count, other) < 2:
-        raise InputError(f"a comparison takes two independent curves or more on each side, not {count} and {other}")
+    units = len(first), len(second)
+    if min(units) < 2:
+        raise InputError(
+            f"a comparison takes two independent curves or more on each side, not {units[0]} and {units[1]}"
+        )
     pooled = np.concatenate([first, second])
     known = np.isfinite(pooled).all(axis=0)
     # What never changes has no error, and is the same on both sides or not.
@@ -162,57 +172,43 @@ def compare_curves(
     difference, errors = np.full(len(known), np.nan), np.full(len(known), np.nan)
     difference[known] = first[:, known].mean(axis=0) - second[:, known].mean(axis=0)
     if not moving.any():
-        none = np.zeros(1)
-        return Comparison(difference, np.where(known, 1e-300, np.nan), 0.0, none, none, none, (count, other))
-    sides = _sides(count, other, exchanges, seed)
-    units = pooled[:, moving]
-    centred = np.concatenate([each[:, moving] - each[:, moving].mean(axis=0) for each in (first, second)])
-    scaled, spread = _statistic(units, sides[:1])
-    errors[moving] = spread[0]
-    (maxima, _), (around, swings) = _maxima(units, sides), _maxima(centred, sides[1:])
-    return Comparison(difference, errors, float(np.abs(scaled[0]).max()), maxima, around, swings, (count, other))
+        none = np.zeros(0)
+        return Comparison(difference, np.where(known, 1e-300, np.nan), none, none, 0.0, np.zeros(1), units)
+    # Deviations of each unit from the mean of its side, scaled so that the sum of their squares is s².
+    sides = [
+        (each - each.mean(axis=0)) / np.sqrt(len(each) * (len(each) - 1))
+        for each in (first[:, moving], second[:, moving])
+    ]
+    squares = [np.sum(each**2, axis=0) for each in sides]
+    deviations, variance = np.concatenate(sides), squares[0] + squares[1]
+    spread = np.sqrt(variance)
+    floored = np.maximum(spread, max(_FLOOR * float(np.median(spread)), np.finfo(float).tiny))
+    errors[moving] = floored
+    draws = np.random.default_rng(seed).standard_normal((_DRAWS, len(deviations)))
+    return Comparison(
+        difference,
+        errors,
+        _freedom(squares, units),
+        _angles(deviations, spread),
+        float(np.max(np.abs(difference[moving]) / floored)),
+        np.abs(draws @ deviations).max(axis=1),
+        units,
+    )
 
 
-def _sides(count: int, other: int, most: int, seed: int) -> Bool[np.ndarray, "X U"]:
-    """Which units are on the first side, as they are and exchanged."""
-    whole = count + other
-    if comb(whole, count) <= most:
-        chosen = np.array(list(combinations(range(whole), count)))
-    else:
-        rng = np.random.default_rng(seed)
-        chosen = np.argsort(rng.random((most - 1, whole)), axis=1)[:, :count]
-        chosen = np.concatenate([np.arange(count)[None], chosen])
-    sides = np.zeros((len(chosen), whole), dtype=bool)
-    np.put_along_axis(sides, chosen, True, axis=1)
-    return sides
+def _freedom(squares: list[np.ndarray], units: tuple[int, int]) -> np.ndarray:
+    """The degrees of freedom of F. E. Satterthwaite (Biometrics Bull. 2, 110 (1946)); of a constant the fewest."""
+    variance = squares[0] + squares[1]
+    shares = [np.divide(each, variance, out=np.ones_like(each), where=variance > 0.0) for each in squares]
+    return np.asarray(1.0 / (shares[0] ** 2 / (units[0] - 1) + shares[1] ** 2 / (units[1] - 1)))
 
 
-def _maxima(units: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """max |t(r)| and max |D(r)| for every exchange, a part of them at a time."""
-    size, found = max(1, _NUMBERS // units.shape[1]), []
-    for start in range(0, len(sides), size):
-        scaled, spread = _statistic(units, sides[start : start + size])
-        found.append([np.abs(scaled).max(axis=1), np.abs(scaled * spread).max(axis=1)])
-    maxima, swings = np.concatenate(found, axis=1)
-    return maxima, swings
-
-
-def _statistic(units: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """t(r) and s(r) for every exchange: (X, P) each."""
-    centre = units.mean(axis=0)
-    values = units - centre
-    weights = sides.astype(float)
-    found = []
-    for each in (weights, 1.0 - weights):
-        number = each.sum(axis=1, keepdims=True)
-        mean = each @ values / number
-        square = each @ values**2 / number
-        found.append((mean, np.maximum(square - mean**2, 0.0) / (number - 1.0)))
-    (one, one_square), (two, two_square) = found
-    spread = np.sqrt(one_square + two_square)
-    spread = np.maximum(spread, _FLOOR * np.median(spread, axis=1, keepdims=True))
-    spread = np.maximum(spread, np.finfo(float).tiny)
-    return (one - two) / spread, spread
+def _angles(deviations: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Between the deviations of neighboring points, which are (U, Q); right angles where one has none."""
+    products = np.sum(deviations[:, 1:] * deviations[:, :-1], axis=0)
+    scale = spread[1:] * spread[:-1]
+    cosines = np.divide(products, scale, out=np.zeros_like(scale), where=scale > 0.0)
+    return np.asarray(np.arccos(np.minimum(np.abs(cosines), 1.0)))
 
 
 @dataclass(frozen=True)
@@ -233,11 +229,9 @@ class Verdict:
     within
         δ, or None.
     longer
-        By which factor runs would have to be longer (or more) to decide, with a probability of 0.8; NaN if decided, if
-        nothing speaks for a difference, or if there are too few units. Without a δ it takes the clearest difference for
-        the true one, though that is seen where errors happen to be small, too.
-    few
-        Whether there are too few units for either answer, however long they are.
+        By which factor runs would have to be longer to decide, with a probability of 0.8; NaN if decided, and if
+        nothing speaks for a difference. Without a δ it takes the clearest difference for the true one, though that is
+        seen where errors happen to be small, too.
     """
 
     name: str
@@ -247,7 +241,6 @@ class Verdict:
     p_outside: float
     within: float | None
     longer: float
-    few: bool = False
 
 
 def decide(
@@ -285,11 +278,10 @@ def decide(
             answer = "differ"
         if delta is not None and p_outside <= spent:
             answer = "equivalent"
-        few = len(comparisons) * each.least > spent
         longer = float("nan")
-        if answer == "undecided" and not few:
+        if answer == "undecided":
             longer = _longer(each, delta, spent / (len(asked) if delta is not None else len(comparisons)))
-        found.append(Verdict(name, answer, each, differ[name], p_outside, delta, longer, few and answer == "undecided"))
+        found.append(Verdict(name, answer, each, differ[name], p_outside, delta, longer))
     return found
 
 

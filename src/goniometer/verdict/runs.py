@@ -14,7 +14,7 @@ from goniometer.errors import InputError
 from goniometer.observables import check_observable, known_options, observe
 from goniometer.observables.equilibration import Equilibration, equilibration
 from goniometer.observables.result import Observable
-from goniometer.verdict.curves import EXCHANGES, Verdict, compare_curves, decide, spent_at
+from goniometer.verdict.curves import Verdict, compare_curves, decide, spent_at
 
 #: What is compared by default: statics, then what takes time.
 LIQUID = (
@@ -36,8 +36,6 @@ _RUNS = 4
 _TIMES, _PART = 8.0, 4.0
 # Longest time (fs) of a correlation from which it is known how long it remembers.
 _MEMORY = 1000.0
-# Exchanges at most, for early looks.
-_EXCHANGES = 50000
 # Observables of which the thermostat decides, whatever else is slow.
 _FAST = ("temperature",)
 _LAGS = {"displacement": 5000.0, "reorientation": 10000.0}
@@ -174,12 +172,9 @@ def compare_runs(
             skipped[name] = str(error)
             continue
         found[name] = Compared(one, other, _cut(example, one.curves.shape[1:]))
-    spent = spent_at(level, look)
-    exchanges = int(min(_EXCHANGES, max(EXCHANGES, 4 * len(found) / spent)))
+    spent_at(level, look)  # a look that is none is refused before anything else
     comparisons = {
-        name: compare_curves(
-            *(side.curves.reshape(len(side.curves), -1) for side in (each.first, each.second)), exchanges=exchanges
-        )
+        name: compare_curves(*(side.curves.reshape(len(side.curves), -1) for side in (each.first, each.second)))
         for name, each in found.items()
     }
     if not comparisons:

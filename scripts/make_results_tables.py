@@ -115,6 +115,20 @@ def dipole(data: Data) -> str:
     return table(head, rows)
 
 
+def frame(data: Data) -> str:
+    """The frame of 512 molecules: what the dipole predicts, and what was measured."""
+    rows = []
+    for model in (each for each in MODELS if "liquid" in data.get(each, {}).get("sets", {})):
+        sets = data[model]["sets"]
+        (row,) = sets["liquid"]["rows"]
+        total = np.array(row["dipole"])
+        predicted = abs(np.array(sets["dipole"]["intact"]["slope_meV"]) @ total)
+        figures = (total @ total / row["molecules"], predicted, abs(row["dE"]["none"]), row["spread"])
+        rows.append([f"`{model}`", *(plain(each) for each in figures)])
+    head = ["512 H₂O, meV", "\\|Σu\\|²/N", "predicted: a·Σu", "as oriented", "rms over orientations"]
+    return table(head, rows)
+
+
 def ice(data: Data) -> str:
     """Starting energies of the study's own cells, in its own measure."""
     rows = [["the study (nine cells)", "15 to 23", "", "", ""]]
@@ -171,6 +185,7 @@ TABLES: dict[str, Callable[[Data], str]] = {
     "paper": paper,
     "grids": grids,
     "dipole": dipole,
+    "frame": frame,
     "ice": ice,
     "polar": polar,
     "orientation": orientation,

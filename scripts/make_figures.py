@@ -86,7 +86,8 @@ def measured_residuals(potential: Any, atoms: Any, reference: dict[str, np.ndarr
 def prediction_data(name: str, lmax: int, budget: int, largest: int) -> list[dict[str, Any]]:
     """Predicted and measured residuals of rules of up to ``largest`` elements.
 
-    They are measured for the rule in its own orientation and over random two-sided rotations of it. Each rule is rotated as often as ``budget`` evaluations allow, and four times at least.
+    They are measured for the rule in its own orientation and over random two-sided rotations of it. Each rule is
+    rotated as often as ``budget`` evaluations allow, and four times at least.
     """
     potential = goniometer.load(PREDICTED, dtype="float64")
     noise = goniometer.probe(potential, [name], lmax=1).structures[0]

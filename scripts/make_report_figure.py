@@ -1,6 +1,6 @@
 """Photograph the top of the laptop study's report: python scripts/make_report_figure.py (needs a Chromium on the PATH)
 
-    docs/figures/report.png   from docs/_static/water-laptop.html
+docs/figures/report.png   from docs/_static/water-laptop.html
 """
 
 from __future__ import annotations

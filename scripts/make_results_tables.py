@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md, docs/ice.md and docs/observables.md from the measured numbers in docs/results.
+"""Write the tables of the results pages from the measured numbers in docs/results.
 
     python scripts/make_results_tables.py
 
@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from results_comparison import paired
 from results_comparison import rows as comparison_rows
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = ("results.md", "ice.md", "observables.md")
+PAGES = ("results.md", "ice.md", "observables.md", "training.md")
 MODELS = ("pet-water", "pet-water-unaugmented", "pet-water-fine-tuned")
 GRIDS = ("none", "i", "2", "2i", "3")
 #: Mean |E_grid − E_3i| in meV and mean |F − F_3i| in meV/Å of the study; forces with averages are read off a figure.
@@ -81,8 +82,11 @@ def grids(data: Data) -> str:
         for quantity, study in (("energy_meV", energies), ("forces_meV_per_A", forces)):
             unit = {"energy_meV": "energy, meV", "forces_meV_per_A": "forces, meV/Å"}[quantity]
             rows.append([f"{NAMES[name]}: {unit}", "the study", *("" if x is None else f"{x:g}" for x in study)])
-            for model in (each for each in MODELS if name in data.get(each, {}).get("sets", {})):
-                found = data[model]["sets"][name][quantity]
+            for model in MODELS:
+                part = data.get(model, {}).get("sets", {}).get(name)
+                if part is None or part["reference"] != "3i":
+                    continue
+                found = part[quantity]
                 rows.append(["", f"`{model}`", *(pair(found[grid]) for grid in GRIDS)])
     return table(["mean deviation from 3i", "", *GRIDS], rows)
 
@@ -91,6 +95,16 @@ def paper(data: Data) -> str:
     """Line by line what the study has, what was measured here, and why they differ."""
     head = ["", "the study", "here, `pet-water`", "command", "why different"]
     return table(head, comparison_rows(data, pair, plain))
+
+
+def fine_tuned(data: Data) -> str:
+    """Paired differences of symmetry errors over the test boxes."""
+    rows = []
+    for model in MODELS[1:]:
+        if "test set" in data.get(model, {}).get("sets", {}):
+            found = paired(data, model)
+            rows.append([f"`{model}` less `pet-water`", pair(found["energy"]), pair(found["forces"])])
+    return table(["", "energy, meV a box", "forces, meV/Å"], rows)
 
 
 def dipole(data: Data) -> str:
@@ -133,16 +147,13 @@ def ice(data: Data) -> str:
     """Starting energies of the study's own cells, in its own measure."""
     rows = [["the study (nine cells)", "15 to 23", "", "", ""]]
     for model in (each for each in MODELS if "ice" in data.get(each, {}).get("sets", {})):
-        for name, label in (("ice", "its cells, unrelaxed"), ("relaxed ice", "its cells, relaxed")):
-            found = data[model]["sets"].get(name)
-            if found is None:
-                continue
-            per_atom = {key: 1e3 * value for key, value in found["energy_meV_per_atom"].items()}
-            after = max(1e3 * abs(row["dE"]["i"]) / (3 * row["molecules"]) for row in found["rows"])
-            span = f"{plain(per_atom['least'], 2)} to {plain(per_atom['largest'], 2)}"
-            forces = pair(found["forces_meV_per_A"]["none"])
-            what = f"`{model}`, {found['structures']} of {label}"
-            rows.append([what, span, plain(per_atom["rms"], 2), plain(after, 2), forces])
+        found = data[model]["sets"]["ice"]
+        per_atom = {key: 1e3 * value for key, value in found["energy_meV_per_atom"].items()}
+        after = max(1e3 * abs(row["dE"]["i"]) / (3 * row["molecules"]) for row in found["rows"])
+        span = f"{plain(per_atom['least'], 2)} to {plain(per_atom['largest'], 2)}"
+        forces = pair(found["forces_meV_per_A"]["none"])
+        what = f"`{model}`, {found['structures']} of these cells"
+        rows.append([what, span, plain(per_atom["rms"], 2), plain(after, 2), forces])
     head = ["", "energy, µeV/atom: least to largest", "rms", "largest after inversion", "forces, mean, meV/Å"]
     return table(head, rows)
 
@@ -185,6 +196,7 @@ TABLES: dict[str, Callable[[Data], str]] = {
     "paper": paper,
     "grids": grids,
     "dipole": dipole,
+    "fine-tuned": fine_tuned,
     "frame": frame,
     "ice": ice,
     "polar": polar,

@@ -1,7 +1,7 @@
 """Measure the symmetry errors that docs/results.md compares with arXiv 2406.17747.
 
     python scripts/measure_symmetry_errors.py MODEL --test-set liquid-dft.xyz --liquid liquid-512.xyz \\
-        --molecule molecule-nvt.xyz --ice ice-start.xyz --ice-relaxed ice-pet2i.xyz --polar -o MODEL.json
+        --molecule molecule-nvt.xyz --ice ice-start.xyz --polar -o MODEL.json
 
 The files are structures of the archive of that article (Materials Cloud, doi:10.24435/materialscloud:kz-3b); each may
 be left out, and sets that are already in the output are kept. ``--test-set`` takes labelled boxes: those that the card
@@ -157,10 +157,10 @@ def measured(
     return {"reference": reference, **summary(rows, block), **({} if block > 1 else {"rows": rows})}
 
 
-def test_set(potential: Potential, source: Path, known: dict[str, str]) -> dict[str, Any]:
+def labelled_set(potential: Potential, source: Path, known: dict[str, str], reference: str) -> dict[str, Any]:
     """Test errors and symmetry errors of the boxes that the model was not trained on."""
     samples = [each for each in read_labelled([str(source)]) if each.hash not in known]
-    found = measured(potential, [(each.hash, each.atoms) for each in samples])
+    found = measured(potential, [(each.hash, each.atoms) for each in samples], reference=reference)
     predictions = [potential.predict(each.atoms) for each in samples]
     energies = np.array([float(p.energies[0]) - s.energy for p, s in zip(predictions, samples, strict=True)])
     energies = MEV * (energies - energies.mean())
@@ -254,9 +254,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure what was given and is not in the output yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    for name in ("test-set", "liquid", "molecule", "ice", "ice-relaxed"):
+    for name in ("test-set", "liquid", "molecule", "ice"):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE")
     parser.add_argument("--polar", action="store_true")
+    parser.add_argument("--reference", choices=("2i", "3i"), default="3i", help="of the test set")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args(arguments)
@@ -277,12 +278,10 @@ def measure(given: argparse.Namespace) -> None:
     makers = {
         "molecule": given.molecule and (lambda: measured(potential, isolated(given.molecule), block=BLOCK)),
         "dipole": given.test_set and (lambda: dipole_relation(potential, given.test_set)),
-        "test set": given.test_set and (lambda: test_set(potential, given.test_set, known)),
+        "test set": given.test_set and (lambda: labelled_set(potential, given.test_set, known, given.reference)),
         "liquid": given.liquid and (lambda: measured(potential, structures(given.liquid))),
         "polar ice": given.polar and (lambda: measured(potential, polar_cells(), reference="2i")),
         "ice": given.ice and (lambda: measured(potential, structures(given.ice), reference="2i")),
-        "relaxed ice": given.ice_relaxed
-        and (lambda: measured(potential, structures(given.ice_relaxed), reference="2i")),
     }
     for name, make in makers.items():
         if make and name not in sets:

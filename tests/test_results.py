@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 tables = import_module("make_results_tables")
 measure = import_module("measure_symmetry_errors")
+orientations = import_module("measure_orientation")
 FIELD = np.array([0.0003, -0.0008, 0.0005])  # eV
 
 
@@ -93,6 +94,20 @@ def test_a_field_on_the_dipole_is_recovered_and_inversion_removes_it(tmp_path: P
     assert abs(seen["dE"]["i"]) < 1e-9
     # The field has ℓ = 1: its mean square over all orientations is |a|²|Σu|²/3.
     assert abs(seen["spread"] / (1e3 * np.linalg.norm(FIELD) * np.linalg.norm(total) / 3**0.5) - 1) < 1e-4
+
+
+def test_the_depth_of_a_free_energy_has_no_scatter_between_directions() -> None:
+    # ΔV = ε u·z gives −ln P = (ε/kT) cos θ + const, whose extremes are 2 ε/kT apart, whatever the geometries.
+    over, rng = goniometer.rule(orientations.RULE), np.random.default_rng(0)
+    axes = rng.normal(size=(3, 3))
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    vectors = np.einsum("kij,gj->gki", over.matrices, axes)
+    found = orientations.Response(vectors, 0.1 * vectors[..., 2], over.weights)
+    assert abs(orientations.extent(found, np.arange(3)) - 0.2) < 1e-3
+    # The control: the smoothed estimate of so few geometries has extremes that are farther apart.
+    spun = vectors[..., 2] + np.einsum("kij,j->ki", over.matrices, [0.0, 1.0, 0.0])[None, :, 0]
+    other = orientations.Response(vectors, 0.1 * spun, over.weights)
+    assert other.free_energy().about["range"] > 1.2 * orientations.extent(other, np.arange(3))
 
 
 def test_errors_of_means_come_from_blocks() -> None:

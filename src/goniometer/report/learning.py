@@ -95,7 +95,7 @@ def _panel(axes: Axes, curves: dict[str, Curve], quantity: str, against: Against
 
 
 def _style(style: str, against: Against, colour: str) -> dict[str, Any]:
-    """Lines of one training, or markers of several: filled where a line would be solid, open where it would be dashed."""
+    """Lines of one training; markers of several, filled for what would be a solid line and open for a dashed one."""
     if against != "structures":
         return {"linestyle": style}
     return {"linestyle": "none", "marker": "o", "markerfacecolor": colour if style == "-" else "none"}

@@ -152,7 +152,7 @@ def draw_prediction(rows: list[dict[str, Any]]) -> None:
     for axes, name in zip(panels, ("molecule", "box"), strict=True):
         here = [row for row in rows if row["structure"] == name]
         keys = ("predicted_over_turns", "measured_over_turns", "floor")
-        values = [row[key] for row in here for key in keys]
+        values = [row[key] for row in here for key in keys if row[key] > 0.0]
         limits = [0.4 * min(values) * 1e3, 3.0 * max(values) * 1e3]
         axes.plot(limits, limits, color="0.6", linewidth=1, zorder=0)
         for quantity, unit in (("energy", "meV"), ("forces", "meV/Å")):
@@ -162,13 +162,15 @@ def draw_prediction(rows: list[dict[str, Any]]) -> None:
             x = [1e3 * row["predicted_over_turns"] for row in some]
             y = [1e3 * row["measured_over_turns"] for row in some]
             bar = [1e3 * row["error"] for row in some]
-            axes.errorbar(x, y, yerr=bar, fmt="o", color=colour, capsize=2, label=f"{quantity} ({unit}), over turns")
+            axes.errorbar(
+                x, y, yerr=bar, fmt="o", color=colour, capsize=2, label=f"{quantity} ({unit}), mean over rotations"
+            )
             x = [1e3 * row["predicted_as_it_stands"] for row in some]
             y = [1e3 * row["measured_as_it_stands"] for row in some]
-            axes.plot(x, y, "x", color=colour, markersize=7, label=f"{quantity} ({unit}), as it stands")
+            axes.plot(x, y, "x", color=colour, markersize=7, label=f"{quantity} ({unit}), own orientation")
         axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits, title=name)
         axes.set(xlabel="predicted from one probe, rms", ylabel="measured, rms")
-        axes.grid(which="both", alpha=0.25, linewidth=0.5)
+        axes.grid(which="major", alpha=0.25, linewidth=0.5)
     panels[0].plot([], [], ":", color="0.4", linewidth=1, label="noise floor of one evaluation")
     panels[0].legend(frameon=False, fontsize=9)
     figure.tight_layout()

@@ -51,6 +51,17 @@ def test_a_curve_without_symmetry_or_times_is_drawn_with_what_it_has(tmp_path: P
         learning_figure({"older": curve}, "seconds")
 
 
+def test_single_trainings_are_points_that_no_line_joins() -> None:
+    # A line through one training of each size would state a trend that single trainings cannot show.
+    curve = read_curve(ROOT / "models" / "learning" / "amount.csv")
+    for axes in learning_figure({"one training each": curve}, "structures").axes:
+        assert {line.get_linestyle() for line in axes.lines} == {"None"}
+        assert {line.get_markerfacecolor() for line in axes.lines} == {axes.lines[0].get_color(), "none"}
+        assert [len(line.get_xdata()) for line in axes.lines] == [4, 4]
+    steps = learning_figure({"run": {"step": [1.0, 2.0], "force_mae": [3.0, 2.0]}})
+    assert steps.axes[0].lines[0].get_linestyle() == "-"  # the control: steps of one training are joined
+
+
 def test_what_is_no_curve_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read as a learning curve"):
         read_curve(tmp_path)

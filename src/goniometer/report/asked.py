@@ -337,7 +337,7 @@ def ice(found: Findings) -> Iterator[Section]:
         label = f"{quantity}, {typeset(next(each['unit'] for each in pairs if each))}"
         cells = (pair(each and each["value"]) for each in pairs)
         rows.append([label, *cells, paper.ICE.get(quantity, NONE)])
-    columns = [("rms over cells", ""), *((model, "") for model in found.ice), ("the paper", "")]
+    columns = [("rms over cells", ""), *((model, "") for model in found.ice), ("the paper", "range over cells")]
     verdicts = []
     for model, each in meant(found.ice):
         table = each.values["table"]

@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib.figure
 from matplotlib.axes import Axes
@@ -53,7 +53,11 @@ def read_curve(source: Path) -> Curve:
 
 @styled
 def learning_figure(curves: dict[str, Curve], against: Against = "step") -> matplotlib.figure.Figure:
-    """Model error (solid) and symmetry error (dashed) of forces and of energies, a colour for each training.
+    """Model error and symmetry error of forces and of energies, a colour for each training or series of trainings.
+
+    Against steps or time the points of one training are joined: solid lines for model errors, dashed ones for symmetry
+    errors. Against the number of structures each point is a training of its own, and no line joins them: filled markers
+    for model errors, open ones for symmetry errors.
 
     Raises :class:`InputError` if no curve has the column to draw against.
     """
@@ -67,8 +71,8 @@ def learning_figure(curves: dict[str, Curve], against: Against = "step") -> matp
         _panel(axes, drawn, quantity, against)
         axes.set_ylabel(label)
     handles = [Line2D([], [], color=colour, label=name) for colour, name in zip(COLOURS, drawn, strict=False)]
-    handles.append(Line2D([], [], color=INK, linestyle="-", label="mean absolute error"))
-    handles.append(Line2D([], [], color=INK, linestyle="--", label="symmetry error"))
+    handles.append(Line2D([], [], color=INK, label="mean absolute error", **_style("-", against, INK)))
+    handles.append(Line2D([], [], color=INK, label="symmetry error", **_style("--", against, INK)))
     legend_above(figure, handles, 4)
     return figure
 
@@ -79,13 +83,22 @@ def _panel(axes: Axes, curves: dict[str, Curve], quantity: str, against: Against
     for colour, curve in zip(COLOURS, curves.values(), strict=False):
         for column, style in ((f"{quantity}_mae", "-"), (f"symmetry_{quantity}", "--")):
             x, y = _both(curve, against, column)
-            marker = "o" if len(x) == 1 or against == "structures" else ""
-            axes.plot(x, y, style, color=colour, linewidth=1.3, marker=marker, markersize=3.0)
+            look = _style(style, against, colour)
+            if len(x) == 1:
+                look.setdefault("marker", "o")
+            axes.plot(x, y, color=colour, linewidth=1.3, markersize=3.0 if against != "structures" else 5.0, **look)
             across, up = [*across, *x], [*up, *y]
     axes.set_xlabel(_AXES[against])
     log_axis(axes, "x", *_hugged(across))
     log_axis(axes, "y", *log_limits(up))
     axes.grid(color=GRID, linewidth=0.6)
+
+
+def _style(style: str, against: Against, colour: str) -> dict[str, Any]:
+    """Lines of one training; markers of several, filled for what would be a solid line and open for a dashed one."""
+    if against != "structures":
+        return {"linestyle": style}
+    return {"linestyle": "none", "marker": "o", "markerfacecolor": colour if style == "-" else "none"}
 
 
 def _both(curve: Curve, against: Against, column: str) -> tuple[list[float], list[float]]:

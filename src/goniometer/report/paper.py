@@ -22,7 +22,8 @@ TORQUE_BY_GRID = {"none": 5.0, "2": 0.3, "3i": 0.02}
 ORIENTATION = 0.4
 #: Drift of the conserved quantity in meV/ps for each H2O: over 500 ps 1, 6 and 10 meV.
 DRIFT = {"raw": 0.002, "2i": 0.012, "random": 0.020}
-#: Of nine cells of ice: as in the table of :func:`goniometer.experiments.ice.ice`.
+#: Of nine cells of ice, none with a net dipole: ranges and maxima over cells of the quantities of which
+#: :func:`goniometer.experiments.ice.ice` gives the rms.
 ICE = {
     "starting energy": "0.015 to 0.023",
     "relaxation energy": "at most 0.003",

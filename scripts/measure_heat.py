@@ -35,7 +35,7 @@ RULE, INNER = "inversion", 0.5
 SETTINGS = {"thermostat": {"kind": "langevin", "time": 100.0}, "timestep": INNER, "potential.dtype": "float32"}
 #: By network the outer time steps in fs whose heat is measured: seeds, replicas of each seed, and length in ps.
 NETWORKS: dict[str, dict[float, tuple[int, int, float]]] = {
-    "pet-water-unaugmented": {5.0: (2, 24, 1.0), 6.0: (1, 48, 0.6), 10.0: (1, 48, 0.6)},
+    "pet-water-unaugmented": {5.0: (2, 24, 1.0), 10.0: (1, 48, 0.6)},
     "pet-water": {},
 }
 #: Replicas of the unsymmetrized runs, and their length in ps; frames are SPACING fs apart.
@@ -119,10 +119,11 @@ def draw(found: dict[str, Any]) -> None:
             continue
         line, points = found[network]["predicted"], found[network]["measured"]
         steps, heat, error = (np.array(line[key]) for key in ("outer_fs", "heat_meV_per_ps", "error"))
-        axes.plot(steps, heat, color=colour, linewidth=1, label=f"{network}, predicted")
+        axes.plot(steps, heat, ".-", color=colour, linewidth=1, markersize=3, label=f"{network}, predicted")
         axes.fill_between(steps, heat - error, heat + error, color=colour, alpha=0.25, linewidth=0)
         x, y, bars = ([each[key] for each in points] for key in ("outer_fs", "heat_meV_per_ps", "error"))
-        axes.errorbar(x, y, bars, fmt="o", color=colour, markersize=4, capsize=2, label="measured")
+        if points:
+            axes.errorbar(x, y, bars, fmt="s", color=colour, markersize=5, capsize=3, label=f"{network}, measured")
     axes.set(yscale="log", xlabel="outer time step [fs]", ylabel="heat of a molecule [meV/ps]")
     axes.legend(frameon=False, fontsize=8)
     figure.tight_layout()

@@ -157,7 +157,7 @@ def liquid(
         about = {
             "residual_of_reference_meV": 1e3 * residual.averaged,
             "residual_of_reference_error_meV": 1e3 * residual.error,
-            "same_in_all_orientations": same,
+            "same_in_all_orientations": int(same),  # netCDF has no truth values
         }
         study = replace(
             study,

@@ -81,7 +81,9 @@ def compare(
     def opened(paths: list[Path]) -> list[Trajectory]:
         options = reader_options(read or [])
         return [
-            read_trajectory(each, spacing, format=format, options=options) if is_foreign(each) else read_trajectory(each)
+            read_trajectory(each, spacing, format=format, options=options)
+            if is_foreign(each)
+            else read_trajectory(each)
             for each in paths
         ]
 

@@ -15,8 +15,8 @@ from ase.io import write
 
 from goniometer.data.records import hardware, make_folder, replace_text, versions
 from goniometer.data.trajectory import Trajectory
-from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.checkpoint import PACKAGES
+from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import digest, model_hash, run, trajectory_of
 from goniometer.dynamics.starts import SCHEMA, StartingEnsemble, read_starts
 from goniometer.errors import InputError

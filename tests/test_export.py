@@ -653,7 +653,7 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(tmp_path: Path) -> None
             wrong()
         assert "\n" not in str(caught.value)
     assert not out.exists()
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("part-*"))
 
 
 def test_data_that_would_have_to_be_turned_is_refused_where_it_runs(pair: tuple) -> None:

@@ -70,8 +70,11 @@ def compare(
         raise InputError("runs have times of their own: --spacing is of files of frames")
 
     def opened(paths: list[Path]) -> list[Trajectory]:
-        how = {"format": format, "options": reader_options(read or [])}
-        return [read_trajectory(each, spacing, **how) if is_foreign(each) else read_trajectory(each) for each in paths]
+        given = reader_options(read or [])
+        return [
+            read_trajectory(each, spacing, format=format, options=given) if is_foreign(each) else read_trajectory(each)
+            for each in paths
+        ]
 
     one, other = opened(runs), opened(against or [])
     sides = {one[0].name: one, other[0].name: other} if other else ensembles(one)

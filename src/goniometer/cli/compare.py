@@ -79,11 +79,9 @@ def compare(
         raise InputError("runs have times of their own: --spacing is of files of frames")
 
     def opened(paths: list[Path]) -> list[Trajectory]:
-        options = reader_options(read or [])
+        given = reader_options(read or [])
         return [
-            read_trajectory(each, spacing, format=format, options=options)
-            if is_foreign(each)
-            else read_trajectory(each)
+            read_trajectory(each, spacing, format=format, options=given) if is_foreign(each) else read_trajectory(each)
             for each in paths
         ]
 

@@ -443,7 +443,8 @@ def test_a_run_can_be_described_before_its_start_is_there(tmp_path: Path) -> Non
 
 def test_a_liquid_with_more_runs_than_configurations_is_refused_before_any_run(tmp_path: Path) -> None:
     box = small_box(tmp_path / "box.xyz")
-    plan = Plan(argon_run(tmp_path, ase.io.read(box), length=0.2), starts=2, allow_short=True)
+    short = {"timestep": 0.5, "frames_every": 5.0, "length": 0.05}
+    plan = Plan(argon_run(tmp_path, ase.io.read(box), **short), starts=2, allow_short=True)
     ensemble = equilibrate(plan, tmp_path / "starts")
     assert ensemble.record["observable"] == "M"
     options = {"starts": str(ensemble.path), "only": ("i",), "changes": {"structure": str(box), "seed": 5}}

@@ -259,7 +259,7 @@ def draw(found: list[Line]) -> plt.Figure:
             range(len(found)), [f"{each.name}  ({100 * each.nominal:.0f} %)" for each in found], fontsize=7.5
         )
         axes.set_ylim(len(found) - 0.4, -0.6)
-        axes.set_xlim(left=-0.03)
+        axes.set_xlim(-0.05, 5.0)
         axes.set_xlabel("observed rate of false statements / nominal rate")
     return figure
 

@@ -415,10 +415,10 @@ def test_the_command_answers_and_draws(tmp_path: Path) -> None:
     assert "potential-energy: differ: most clearly by" in text
     shown = CliRunner().invoke(app, [*command, "--within", "potential-energy=2"])
     assert "potential-energy: equivalent within 2 (p = " in shown.stdout
-    shown = CliRunner().invoke(app, [*command, "--look", "1/4"])
+    shown = CliRunner().invoke(app, [*command, "--look", "1/8"])
     assert "potential-energy: undecided; " in shown.stdout
-    shown = CliRunner().invoke(app, [*command, "--within", "potential-energy=0.6"])
-    assert re.search(r"undecided within 0\.6|differ", shown.stdout)
+    shown = CliRunner().invoke(app, [*command, "--within", "potential-energy=0.55"])
+    assert re.search(r"undecided within 0\.55|differ", shown.stdout)
 
 
 def test_a_difference_is_said_with_its_place_and_a_length_in_ps(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_a_difference_is_said_with_its_place_and_a_length_in_ps(tmp_path: Path) 
     axes = {"r": Axis(np.linspace(0.0, 3.9, POINTS), "Angstrom")}
     for planted, said in (
         (4.0, r"differ: most clearly by \S+ ± \S+ at r (2\.\d|3) Å, "),
-        (0.6, r" ps and .* ps, would"),
+        (1.0, r" ps and .* ps, would"),
     ):
         one, other = curves(rng, 8, planted=planted), curves(rng, 8)
         compared = Compared(Side(one, "8 runs"), Side(other, "8 runs"), Observable("g", "", one[0], one[0], axes))

@@ -150,7 +150,7 @@ def test_every_fault_of_a_front_end_is_found_and_named(calculator: Front, said: 
         (NonConservative(PairToy(), 0.3), crystal()),
         (PairToy(), Atoms("He")),
     ],
-    ids=str,
+    ids=["front end", "Lennard-Jones", "EMT", "periodic", "molecular", "noisy", "not conservative", "one atom"],
 )
 def test_sound_potentials_pass_however_strong_their_symmetry_error_is(potential, structure) -> None:
     assert fault(potential, structure, ELEMENTS) is None

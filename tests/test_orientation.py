@@ -66,6 +66,13 @@ def test_uniform_directions_are_refused_as_often_as_the_test_says() -> None:
     assert low <= refused <= high
 
 
+def test_uniformity_needs_no_long_replicas() -> None:
+    """One direction of each replica: moments are far from normal, and Hotelling's test refuses 63 % of them."""
+    refused = sum(uniformity(uniform((1, 40), seed)) < 0.05 for seed in range(300))
+    low, high = binom.interval(0.999, 300, 0.05)
+    assert low <= refused <= high
+
+
 def test_a_test_that_takes_times_for_independent_refuses_too_often() -> None:
     """The control."""
     refused = sum(uniformity(persistent(100, 8, seed).reshape(1, -1, 3)) < 0.05 for seed in range(50))

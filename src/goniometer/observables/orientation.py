@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms, units
 from jaxtyping import Float64
 from scipy.special import sph_harm_y
+from scipy.stats import chi2
 from scipy.stats import f as fisher
 
 from goniometer.data.trajectory import DISCARD, Trajectory
@@ -232,8 +233,9 @@ def agreement(vectors: Float64[np.ndarray, "T R 3"], found: Response, degree: in
 
     The moments of the response, m_r = Σ_g Σ_k w_k exp(−ΔV) Y / Σ_g Σ_k w_k exp(−ΔV), have the covariance of a ratio of
     means over G geometries, those of the run m the covariance over R replicas. Of (m − m_r)ᵀ (S/R + S_r/G)⁻¹ (m − m_r)
-    Fisher's distribution is used as in :func:`uniformity`, which is exact where the response has no error and errs
-    towards agreement by little where it has.
+    Fisher's distribution is used (Hotelling's T²), which is exact where the response has no error and the moments of a
+    replica are normal, that is, where each replica holds many correlation times. The p-value is too large by little
+    where the response has an error, and too small for replicas of a few correlation times.
 
     Raises :class:`InputError` for fewer than M + 2 replicas.
     """
@@ -326,20 +328,38 @@ def _harmonics(vectors: np.ndarray, degree: int) -> np.ndarray:
 
 
 def uniformity(vectors: Float64[np.ndarray, "T R 3"], degree: int = _DEGREE) -> float:
-    """The probability of moments as large as these if all directions were alike: a p-value over the whole sphere.
+    """The p-value of the hypothesis that no direction is preferred.
 
-    Replicas are independent samples of the M = degree (degree + 2) :func:`moments`, with mean m̄ and covariance S:
-    Hotelling's T² = R m̄ᵀ S⁻¹ m̄, of which (R − M) T² / (M (R − 1)) has Fisher's distribution with M and R − M degrees of
-    freedom, whatever the correlation in time. Discard what remembers the start before.
+    The time averages m_r of the :func:`moments` of R independent replicas have, if the process is the same in all
+    orientations, uncorrelated components of one variance for each ℓ (Schur's lemma), whatever the correlation in time
+    and however short the replicas are. Then
 
-    Raises :class:`InputError` for fewer than M + 2 replicas.
+        Q = Σ_ℓ (2ℓ + 1) |Σ_r m_r,ℓ|² / Σ_r |m_r,ℓ|²
+
+    has the distribution of χ² with M = degree (degree + 2) degrees of freedom up to terms of order 1/R. Frames that are
+    correlated with the start are to be discarded before.
+
+    Parameters
+    ----------
+    vectors : (T, R, 3)
+        Directions of R replicas at T times.
+    degree
+        The largest ℓ.
+
+    Raises
+    ------
+    InputError
+        For fewer than M + 2 replicas.
     """
     found = moments(vectors, degree)
     count, number = found.shape
     _enough(count, degree, number)
-    centre = found.mean(axis=0)
-    square = count * centre @ np.linalg.solve(np.cov(found, rowvar=False), centre)
-    return float(fisher.sf((count - number) * square / (number * (count - 1)), number, count - number))
+    total, start = 0.0, 0
+    for ell in range(1, degree + 1):
+        part = found[:, start : start + 2 * ell + 1]
+        start += 2 * ell + 1
+        total += (2 * ell + 1) * float(np.sum(part.sum(axis=0) ** 2) / np.sum(part**2))
+    return float(chi2.sf(total, number))
 
 
 def _enough(count: int, degree: int, number: int) -> None:

@@ -22,6 +22,8 @@ _SLOWEST, _LEAST = 48, 8
 _PEAK, _BENT = 1e-3, 1.358
 # Ratios of walk to noise, the exponent of their prior, and correlations of the noise from one time to the next.
 _RATIOS, _TILT = 20, 0.5
+# Widens the interval of a slope: without it pure walks of 30 to 72 points miss in 7 to 10 % of cases.
+_WIDER = 1.15
 _CORRELATIONS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)
 #: From so many replicas on, errors come from their scatter alone.
 REPLICAS = 8
@@ -165,8 +167,9 @@ def slope(times: Float64[np.ndarray, " T"], values: Float64[np.ndarray, " T"]) -
     Returns
     -------
     slope, error
-        The mean of the mixture, and its central 95 % interval in units of 2 · 1.96: slope ± 1.96 error contains the
-        true slope in at least 95 % of cases, few degrees of freedom included.
+        The mean of the mixture, and its central 95 % interval in units of 2 · 1.96, widened by 15 % to make up for the
+        discrete mixture: slope ± 1.96 error contains the true slope in 94 % of cases or more, few degrees of freedom
+        included. For a stationary series the error is several times what it would be if one knew that there is no walk.
 
     Raises
     ------
@@ -184,7 +187,7 @@ def slope(times: Float64[np.ndarray, " T"], values: Float64[np.ndarray, " T"]) -
     while True:
         fit = _slopes(found[:count], line[:count], rates[:count], size)
         if count <= _LEAST or fit.plausible():
-            return fit.mean(), fit.half_width(0.95) / norm.isf(0.025)
+            return fit.mean(), _WIDER * fit.half_width(0.95) / norm.isf(0.025)
         count = max(_LEAST, int(0.75 * count))
 
 

@@ -71,8 +71,6 @@ class AsePotential(Potential):
         self.atomic = "energies" in implemented
         #: Properties that the calculator claims and does not compute, each with what it said.
         self.absent: dict[str, str] = {}
-        #: Antisymmetric part of the last stress times the volume, in eV, where the stress came as a 3 × 3 tensor.
-        self.antisymmetric: np.ndarray | None = None
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """Evaluate turned copies, one at a time; see :meth:`goniometer.potentials.Potential.turned`."""
@@ -98,7 +96,6 @@ class AsePotential(Potential):
                 # What the calculator gives is known only now: nine components hold the rotational gradient.
                 self.virial = "full"
             virials = full[None] * structure.get_volume()
-            self.antisymmetric = (stress - stress.T) / 2.0 * structure.get_volume() if stress.shape == (3, 3) else None
         prediction = Prediction(
             self._array("energy", results.get("energy"), ((), (1,))).reshape(1),
             self._array("forces", results.get("forces"), ((count, 3),))[None],

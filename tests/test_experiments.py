@@ -208,8 +208,9 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     assert study.lengths == {"raw": 0.24, "i": 0.12, "tumble": 0.06}
     assert told[-1] == "frames over all grids"
     assert study.drawn["g_OO"]["raw"].about["runs"] == 2
-    # Curves that are drawn together are of the window of the shortest run, and reach to the same lags.
-    assert study.window == pytest.approx((0.005, 0.065))
+    # Curves that are drawn together are of one window, and reach to the same lags: half of the shortest run is left
+    # out, which is correlated with its start over all its length.
+    assert study.window == pytest.approx((0.03, 0.065))
     for kind in ("displacement", "c_uu(t)"):
         lags = [each.axes["time"].values.tolist() for each in study.drawn[kind].values()]
         assert lags[0] == lags[1] == lags[2]
@@ -266,7 +267,9 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     drawn = {name: line.get_xydata() for name, line in zip(study.conserved, heat.get_lines(), strict=False)}
     for name, points in drawn.items():
         slope = np.polyfit(*points.T, 1)[0]  # meV/ps a molecule
-        assert slope == pytest.approx(1e3 * float(study.drifts[name].values) / 8, rel=1e-6)
+        # Least squares and the estimator of the drift weigh the points differently, each within its error.
+        drift, error = (1e3 * float(each) / 8 for each in (study.drifts[name].values, study.drifts[name].errors))
+        assert abs(slope - drift) < 2.0 * error < 1e2
         assert points[0].tolist() == [0.0, 0.0]
     # Three frames of two runs bound nothing: what is left is heat and temperature.
     assert len(cost_figure(study).axes) == 2

@@ -237,8 +237,11 @@ RULES = ("icosahedral", "octahedral", "tetrahedral", "legendre:2", "legendre:3",
 
 
 def mixed() -> SumOf:
-    """Every ℓ to 6 of both parities, and a part odd under inversion that no proper rotation removes."""
-    parts = [PeriodicToy(ell, parity, 0.02) for ell in range(1, LMAX + 1) for parity in (1, -1)]
+    """Every ℓ to 6 of both parities, and a part odd under inversion that no proper rotation removes.
+
+    Both parities of one ℓ have different strengths: they would cancel for proper rotations of a left-handed crystal.
+    """
+    parts = [PeriodicToy(ell, parity, 0.017 + 0.004 * parity) for ell in range(1, LMAX + 1) for parity in (1, -1)]
     return SumOf([*parts, PeriodicToy(0, -1, 0.01)])
 
 

@@ -395,6 +395,8 @@ def bound(found: Observable) -> float:
     found
         What :func:`reweighted` gave.
     """
+    if "too_short" in found.about:
+        return float("inf")
     largest = np.abs(found.values) + margin(found)
     largest = largest[~np.isnan(largest)]
     return float(largest.max()) if largest.size else float("nan")

@@ -47,7 +47,7 @@ class NeuralNetworkPotential(Potential):
     -----
     J. Behler and M. Parrinello, Phys. Rev. Lett. 98, 146401 (2007); J. Behler, J. Chem. Phys. 134, 074106 (2011);
     A. Singraber, J. Behler and C. Dellago, J. Chem. Theory Comput. 15, 1827 (2019). Formulas stand in
-    :mod:`goniometer.potentials.symmetry_functions`.
+    ``goniometer/potentials/symmetry_functions.py``.
     """
 
     dtype = "float64"

@@ -90,7 +90,9 @@ def attributed(
             continue
         values = quantities[name](first)
         square, error = rotation_alone(values, quantities[name](second))
-        least = float(np.sqrt(max(square - _SIGMAS * error, 0.0)))
+        # State that is carried along may follow the orientation: what two evaluations share is then no rotation error.
+        known = repeats.kind != "history"
+        least = float(np.sqrt(max(square - _SIGMAS * error, 0.0))) if known else 0.0
         rounding = max(
             2.0 * least_noise(name, pairs.setting.structure, values), pairs.judge.allowed.get(name, 0.0) / 25.0
         )

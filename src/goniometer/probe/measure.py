@@ -164,7 +164,8 @@ def probe(
                     check_structure(atoms, name)
                     tick(0)
                     outcome = probe_structure(potential, name, atoms, plan, tick)
-                    fault = verification.fault(atoms)
+                    # Of a calculator that is not deterministic, or discontinuous, derivatives say nothing.
+                    fault = verification.fault(atoms) if _smooth(outcome) else None
                     if fault is not None and all(each.error != fault for each in faults):
                         faults.append(Failure(name, fault))
                         if journal is not None:
@@ -180,6 +181,12 @@ def probe(
     except KeyboardInterrupt:
         return result(complete=False)
     return result(complete=True)
+
+
+def _smooth(result: StructureResult) -> bool:
+    """Whether the probe found the calculator deterministic and continuous on this structure."""
+    repeated = result.repeats is None or result.repeats.kind is None
+    return repeated and not any(figure.floors.discontinuous for figure in (result.energy, result.forces))
 
 
 def _nodes(rule: str | Rule | None, lmax: int | None, inversion: bool, seed: int) -> tuple[Rule, int]:

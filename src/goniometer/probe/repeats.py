@@ -28,7 +28,8 @@ _EXTREME = 6
 _DIFFERENT = 50.0
 # How many of those that differ are examined for a dependence on their predecessor.
 _EXAMINED = 6
-_MOST = 0.5
+# The share of repetitions that differ up to which these are outliers: twice that of evaluations that are outliers.
+_MOST = 0.1
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def repeat(
 class Judge:
     """Tells evaluations that differ by more than rounding.
 
-    ``allowed`` holds, for energies (eV) and forces (eV/Å), the difference of a component that is taken for rounding.
+    ``allowed`` holds, for energies (eV), forces (eV/Å) and stress (eV/Å³), the difference of a component that is taken
+    for rounding.
     """
 
     quantities: dict[str, Quantity]
@@ -86,7 +88,7 @@ class Judge:
     def of(cls, whole: Response, quantities: dict[str, Quantity], floors: dict[str, Floor], dtype: str) -> Judge:
         """A multiple of the noise of rounding, where that is no more than arithmetic explains."""
         allowed = {}
-        for name in ("energy", "forces"):
+        for name in quantities:
             most = beyond_arithmetic(quantities[name](whole), dtype)
             noise = floors[name].rounding
             allowed[name] = most if noise is None else min(_DIFFERENT * noise, most)
@@ -117,8 +119,8 @@ def judged(again: Again, whole: Response, judge: Judge, respond: Respond, struct
         kind = "noise" if differs.mean() > _MOST else "outliers"
         if _follows_predecessor(again, whole, differs, judge, respond, structure):
             kind = "history"
-    largest = [judge.largest(name, first, again.response) for name in ("energy", "forces")]
-    return Repeats(len(again.order), int(differs.sum()), kind, *largest)
+    largest = {name: judge.largest(name, first, again.response) for name in judge.allowed}
+    return Repeats(len(again.order), int(differs.sum()), kind, **largest)
 
 
 def _follows_predecessor(

@@ -214,7 +214,8 @@ class Repeats:
 
     ``kind`` is None for a deterministic calculator (to rounding), else ``"noise"`` (most differ), ``"outliers"`` (a
     few do) or ``"history"`` (an evaluation depends on those before it, and the same sequence gives the same again).
-    ``energy`` in eV and ``forces`` in eV/Å are the largest differences of a component.
+    ``energy`` in eV, ``forces`` in eV/Å and ``stress`` in eV/Å³ (None where there is none) are the largest differences
+    of a component.
     """
 
     count: int
@@ -222,6 +223,7 @@ class Repeats:
     kind: str | None
     energy: float
     forces: float
+    stress: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from goniometer.probe.result import Figure, ProbeResult, StructureResult
-from goniometer.report.units import ENERGY, FORCE, listing
+from goniometer.report.units import ENERGY, FORCE, STRESS, listing
 
 # A permutation that changes the energy by this, eV per atom, breaks bonds.
 _BONDS = 1.0
@@ -44,6 +44,10 @@ def _non_deterministic(result: ProbeResult) -> Iterator[str]:
         return
     count, different = (sum(getattr(repeats, name) for _, repeats in repeated) for name in ("count", "differing"))
     forces, energy = (max(getattr(repeats, name) for _, repeats in repeated) for name in ("forces", "energy"))
+    stress = max((repeats.stress or 0.0 for _, repeats in repeated), default=0.0)
+    size = f"by up to {FORCE(forces)} in a force and {ENERGY(energy)} in the energy"
+    if stress > 0.0:
+        size = f"by up to {FORCE(forces)} in a force, {ENERGY(energy)} in the energy and {STRESS(stress)} in the stress"
     kinds = {repeats.kind for _, repeats in differing}
     why = "as noise does"
     if kinds == {"history"}:
@@ -52,7 +56,7 @@ def _non_deterministic(result: ProbeResult) -> Iterator[str]:
         why = "as rare outliers"
     yield (
         f"{result.model.name} is not deterministic: {different} of {count} evaluations that were repeated in another "
-        f"order gave another answer, by up to {FORCE(forces)} in a force and {ENERGY(energy)} in the energy, {why}."
+        f"order gave another answer, {size}, {why}."
     )
 
 

@@ -131,9 +131,9 @@ def _chosen(matrices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def fault(potential: Potential, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> str | None:
     """Why the average over these elements of O(3) is no potential, in a sentence that names the likely cause.
 
-    None if nothing speaks against it, and where it cannot be tested: the potential is stochastic, or fails on a
-    structure that is displaced and strained. Forces that do not claim to be conservative are compared between copies
-    only. It takes 30 evaluations, and some hundred more to find the cause if something is wrong.
+    None if nothing speaks against it, and where it cannot be tested: the potential is stochastic or not deterministic,
+    or fails on a structure that is displaced and strained. Forces that do not claim to be conservative are compared
+    between copies only. It takes 30 evaluations, and some hundred more to find the cause if something is wrong.
     """
     if potential.stochastic:
         return None
@@ -145,11 +145,23 @@ def fault(potential: Potential, structure: Atoms, matrices: Float64[np.ndarray, 
         found = _fault(sample)
     except GoniometerError:
         return None
-    if found is None:
+    if found is None or _differs(sample):
         return None
     agree = float(np.ptp(sample.response.energies)) <= 10.0 * sample.noise
     adapter = "; the energies of all copies agree, so that this is a fault of the adapter" if agree else ""
     return f"the average of {potential.name} over rotations is not a potential on {called(structure)}: {found}{adapter}"
+
+
+def _differs(sample: Copies) -> bool:
+    """Whether a second evaluation of the copies, in the reverse order, differs by more than rounding."""
+    again = response(sample.potential, sample.structure, sample.matrices[::-1])
+    energies, forces = again.energies[::-1], again.forces[::-1]
+    largest = float(np.abs(sample.response.forces).max(initial=1.0))
+    share = np.sqrt(float(np.finfo(sample.potential.dtype).eps))
+    return bool(
+        np.abs(energies - sample.response.energies).max() > 10.0 * sample.noise
+        or np.abs(forces - sample.response.forces).max() > share * largest
+    )
 
 
 def _fault(sample: Copies) -> str | None:

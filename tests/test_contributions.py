@@ -277,6 +277,42 @@ def test_rare_outliers_are_seen_and_called_so() -> None:
     assert beside.directional
 
 
+class Unsteady(Calculator):
+    """EMT whose answers take one of two values, by the number of the call: energies and forces, or the stress alone."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.part, self.inner, self.calls = part, EMT(), 0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.inner.calculate(self.atoms, ["energy", "forces", "stress"], all_changes)
+        self.results = {name: np.array(self.inner.results[name]) for name in self.implemented_properties}
+        self.calls += 1
+        if self.calls % 2:
+            if self.part == "stress":
+                self.results["stress"] *= 1.1
+            else:
+                self.results["energy"] += 1e-3
+                self.results["forces"] *= 1.01
+
+
+@pytest.mark.parametrize("part", ["forces", "stress"])
+def test_answers_of_two_values_are_no_preference_for_directions(part: str) -> None:
+    copper = bulk("Cu", cubic=True)
+    copper.rattle(0.05, seed=2)
+    result = probed(Unsteady(part), copper)
+    repeats = result.structures[0].repeats
+    assert repeats.kind is not None
+    assert repeats.differing > 0.1 * repeats.count
+    assert verdict(result).startswith("Unsteady is not deterministic")
+    assert "prefers" not in said(result)
+    assert not result.faults, "nor is it a fault of the front end"
+    assert (repeats.stress > 1e-4) is (part == "stress")
+
+
 @pytest.mark.nightly
 def test_an_outlier_rate_of_two_per_cent_is_seen_in_nineteen_of_twenty() -> None:
     kinds = []

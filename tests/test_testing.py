@@ -493,3 +493,24 @@ def test_a_factor_common_to_energies_and_forces_cannot_be_seen() -> None:
         yield from (changed(part, 23.06, 23.06, 23.06) for part in potential.turned(structure, matrices))
 
     assert check_potential(Tampered(all_in_kcal), crystal()).passed
+
+
+@pytest.mark.parametrize(("fault", "copies"), [("tilted", "rotated"), ("improper", "inverted")])
+def test_a_potential_that_fails_on_copies_is_checked_without_them(fault: str, copies: str) -> None:
+    """The transformation that fails is named, and all other items are gone through."""
+
+    class Refusing(PairToy):
+        def turned(self, structure, matrices):
+            for matrix in matrices:
+                tilted = not np.isclose(np.abs(matrix), np.round(np.abs(matrix))).all()
+                if (fault == "tilted" and tilted) or (fault == "improper" and np.linalg.det(matrix) < 0.0):
+                    raise PotentialError("no such copies")
+            yield from super().turned(structure, matrices)
+
+    report = check_potential(Refusing(), crystal())
+    assert report.failed[0] == "copies"
+    assert f"{copies} copies of it cannot (no such copies)" in report["copies"].sentence
+    assert report["order"].skipped
+    assert report["forces"].passed
+    assert not report["forces"].skipped
+    assert "copies" not in [item.name for item in check_potential(PairToy(), crystal()).items]

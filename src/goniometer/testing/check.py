@@ -22,6 +22,9 @@ from goniometer.testing.differences import (
 from goniometer.testing.rotated import check_reversed_cell, check_rotated
 from goniometer.testing.subject import CheckItem, Subject
 
+# Items that take copies in other orientations.
+_OF_COPIES = ("order", "batched = single", "turned copies", "orientations seen")
+
 
 @dataclass(frozen=True)
 class CheckReport:
@@ -66,6 +69,7 @@ def check_potential(potential: Potential, structures: Sequence[Atoms] | Atoms, *
     The structures are displaced at random by 0.02 Å, so that forces are not zero. The items are
 
     ====================  =======================================================================================
+    copies                rotated and inverted copies can be evaluated; listed only where they cannot
     input                 structure and matrices are not changed by an evaluation
     predictions           as many as matrices; shapes, float64, finite; virials and energies of atoms as claimed
     order                 the k-th prediction is that of the k-th matrix
@@ -114,12 +118,19 @@ def check_potential(potential: Potential, structures: Sequence[Atoms] | Atoms, *
 
 
 def _items(subject: Subject) -> Iterator[CheckItem]:
+    failing = _failing_copies(subject)
+    if failing is not None:
+        yield CheckItem("copies", False, failing)
+        subject.keep_orientation()
     yield _check_input(subject)
     predictions = _check_predictions(subject)
     yield predictions
     if not predictions.passed:
         return  # the other rules speak of numbers that are not there
-    yield from _check_copies(subject)
+    if failing is None:
+        yield from _check_copies(subject)
+    else:
+        yield from (CheckItem(name, True, f"skipped: {failing}", skipped=True) for name in _OF_COPIES)
     yield _check_determinism(subject)
     yield from _or_skipped(("forces", "units"), lambda: _check_gradient(subject))
     yield from _or_skipped(("virial",), lambda: [check_virial(subject)])
@@ -128,6 +139,25 @@ def _items(subject: Subject) -> Iterator[CheckItem]:
     yield from _or_skipped(("reversed cell",), lambda: [check_reversed_cell(subject)])
     yield from _or_skipped(("translation",), lambda: [_report_translation(subject)])
     yield from _or_skipped(("permutation",), lambda: [_report_permutation(subject)])
+
+
+def _failing_copies(subject: Subject) -> str | None:
+    """Which transformed copies the potential fails on, and how; None if none.
+
+    Raises the error of a potential that fails on the structure itself.
+    """
+    assert len(subject.reference) == 1
+    proper = subject.matrices[np.linalg.det(subject.matrices) > 0.0][:1]
+    for name, matrix in (("rotated", proper), ("inverted", -np.eye(3)[None])):
+        try:
+            list(subject.potential.turned(subject.structure, matrix))
+        except PotentialError as error:
+            option = {"rotated": "--without rotation", "inverted": "--no-inversion"}[name]
+            return (
+                f"the structure can be evaluated, {name} copies of it cannot ({error}); `goniometer probe {option}` "
+                "measures what can be measured without them"
+            )
+    return None
 
 
 def _check_gradient(subject: Subject) -> list[CheckItem]:

@@ -15,9 +15,11 @@ from ase.build import molecule as g2
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.io import write
+from ase.stress import full_3x3_to_voigt_6_stress
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner, Result
 
+import goniometer
 from goniometer.cli.app import app
 from goniometer.data import check_structure, declare_vectors, read_structures, turned, vector_notes
 from goniometer.data.trajectory import read_trajectory
@@ -29,8 +31,9 @@ from goniometer.observables.orientation import default_direction
 from goniometer.potentials.ase import AsePotential
 from goniometer.rotations import rule
 from goniometer.symmetrize.average import Averaged
+from goniometer.testing import PeriodicToy
 from springs import Springs
-from structures import molecule
+from structures import crystal, molecule
 
 EMT_MODEL = "ase.calculators.emt:EMT"
 THERMOSTATS: dict[str, dict[str, Any]] = {
@@ -650,3 +653,29 @@ class Bonds(Calculator):
 def springs():
     return Bonds()
 """
+
+
+def test_a_stress_that_was_made_symmetric_says_nothing_of_the_torque() -> None:
+    """Nine components that are symmetric: the torque comes from finite rotations, as it does in Voigt order."""
+
+    class Symmetric(Calculator):
+        implemented_properties = ("energy", "forces", "stress")
+
+        def __init__(self, voigt: bool) -> None:
+            super().__init__()
+            self.voigt, self.toy = voigt, PeriodicToy(2, 1, 0.3)
+
+        def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+            super().calculate(atoms, properties, system_changes)
+            found = self.toy.predict(self.atoms)
+            stress = (found.virials[0] + found.virials[0].T) / 2.0 / self.atoms.get_volume()
+            given = full_3x3_to_voigt_6_stress(stress) if self.voigt else stress
+            self.results = {"energy": found.energies[0], "forces": found.forces[0], "stress": given}
+
+    nine, six = (
+        goniometer.probe(AsePotential(Symmetric(voigt)), crystal(), lmax=2, measured=()).structures[0].torque
+        for voigt in (False, True)
+    )
+    assert six.norm > 1e-3
+    assert nine.norm == pytest.approx(six.norm, rel=1e-6)
+    assert not nine.at_floor

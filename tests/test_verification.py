@@ -22,7 +22,7 @@ from goniometer.errors import PotentialError
 from goniometer.potentials import AsePotential
 from goniometer.probe.plan import plan
 from goniometer.rotations import rule
-from goniometer.symmetrize.verification import fault
+from goniometer.symmetrize.verification import Verification, fault
 from goniometer.testing import MolecularToy, Noisy, NonConservative, PairToy, PeriodicToy, SumOf, check_potential
 from structures import crystal, molecule
 
@@ -278,3 +278,49 @@ def test_check_warns_of_a_cutoff_that_is_smooth_in_name_only() -> None:
     # Control: an error of the same size that does not depend on the step of the differences.
     wrong = AsePotential(Front(None, lambda e, f, s, b, a: (e, f * (1 + 1e-5), s)))
     assert "forces" in check_potential(wrong, copper()).failed
+
+
+def opposite(energy, forces, stress, back, atoms):
+    return energy, forces, -stress
+
+
+class Rounded(EMT):
+    """Energies with noise of some size that positions decide, as of a network in float32 whose sum is in float64."""
+
+    def __init__(self, noise: float) -> None:
+        super().__init__()
+        self.noise = noise
+
+    def calculate(self, *arguments) -> None:
+        super().calculate(*arguments)
+        seed = int(np.abs(self.atoms.positions.sum() * 1e12)) % 2**32
+        self.results["energy"] += self.noise * np.random.default_rng(seed).standard_normal()
+
+
+@pytest.mark.parametrize("noise", [1e-6, 1e-4])
+@pytest.mark.parametrize("cubic", [False, True])
+def test_noise_that_the_dtype_does_not_tell_of_is_no_fault(noise: float, cubic: bool) -> None:
+    for constant in (3.5, 3.55, 3.6, 3.65, 3.7):
+        assert fault(AsePotential(Rounded(noise)), bulk("Cu", a=constant, cubic=cubic), ELEMENTS) is None
+    # The control: a fault that is larger than the noise is one.
+    assert fault(AsePotential(Front(answered=opposite)), copper(), ELEMENTS) is not None
+
+
+@pytest.mark.parametrize("structure", [bulk("Cu"), Atoms("Cu"), bulk("Cu", cubic=True)], ids=["cell", "atom", "cubic"])
+def test_forces_that_vanish_by_symmetry_do_not_cancel(structure: Atoms) -> None:
+    assert fault(AsePotential(EMT(), conservative=False), structure, ELEMENTS) is None
+
+
+def test_an_error_that_passes_is_not_taken_for_a_sound_average() -> None:
+    class Starting(Front):
+        """Fails once, and gives stresses of the wrong sign after."""
+
+        def calculate(self, *arguments, **more) -> None:
+            self.calls = getattr(self, "calls", 0) + 1
+            if self.calls == 1:
+                raise RuntimeError("out of memory")
+            super().calculate(*arguments, **more)
+
+    verification = Verification(AsePotential(Starting(answered=opposite)), ELEMENTS)
+    assert verification.fault(copper()) is None
+    assert verification.fault(copper()) is not None

@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
-from goniometer.data.records import hardware, make_folder, replace_text, versions
+from goniometer.data.records import hardware, make_folder, replace_text, replacing, versions
 from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.checkpoint import PACKAGES
 from goniometer.dynamics.description import Run, read_runs
@@ -133,9 +133,8 @@ def equilibrate(
     if said and not plan.allow_short:
         raise InputError(said)
     configurations, about = _configurations(plan, trajectories, taken)
-    partial = folder / f"part-{CONFIGURATIONS}"
-    write(partial, configurations, format="extxyz")
-    partial.replace(path)
+    with replacing(path) as partial:
+        write(partial, configurations, format="extxyz")
     record = {
         "schema": SCHEMA,
         "key": key,

@@ -20,17 +20,21 @@ class _NotImplementedError(PotentialError):
     """A property that a calculator claims to implement, and does not."""
 
 
+# Antisymmetric part of a stress, relative to its largest component, beyond which it is no rounding.
+_SKEW = 1e-6
+
+
 class AsePotential(Potential):
     """The potential that an ASE calculator computes.
 
     The forces are the raw ones: constraints of the structure are not applied. The virial is the stress times the
     volume, for structures that are periodic in three directions, if the calculator implements the stress. In Voigt
     order it is symmetric; of a stress (3, 3), σ_ab = ∂E/∂ε_ab/V under x → x (1 + ε), the antisymmetric part is kept,
-    and ``virial`` is ``full`` from the first such evaluation on. The calculator is given a fresh copy each time, after
-    a ``reset()`` and with everything declared changed, so that neither cached results nor neighbor lists with a skin
-    carry over from one structure to the next. The energy is the property ``energy``. Cells are right-handed: the
-    calculator is handed −a, −b, −c, the same lattice, where a, b, c would be left-handed. A stress that the calculator
-    claims and does not implement is done without.
+    and ``virial`` is ``full`` from the first evaluation on in which that part is not zero. The calculator is given a
+    fresh copy each time, after a ``reset()`` and with everything declared changed, so that neither cached results nor
+    neighbor lists with a skin carry over from one structure to the next. The energy is the property ``energy``. Cells
+    are right-handed: the calculator is handed −a, −b, −c, the same lattice, where a, b, c would be left-handed. A
+    stress that the calculator claims and does not implement is done without.
 
     Parameters
     ----------
@@ -92,8 +96,9 @@ class AsePotential(Potential):
         if results.get("stress") is not None:
             stress = self._array("stress", results["stress"], ((6,), (3, 3)))
             full = voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else stress
-            if stress.shape == (3, 3):
-                # What the calculator gives is known only now: nine components hold the rotational gradient.
+            if np.abs(full - full.T).max() > _SKEW * np.abs(full).max():
+                # What the calculator gives is known only now. Nine components that are symmetric may have been made so,
+                # and then say nothing of the rotational gradient.
                 self.virial = "full"
             virials = full[None] * structure.get_volume()
         prediction = Prediction(

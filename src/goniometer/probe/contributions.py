@@ -26,6 +26,8 @@ from goniometer.symmetrize import Response
 PAIRS = 64
 # What contributes less than this share of the rms is no cause of it.
 _SHARE = 0.1
+# Pairs of repetitions from which on no others are made.
+_FEWEST = 16
 # Standard errors of the mean square below which a rotation error is not told from nothing.
 _SIGMAS = 3.0
 
@@ -83,6 +85,9 @@ def attributed(
     if not any(causes.values()):
         return figures
     first, second = pairs.elsewhere() if repeats.kind is None else pairs.repeated(repeats.kind)
+    if repeats.kind == "noise" and len(first) < _FEWEST:
+        # Another origin changes nothing but the noise, which is drawn anew.
+        first, second = pairs.elsewhere()
     found = {}
     for name, figure in figures.items():
         if causes[name] is None:

@@ -104,9 +104,7 @@ def assembled(text: str) -> dict[str, Any]:
 
     Raises ValueError if any other line is no record.
     """
-    *lines, last = text.split("\n")
-    if last and lines:  # not ended by a newline: torn
-        last = ""
+    lines = text.split("\n")[:-1]  # what follows the last newline is torn
     records = [loaded(line) for line in lines if line]
     if not records or not isinstance(records[0], dict) or "head" not in records[0]:
         raise ValueError("its first line does not say what was probed")

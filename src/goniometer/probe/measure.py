@@ -164,12 +164,6 @@ def probe(
                     check_structure(atoms, name)
                     tick(0)
                     outcome = probe_structure(potential, name, atoms, plan, tick)
-                    # Of a calculator that is not deterministic, or discontinuous, derivatives say nothing.
-                    fault = verification.fault(atoms) if _smooth(outcome) else None
-                    if fault is not None and all(each.error != fault for each in faults):
-                        faults.append(Failure(name, fault))
-                        if journal is not None:
-                            journal.append(faults[-1], kind="fault")
                 except GoniometerError as error:
                     outcome = Failure(name, str(error))
             if isinstance(outcome, Failure):
@@ -177,6 +171,13 @@ def probe(
             else:
                 found.append(outcome)
             record(outcome)
+            if isinstance(outcome, StructureResult) and earlier.get(name) is not outcome and _smooth(outcome):
+                # Of a calculator that is not deterministic, or discontinuous, derivatives say nothing.
+                fault = verification.fault(atoms)
+                if fault is not None and all(each.error != fault for each in faults):
+                    faults.append(Failure(name, fault))
+                    if journal is not None:
+                        journal.append(faults[-1], kind="fault")
             done = before + cost
     except KeyboardInterrupt:
         return result(complete=False)

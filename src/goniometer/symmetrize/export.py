@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goniometer.data.records import replacing
-from goniometer.errors import InputError, PotentialError
+from goniometer.errors import GoniometerError, InputError, PotentialError
 from goniometer.potentials.ase import sentence
 from goniometer.potentials.hushed import hushed
 from goniometer.potentials.loading import DTYPES, model_file
@@ -112,8 +112,8 @@ def _verify(source: Path, rule: Rule, dtype: str | None) -> None:
     try:
         potential = MetatomicPotential.from_file(source, device="cpu", dtype=dtype, batch=1)
         found = fault(potential, potential.small_crystal(), rule.matrices)
-    except InputError:
-        return  # whatever cannot be loaded here is refused, or not, where it is written
+    except GoniometerError:
+        return  # what cannot be loaded or evaluated here is refused, or not, where it is written
     if found is not None:
         raise PotentialError(f"{found}; nothing was written (verify=False, --no-verify, writes it nevertheless)")
 

@@ -28,7 +28,7 @@ def check_rotated(subject: Subject) -> list[CheckItem]:
         if values is None:
             items.append(CheckItem(f"rotated {name}", True, "skipped: there is no virial here", skipped=True))
             continue
-        said = cancelled(name, values)
+        said = cancelled(name, values, sample.matrices)
         if conservative:
             missed = misses(sample, rng)
             said = (cell or fault(sample, missed)) if missed.any() else None

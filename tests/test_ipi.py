@@ -917,7 +917,8 @@ def test_all_that_symmetrize_takes_as_a_plain_value_comes_through_the_input(
     plain = through_the_input(*MODEL, rule="klein")
     assert (len(plain.rule), plain.rule.inversion) == (8, True)
     signature = inspect.signature(goniometer.symmetrized.symmetrize)
-    covered = "rule strategy seed proper key inversion timestep period memory space_group"
+    assert len(through_the_input(*MODEL, rule="klein", verify=False).rule) == 8
+    covered = "rule strategy seed proper key inversion timestep period memory space_group verify"
     tolerances = {"force_tolerance", "energy_tolerance", "stress_tolerance"}
     assert set(signature.parameters) == {*covered.split(), *tolerances, "potential", "structures"}
 

@@ -236,9 +236,6 @@ def test_what_directions_refuse(tmp_path: Path) -> None:
         response(trajectory, load("pet-water"), rule("legendre:2", inversion=True), 300.0)
     with pytest.raises(InputError, match="takes 26 replicas or more, not 1"):
         uniformity(directions(trajectory))
-    trajectory.replica.numbers[:] = 6
-    with pytest.raises(InputError, match="only water has a direction by default"):
-        directions(trajectory)
 
 
 def test_turned_directions_turn_the_free_energy() -> None:

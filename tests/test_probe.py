@@ -175,7 +175,8 @@ def test_without_inversion_rules_with_it_are_not_predicted() -> None:
 
 def test_predicted_residuals_are_the_measured_ones() -> None:
     """The whole chain: names, rows, means, for a response that the nodes resolve."""
-    toy = SumOf([PeriodicToy(ell, parity, 0.02) for ell in (1, 2, 3, 4) for parity in (1, -1)])
+    # Parities of different strength: equal ones cancel for proper rotations of a left-handed crystal.
+    toy = SumOf([PeriodicToy(ell, parity, 0.017 + 0.004 * parity) for ell in (1, 2, 3, 4) for parity in (1, -1)])
     names = ("octahedral", "tetrahedral", "legendre:2", "lebedev:3")
     measured = [(name, inversion) for name in names for inversion in (False, True)]
     result = probe_one(toy, crystal(), measured=measured)
@@ -439,8 +440,10 @@ def test_an_interrupted_probe_keeps_what_is_finished_and_goes_on(tmp_path: Path)
     structures = [crystal(seed) for seed in range(4)]
     whole = goniometer.probe(counted := Counted(), structures, lmax=2, seed=3)
     each = whole.structures[0].evaluations
-    assert counted.copies == 4 * each
-    stopped = goniometer.probe(Counted(stop=2 * each + 20), structures, lmax=2, seed=3)
+    # The test that the average is a potential, once for structures of one kind, is not of any structure.
+    verified = counted.copies - 4 * each
+    assert 0 < verified <= 40
+    stopped = goniometer.probe(Counted(stop=2 * each + 20 + verified), structures, lmax=2, seed=3)
     assert not stopped.complete
     assert [s.name for s in stopped.structures] == [s.name for s in whole.structures[:2]]
     assert stopped.pooled.n_structures == 2
@@ -448,7 +451,7 @@ def test_an_interrupted_probe_keeps_what_is_finished_and_goes_on(tmp_path: Path)
     resumed = goniometer.probe(
         again := Counted(), structures, lmax=2, seed=3, resume=read_probe(tmp_path / "part.json")
     )
-    assert again.copies == 2 * each  # nothing twice
+    assert again.copies == 2 * each + verified  # nothing twice, but for the kind of structure in another process
     assert resumed.complete
     assert [s.energy for s in resumed.structures] == [s.energy for s in whole.structures]
     assert resumed.pooled == whole.pooled
@@ -456,7 +459,7 @@ def test_an_interrupted_probe_keeps_what_is_finished_and_goes_on(tmp_path: Path)
     # A structure that was changed in the meantime is not taken over.
     structures[0].positions[0, 0] += 0.01
     goniometer.probe(moved := Counted(), structures, lmax=2, seed=3, resume=whole)
-    assert moved.copies == each
+    assert moved.copies == each + verified
 
 
 def test_stopping_before_the_first_structure_is_finished_leaves_a_document() -> None:

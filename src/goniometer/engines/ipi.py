@@ -33,7 +33,7 @@ ELECTRONVOLT: float = unit_to_internal("energy", "electronvolt", 1.0)  # hartree
 
 # Parameters of :func:`pes` that are no text.
 _KINDS: dict[str, type] = {
-    **dict.fromkeys(("inversion", "proper", "space_group"), bool),
+    **dict.fromkeys(("inversion", "proper", "space_group", "verify"), bool),
     **dict.fromkeys(("seed", "batch"), int),
     **dict.fromkeys(("timestep", "period", "memory"), float),
 }

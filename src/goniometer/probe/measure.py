@@ -102,7 +102,7 @@ def probe(
         If the potential, the rule or the source of the structures cannot be used.
 
     Memory: that of one batch of the model (4 GiB at most, or one copy of the structure where that takes more), and
-    72 K N + 32 K² + 65536 K bytes for K nodes and N atoms of one structure.
+    72 (K + R) N + 32 K² + 65536 K bytes for K nodes, R repetitions (150 at most) and N atoms of one structure.
     """
     start = time.perf_counter()
     potential = potential if isinstance(potential, Potential) else load(potential)

@@ -74,7 +74,7 @@ class _Measured:
 def probe_structure(
     potential: Potential, name: str, structure: Atoms, plan: Plan, progress: Tick | None = None
 ) -> StructureResult:
-    """Probe one structure. Memory: the potential's own, and 72 K N + 32 K² + 65536 K bytes, see `probe`.
+    """Probe one structure. Memory: the potential's own, and 72 (K + R) N + 32 K² + 65536 K bytes, see `probe`.
 
     Where the potential fails on inverted or on rotated copies, what does not need them is measured: the proper
     rotations, or the orientations that map the axes of a box onto each other.

@@ -244,8 +244,8 @@ class Run(Part):
     def digest(self, *more: bytes) -> str:
         """A hash of the description and of what it names: the contents of files. The length has no part in it.
 
-        A longer run goes on from a shorter one, and has its frames. Where the file of a starting ensemble lies plays no
-        part either.
+        A longer run resumes a shorter one and contains its frames. The path of the file of a starting ensemble has no
+        part in it either.
         """
         # Keys that came later have no part in it where they have their defaults: older runs keep their folders.
         later = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}

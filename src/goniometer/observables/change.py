@@ -118,7 +118,7 @@ def change(
 def _measured(
     trajectory: Trajectory, average: Averaged | None, frames: np.ndarray, exact: bool
 ) -> tuple[dict[str, Any], Residual | None]:
-    """What is said of the residual error of an average; and that over copies, where these may be taken for alike."""
+    """The residual error of an average, as reported; and that over copies, where these may be taken for alike."""
     if average is None:
         return {}, None
     candidate = not exact and average.rule.inversion and average.rule.degree >= _SAME

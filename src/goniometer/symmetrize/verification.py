@@ -147,12 +147,9 @@ def fault(potential: Potential, structure: Atoms, matrices: Float64[np.ndarray, 
     sample = copies(potential, structure, matrices)
     try:
         found = _fault(sample)
-    except GoniometerError:
-        return None
-    if found is None or _differs(sample):
-        return None
-    # What looked like a fault may be noise that the dtype does not tell of.
-    try:
+        if found is None or _differs(sample):
+            return None
+        # What looks like a fault may be noise that the dtype does not reveal.
         found = _fault(replace(sample, noise=max(sample.noise, _measured_noise(sample))))
     except GoniometerError:
         return None

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 import goniometer
-from goniometer.data import read_structures
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
+from goniometer.structures import read_structures
 
 warnings.filterwarnings("ignore")
 MODEL = Path(goniometer.__file__).parent / "data" / "models" / "pet-water.pt"

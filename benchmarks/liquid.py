@@ -19,10 +19,10 @@ import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from goniometer.data import read_structures
-from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
 from goniometer.observables.molecules import find_molecules
 from goniometer.observables.statics import Pairs, Static, dipole_correlation, pair_distribution
+from goniometer.structures import read_structures
+from goniometer.trajectories.h5md import Frames, Trajectory, read_trajectory, write_segment
 
 
 def liquid(folder: Path, frames: int) -> Trajectory:

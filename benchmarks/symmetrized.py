@@ -30,8 +30,8 @@ import numpy as np
 from ase import Atoms
 
 import goniometer
-from goniometer.data import read_structures
 from goniometer.potentials.batching import peak_memory_bytes
+from goniometer.structures import read_structures
 
 warnings.filterwarnings("ignore")
 MODEL = Path(goniometer.__file__).parent / "data" / "models" / "pet-water.pt"
@@ -86,7 +86,7 @@ def exported(atoms: Atoms, degree: int, repeat: int, batch: int) -> Contender:
     """The exported model through metatomic-ase."""
     from metatomic_ase import MetatomicCalculator
 
-    from goniometer.symmetrize.export import export
+    from goniometer.symmetrization.export import export
 
     over = goniometer.rule(RULES[degree], inversion=True)
     path = Path(tempfile.mkdtemp()) / "averaged.pt"

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from goniometer.errors import InputError
-from goniometer.report.learning import learning_figure, read_curve
-from goniometer.report.sheet import check_sheet, write_sheet
+from goniometer.plotting.learning import learning_figure, read_curve
+from goniometer.reporting.figures import check_figure_path, write_figure
 
 CAPTION = (
     "Solid: mean absolute error on the structures held back; of energies per atom, less the mean error. Dashed: mean "
@@ -28,12 +28,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--against", choices=("step", "seconds", "structures"), default="step")
     given = parser.parse_args(arguments)
     try:
-        check_sheet(given.out)
+        check_figure_path(given.out)
         curves = {}
         for run in given.runs:
             name, _, source = run.rpartition("=")
             curves[name or Path(source).name] = read_curve(Path(source))
-        write_sheet(learning_figure(curves, given.against), given.out, "Learning to be symmetric", CAPTION)
+        write_figure(learning_figure(curves, given.against), given.out, "Learning to be symmetric", CAPTION)
     except InputError as error:
         sys.exit(f"learning_study: {error}")
 

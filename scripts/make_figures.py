@@ -22,12 +22,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import goniometer
-from goniometer.data import read_structures
-from goniometer.probe.residuals import Candidate
-from goniometer.probe.result import ProbeResult
-from goniometer.probe.spectrum import gram
+from goniometer.probing.residuals import Candidate
+from goniometer.probing.result import ProbeResult
+from goniometer.probing.spectrum import gram
 from goniometer.rotations import Rule, rule
-from goniometer.symmetrize import response
+from goniometer.structures import read_structures
+from goniometer.symmetrization import response
 
 #: The packaged model with the largest symmetry error.
 MODEL = "pet-water-unaugmented"
@@ -54,7 +54,7 @@ def probe_figure() -> None:
 
 def draw_probe(result: ProbeResult, name: str = "probe") -> None:
     """The picture from a result: three figures of the report side by side."""
-    from goniometer.report.figures import residual_figure, spectrum_figure, sphere_figure
+    from goniometer.plotting.probe import residual_figure, spectrum_figure, sphere_figure
 
     figures = (
         sphere_figure(result.structures[0]),
@@ -97,7 +97,7 @@ def prediction_data(name: str, lmax: int, budget: int, largest: int) -> list[dic
     values = {"energy": seen.energies, "forces": seen.forces}
     reference = {each: np.tensordot(nodes.weights, value, axes=1) for each, value in values.items()}
     products = {each: gram(value - reference[each]) for each, value in values.items()}
-    from goniometer.probe.spectrum import variance_by_ell
+    from goniometer.probing.spectrum import variance_by_ell
 
     rows: list[dict[str, Any]] = []
     for which in RULES:
@@ -179,8 +179,8 @@ def draw_prediction(rows: list[dict[str, Any]]) -> None:
 
 def grids_figure() -> None:
     """Symmetry errors by grid of structures of the study, and its own numbers."""
-    from goniometer.report.grids import GridErrors, grid_figure
-    from goniometer.report.paper import ENERGY_BY_GRID, FORCES_BY_GRID
+    from goniometer.studies.plots.grids import GridErrors, grid_figure
+    from goniometer.studies.report.paper import ENERGY_BY_GRID, FORCES_BY_GRID
 
     document = json.loads((FIGURES.parent / "results" / "pet-water.json").read_text(encoding="utf-8"))
     labels = {

@@ -26,16 +26,16 @@ from matplotlib import ticker
 from scipy.spatial.transform import Rotation
 
 import goniometer
-from goniometer.data.trajectory import read_trajectory
 from goniometer.dynamics.description import read_runs
 from goniometer.dynamics.run import run
 from goniometer.observables import angular_momentum
+from goniometer.plotting.style import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, VERMILLION, plain
 from goniometer.potentials import Potential
-from goniometer.probe.result import Residual, RuleResidual
-from goniometer.probe.spectrum import averaging_coefficients
-from goniometer.report.drawing import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, VERMILLION, plain
+from goniometer.probing.result import Residual, RuleResidual
+from goniometer.probing.spectrum import averaging_coefficients
 from goniometer.rotations import Rule
-from goniometer.symmetrize import response
+from goniometer.symmetrization import response
+from goniometer.trajectories.h5md import read_trajectory
 from make_figures import FIGURES, MODEL, draw_probe
 
 ANGLES = np.linspace(0.0, 360.0, 121)

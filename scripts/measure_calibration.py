@@ -22,13 +22,13 @@ from ase import units
 from scipy.signal import lfilter
 from scipy.stats import beta
 
+from goniometer.comparison import compare_curves, decide
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.orientation import free_energy, uniformity
 from goniometer.observables.reweighting import Part, bound, margin, reweighted
 from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.statistics import mean, slope
-from goniometer.report.drawing import BLUE, GRID, INK, STYLE, VERMILLION
-from goniometer.verdict import compare_curves, decide
+from goniometer.plotting.style import BLUE, GRID, INK, STYLE, VERMILLION
 from measure_certificates import trial
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"

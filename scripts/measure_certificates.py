@@ -18,9 +18,9 @@ from scipy.special import eval_legendre
 from scipy.stats import beta
 
 from goniometer.errors import InputError
-from goniometer.probe.measure import probe
-from goniometer.probe.plan import plan, predicted
-from goniometer.probe.spectrum import leak_matrix
+from goniometer.planning.planner import plan, predicted
+from goniometer.probing.measure import probe
+from goniometer.probing.spectrum import leak_matrix
 from goniometer.rotations import rule
 from goniometer.rotations.rule import random_rotations
 from goniometer.testing import MolecularToy, SumOf

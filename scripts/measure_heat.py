@@ -22,11 +22,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import run, trajectory_of
 from goniometer.observables.gas import conserved
 from goniometer.observables.heat import mts_heat
+from goniometer.trajectories.h5md import Trajectory
 
 FIGURES = Path(__file__).resolve().parent.parent / "docs" / "figures"
 RESULT = FIGURES / "heat-prediction.json"

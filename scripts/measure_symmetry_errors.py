@@ -32,13 +32,13 @@ from ase.geometry import find_mic
 from ase.io import read
 
 import goniometer
-from goniometer.data.ice import _drawn_from, _repeat
-from goniometer.data.labelled import read_labelled
-from goniometer.data.packaged import packaged_files
 from goniometer.errors import InputError
+from goniometer.files.packaged import packaged_files
 from goniometer.potentials import Potential
 from goniometer.rotations import PAPER_GRIDS, grid_rule
-from goniometer.symmetrize import response
+from goniometer.structures.labelled import read_labelled
+from goniometer.studies.ice_cells import _drawn_from, _repeat
+from goniometer.symmetrization import response
 from goniometer.training.card import card_path, known_hashes
 
 SCHEMA = "goniometer/symmetry-errors/1"

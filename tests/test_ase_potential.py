@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from goniometer.data import check_structure
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials import AsePotential, PotentialCalculator
 from goniometer.rotations import Rule, random_rotations
 from goniometer.rotations.characters import characters, pair_cosines
-from goniometer.symmetrize import response
+from goniometer.structures import check_structure
+from goniometer.symmetrization import response
 
 EPS = np.finfo(float).eps
 MATRICES = random_rotations(4, np.random.default_rng(0)) * np.array([1, 1, -1, -1])[:, None, None]

@@ -11,12 +11,12 @@ import pytest
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
-from goniometer.data.turning import turned
 from goniometer.errors import PotentialError
 from goniometer.potentials import Potential, Prediction, Spread
 from goniometer.rotations import Rule, in_words, random_rotations, rule
-from goniometer.symmetrize import Averaged, response
-from goniometer.symmetrize.average import averages
+from goniometer.structures.rotation import turned
+from goniometer.symmetrization import Averaged, response
+from goniometer.symmetrization.average import averages
 from goniometer.testing import MolecularToy, NonConservative, PairToy, PeriodicToy, SumOf, check_potential
 from structures import crystal, molecule
 

@@ -10,9 +10,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from goniometer.cli import main
-from goniometer.data import packaged_files
-from goniometer.data.labelled import Labelled, labelled
 from goniometer.errors import InputError
+from goniometer.files.packaged import packaged_files
+from goniometer.structures.labelled import Labelled, labelled
 from goniometer.training.card import known_hashes, record_measured
 from goniometer.training.validity import span
 from labels import toy_water

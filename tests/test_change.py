@@ -10,7 +10,6 @@ import xarray
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
-from goniometer.data.trajectory import Trajectory, read_trajectory
 from goniometer.dynamics.description import read_runs
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
@@ -21,7 +20,8 @@ from goniometer.observables.reweighting import Part, bound, reevaluate, reweight
 from goniometer.observables.statics import Static, pair_distribution
 from goniometer.potentials.loading import load
 from goniometer.rotations import rule
-from goniometer.symmetrize import Averaged
+from goniometer.symmetrization import Averaged
+from goniometer.trajectories.h5md import Trajectory, read_trajectory
 from test_experiments import small_box
 
 MODEL = "pet-water-unaugmented"

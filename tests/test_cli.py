@@ -18,7 +18,7 @@ from ase.build import bulk, molecule
 from ase.io import write
 
 from goniometer.cli import main
-from goniometer.probe.document import read_probe
+from goniometer.probing.document import read_probe
 
 TOYS = """
 import os
@@ -299,7 +299,7 @@ def test_errors_do_not_pass_as_a_sentence_where_they_are_bugs(run, monkeypatch):
     def bug(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("goniometer.data.read_structures", bug)
+    monkeypatch.setattr("goniometer.structures.read_structures", bug)
     monkeypatch.setattr(sys, "argv", ["goniometer", *PROBE])
     with pytest.raises(ZeroDivisionError):
         main()

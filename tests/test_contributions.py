@@ -16,17 +16,17 @@ from rich.console import Console
 
 import goniometer
 from goniometer.errors import InputError
+from goniometer.planning.gate import breaches
+from goniometer.planning.planner import plan
+from goniometer.planning.tolerance import parse_limit
 from goniometer.potentials import Potential
 from goniometer.potentials.ase import AsePotential
-from goniometer.probe.contributions import rotation_alone
-from goniometer.probe.gate import breaches
-from goniometer.probe.plan import plan
-from goniometer.probe.repeats import count_for
-from goniometer.probe.result import ProbeResult
-from goniometer.probe.symmetry import forces_vanish
-from goniometer.probe.tolerance import parse_limit
-from goniometer.report import print_probe, render_page, verdict
-from goniometer.report.wording import at_most, remarks
+from goniometer.probing.contributions import rotation_alone
+from goniometer.probing.repetition import count_for
+from goniometer.probing.result import ProbeResult
+from goniometer.probing.symmetry import forces_vanish
+from goniometer.reporting import print_probe, render_page, verdict
+from goniometer.reporting.wording import remarks
 from goniometer.testing import Noisy, PairToy, PeriodicToy
 from goniometer.testing.faults import Aligned, EggBox, Fussy, History, Outliers
 from structures import crystal, molecule
@@ -352,8 +352,8 @@ def test_an_orientation_that_random_ones_do_not_show_is_named_gated_and_planned_
     assert len(breaches(result, [parse_limit("energy=1meV")])) == 1
     assert breaches(result, [parse_limit("energy=11meV")]) == []
     rows = {(row.name, row.inversion): row.energy for row in result.structures[0].rules}
-    assert at_most(rows["identity", False]) == pytest.approx(0.01)
-    assert at_most(rows["octahedral", True]) == pytest.approx(0.01 / 3.0)  # a third of the copies lie along z
+    assert rows["identity", False].most == pytest.approx(0.01)
+    assert rows["octahedral", True].most == pytest.approx(0.01 / 3.0)  # a third of the copies lie along z
     made = plan(result, energy="1meV", potential=potential)
     assert made.rule not in ("identity", "octahedral", "klein", "tetrahedral")
     assert made.certified is True
@@ -371,7 +371,7 @@ def test_no_more_is_promised_than_was_measured() -> None:
     )
     for row in result.structures[0].rules:
         for residual in (row.energy, row.forces):
-            assert at_most(residual) >= max(residual.measured or 0.0, residual.as_it_stands or 0.0, residual.over_turns)
+            assert residual.most >= max(residual.measured or 0.0, residual.as_it_stands or 0.0, residual.over_turns)
     # The input orientation counts in the gate: P_2 along z is 1, its rms 1/√5.
     figure = result.structures[0].energy
     limit = parse_limit(f"energy={1.1 * figure.rms!r}eV")

@@ -11,17 +11,17 @@ import pytest
 from ase import Atoms
 from scipy.stats import norm, t
 
-from goniometer.data.trajectory import Trajectory
+from goniometer.comparison import compare_curves, decide
+from goniometer.comparison.runs import compare_runs
 from goniometer.dynamics.description import Strategy
-from goniometer.experiments import costs
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.result import Observable
 from goniometer.observables.reweighting import Part, bound, reweighted
 from goniometer.observables.statics import Sampled, Static
-from goniometer.report.drawing import front
-from goniometer.report.liquid import Cost, LiquidStudy, cost_figure
-from goniometer.verdict import compare_curves, decide
-from goniometer.verdict.runs import compare_runs
+from goniometer.plotting.style import front
+from goniometer.studies.experiments import costs
+from goniometer.studies.plots.liquid import Cost, LiquidStudy, cost_figure
+from goniometer.trajectories.h5md import Trajectory
 from test_liquid import trajectory
 from test_reweighting import KT
 from test_verdict import curves, recorded, series

@@ -16,11 +16,11 @@ from scipy.optimize import minimize
 
 import goniometer
 from goniometer import symmetrize
-from goniometer.data.turning import turned
 from goniometer.errors import InputError
 from goniometer.potentials import Potential, Prediction
 from goniometer.rotations import Rule, random_rotations, rule
-from goniometer.symmetrize import Averaged, CrystalAveraged, operations
+from goniometer.structures.rotation import turned
+from goniometer.symmetrization import Averaged, CrystalAveraged, operations
 from goniometer.testing import PeriodicToy, SumOf
 
 EPS = float(np.finfo(np.float64).eps)

@@ -14,15 +14,15 @@ import pytest
 import yaml
 from ase.build import molecule
 
-from goniometer.data.records import replace_text
-from goniometer.data.trajectory import read_trajectory
 from goniometer.dynamics.checkpoint import is_damaged, read_sessions
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
-from goniometer.studies import read_study, study_graph
-from goniometer.studies.outcomes import discard_damaged
-from goniometer.studies.report import write_report
+from goniometer.files.records import replace_text
+from goniometer.studies.report.folder import write_report
+from goniometer.studies.workflow import read_study, study_graph
+from goniometer.studies.workflow.outcomes import discard_damaged
+from goniometer.trajectories.h5md import read_trajectory
 from springs import Springs
 
 WATER = molecule("H2O")

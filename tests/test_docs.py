@@ -18,9 +18,9 @@ import typer
 import goniometer
 from goniometer.cli import main
 from goniometer.cli.app import app
-from goniometer.probe import plan as plan_module
-from goniometer.probe import result as result_module
-from goniometer.probe.result import ProbeResult
+from goniometer.planning import planner as plan_module
+from goniometer.probing import result as result_module
+from goniometer.probing.result import ProbeResult
 from goniometer.rotations import PAPER_GRIDS, rule
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

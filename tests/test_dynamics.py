@@ -22,19 +22,19 @@ from ase.calculators.lj import LennardJones
 from scipy.stats import kstest
 
 from goniometer import load, symmetrize
-from goniometer.data import read_structures
-from goniometer.data.trajectory import read_trajectory
 from goniometer.dynamics.checkpoint import read_sessions
-from goniometer.dynamics.checks import RunError
 from goniometer.dynamics.description import Run, packaged_runs, read_runs
 from goniometer.dynamics.forces import evaluations
-from goniometer.dynamics.gle import WAVENUMBER, drift_matrix, efficiency
+from goniometer.dynamics.langevin import WAVENUMBER, drift_matrix, efficiency
+from goniometer.dynamics.limits import RunError
 from goniometer.dynamics.run import Finished, run, start_of, structure_of, trajectory_of, turns_of_cell
 from goniometer.errors import InputError, PotentialError, ServerError
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import placed
-from goniometer.potentials.remembering import Remembering
+from goniometer.potentials.caching import Remembering
 from goniometer.rotations import rule as named_rule
+from goniometer.structures import read_structures
+from goniometer.trajectories.h5md import read_trajectory
 from springs import Springs
 
 EXACT = {"potential": {"dtype": "float64"}, "orientations": "random", "frames_every": 2.0, "length": 0.02}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
 
-from goniometer.data.labelled import labelled
 from goniometer.errors import InputError
 from goniometer.potentials import load
+from goniometer.structures.labelled import labelled
 from goniometer.training.evaluate import GRIDS, evaluate, table
 from labels import springs, toy_water
 
@@ -98,7 +98,7 @@ def test_the_command_reads_the_card_beside_the_model(
     from ase.io import write
 
     from goniometer.cli import main
-    from goniometer.data import packaged_files
+    from goniometer.files.packaged import packaged_files
 
     model = tmp_path / "mine.pt"
     model.write_bytes(packaged_files("models", ".pt")["pet-water"].read_bytes())

@@ -17,15 +17,16 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
-from goniometer.data import read_structures
 from goniometer.errors import InputError
-from goniometer.experiments.costs import NAMES
-from goniometer.experiments.gas import Interrupted, gas, summary
-from goniometer.experiments.liquid import liquid, pooled_free_energy, walks
-from goniometer.experiments.liquid import summary as liquid_summary
-from goniometer.experiments.numbers import liquid_numbers
+from goniometer.interruption import Interrupted
 from goniometer.observables.result import Axis, Observable
-from goniometer.report.liquid import LiquidStudy, convergence_figure, cost_figure, drift_figure, liquid_figure
+from goniometer.structures import read_structures
+from goniometer.studies.experiments.costs import NAMES
+from goniometer.studies.experiments.gas import gas, summary
+from goniometer.studies.experiments.liquid import liquid, pooled_free_energy, walks
+from goniometer.studies.experiments.liquid import summary as liquid_summary
+from goniometer.studies.experiments.numbers import liquid_numbers
+from goniometer.studies.plots.liquid import LiquidStudy, convergence_figure, cost_figure, drift_figure, liquid_figure
 
 # Sixteen frames of two molecules.
 SHORT = {"length": 0.08, "frames_every": 5.0, "replicas": 2}

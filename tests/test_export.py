@@ -37,13 +37,13 @@ from metatomic.torch import (
 
 import goniometer
 from goniometer.cli import main
-from goniometer.data import read_structures
-from goniometer.data.packaged import packaged_files
 from goniometer.errors import InputError
-from goniometer.potentials.hushed import hushed
+from goniometer.files.packaged import packaged_files
+from goniometer.potentials.warnings import hushed
 from goniometer.rotations import Rule, in_words, random_rotations, rule
-from goniometer.symmetrize import response
-from goniometer.symmetrize.export import Exported, _ship, export
+from goniometer.structures import read_structures
+from goniometer.symmetrization import response
+from goniometer.symmetrization.export import Exported, _ship, export
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Of the packaged models the one that prefers directions the most: there is something to see.

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from ase.units import Bohr, Hartree
 
-from goniometer.data import fetching
-from goniometer.data.fetching import blob_id, converted, fetch
-from goniometer.data.labelled import read_labelled
 from goniometer.errors import InputError
+from goniometer.structures import public_sets as fetching
+from goniometer.structures.labelled import read_labelled
+from goniometer.structures.public_sets import blob_id, converted, fetch
 from labels import toy_water
 
 BOXES = toy_water(40, molecules=4)

@@ -12,7 +12,6 @@ from scipy.linalg import expm, solve_continuous_lyapunov
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
-from goniometer.data.trajectory import read_trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
@@ -20,7 +19,8 @@ from goniometer.observables import observe
 from goniometer.observables.heat import predicted_heat
 from goniometer.potentials.base import placed
 from goniometer.potentials.loading import load
-from goniometer.symmetrize import response
+from goniometer.symmetrization import response
+from goniometer.trajectories.h5md import read_trajectory
 
 # A Langevin oscillator in the units of the package: ω₀ = 1/fs, kT = 1 eV, and a mass of 1 eV fs²/Å².
 GAMMA, KELVIN = 0.2, 1.0 / units.kB

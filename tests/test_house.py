@@ -53,12 +53,12 @@ def test_everything_in_the_face_is_there_and_callable() -> None:
 
 def test_probe_is_the_function_and_the_package_in_any_order_of_imports() -> None:
     ways = [
-        "import goniometer.probe.result as result; import goniometer",
-        "import goniometer; goniometer.probe; import goniometer.probe.result",
-        "from goniometer import probe; import goniometer; from goniometer.probe import result",
-        "import goniometer.probe.measure; import goniometer",
+        "import goniometer.probing.result as result; import goniometer",
+        "import goniometer; goniometer.probe; import goniometer.probing.result",
+        "from goniometer import probe; import goniometer; from goniometer.probing import result",
+        "import goniometer.probing.measure; import goniometer",
     ]
-    check = "assert callable(goniometer.probe) and goniometer.probe.result.SCHEMA; assert goniometer.probe.__doc__"
+    check = "assert callable(goniometer.probe) and goniometer.probing.result.SCHEMA; assert goniometer.probe.__doc__"
     for way in ways:
         done = run([sys.executable, "-c", f"{way}\n{check}"])
         assert done.returncode == 0, f"{way}: {done.stderr}"

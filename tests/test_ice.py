@@ -16,17 +16,17 @@ from ase.neighborlist import neighbor_list
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
-from goniometer.data import NamedStructure, read_structures
-from goniometer.data.ice import ice
-from goniometer.dynamics.relax import Tolerances, relax
+from goniometer.dynamics.optimization import Tolerances, relax
 from goniometer.dynamics.relaxation import relax_all
 from goniometer.errors import InputError
-from goniometer.experiments.ice import ice as experiment
-from goniometer.experiments.ice import relative_energies, summary
-from goniometer.experiments.numbers import ice_numbers
 from goniometer.potentials.loading import load
-from goniometer.report.ice import ice_figure
-from goniometer.symmetrized import symmetrize
+from goniometer.strategies import symmetrize
+from goniometer.structures import NamedStructure, read_structures
+from goniometer.studies.experiments.ice import ice as experiment
+from goniometer.studies.experiments.ice import relative_energies, summary
+from goniometer.studies.experiments.numbers import ice_numbers
+from goniometer.studies.ice_cells import ice
+from goniometer.studies.plots.ice import ice_figure
 
 pytest.importorskip("genice2")
 

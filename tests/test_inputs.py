@@ -21,17 +21,17 @@ from typer.testing import CliRunner, Result
 
 import goniometer
 from goniometer.cli.app import app
-from goniometer.data import check_structure, declare_vectors, read_structures, turned, vector_notes
-from goniometer.data.trajectory import read_trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run, start_of, structure_of
 from goniometer.errors import InputError
-from goniometer.experiments.gas import gas
 from goniometer.observables.orientation import default_direction
 from goniometer.potentials.ase import AsePotential
 from goniometer.rotations import rule
-from goniometer.symmetrize.average import Averaged
+from goniometer.structures import check_structure, declare_vectors, read_structures, turned, vector_notes
+from goniometer.studies.experiments.gas import gas
+from goniometer.symmetrization.average import Averaged
 from goniometer.testing import PeriodicToy
+from goniometer.trajectories.h5md import read_trajectory
 from springs import Springs
 from structures import crystal, molecule
 

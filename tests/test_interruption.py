@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from goniometer import interruption
-from goniometer.studies import keeper
+from goniometer.studies.workflow import process_group as keeper
 
 
 def waited(condition: Callable[[], object], seconds: float = 20.0) -> None:

@@ -9,13 +9,13 @@ import pytest
 from ase import Atoms
 from ase.cell import Cell
 
-from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.observables.change import change
 from goniometer.observables.invariance import Residual, residuals
 from goniometer.rotations import rule
-from goniometer.symmetrize import Averaged
+from goniometer.symmetrization import Averaged
 from goniometer.testing.toys import PeriodicToy
+from goniometer.trajectories.h5md import Trajectory
 from test_liquid import trajectory
 
 HEXAGONAL = [9.0, 9.0, 9.0, 90.0, 90.0, 120.0]

@@ -34,10 +34,18 @@ from ipi.utils.units import Constants
 import goniometer
 from goniometer.cli import main
 from goniometer.cli.app import app
-from goniometer.engines import ipi_pes
-from goniometer.engines.driver import PREFIX, Address, connected, inet_address, serve, socket_forcefield, unix_address
-from goniometer.engines.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
 from goniometer.errors import InputError, PotentialError, ServerError
+from goniometer.interfaces import ipi_pes
+from goniometer.interfaces.driver import (
+    PREFIX,
+    Address,
+    connected,
+    inet_address,
+    serve,
+    socket_forcefield,
+    unix_address,
+)
+from goniometer.interfaces.ipi import ANGSTROM, ELECTRONVOLT, PotentialPES, forcefield, pes, pes_from_input
 from goniometer.potentials import Potential, Prediction, load
 from goniometer.rotations import Rule
 from goniometer.testing import MolecularToy, PairToy, PeriodicToy
@@ -916,7 +924,7 @@ def test_all_that_symmetrize_takes_as_a_plain_value_comes_through_the_input(
     # What is not said is as symmetrize has it.
     plain = through_the_input(*MODEL, rule="klein")
     assert (len(plain.rule), plain.rule.inversion) == (8, True)
-    signature = inspect.signature(goniometer.symmetrized.symmetrize)
+    signature = inspect.signature(goniometer.strategies.symmetrize)
     assert len(through_the_input(*MODEL, rule="klein", verify=False).rule) == 8
     covered = "rule strategy seed proper key inversion timestep period memory space_group verify"
     tolerances = {"force_tolerance", "energy_tolerance", "stress_tolerance"}

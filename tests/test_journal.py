@@ -8,10 +8,10 @@ import pytest
 
 import goniometer
 from goniometer.errors import InputError
-from goniometer.probe import measure
-from goniometer.probe.document import read_probe
-from goniometer.probe.journal import Journal, journal_of
-from goniometer.probe.result import Failure, ProbeResult
+from goniometer.probing import measure
+from goniometer.probing.document import read_probe
+from goniometer.probing.journal import Journal, journal_of
+from goniometer.probing.result import Failure, ProbeResult
 from goniometer.testing import PeriodicToy
 from structures import crystal, molecule
 

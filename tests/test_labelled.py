@@ -14,9 +14,9 @@ from ase.io import write
 from ase.units import Bohr, Hartree
 
 from goniometer.cli import main
-from goniometer.data.labelled import Labelled, composition_baseline, labelled, read_labelled, structure_hash
-from goniometer.data.suspicion import look_for_trouble
 from goniometer.errors import InputError
+from goniometer.structures.labelled import Labelled, composition_baseline, labelled, read_labelled, structure_hash
+from goniometer.structures.plausibility import look_for_trouble
 from goniometer.training.split import held_back
 from labels import PER_MOLECULE, relabelled, springs, toy_water
 

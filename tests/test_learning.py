@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from goniometer.errors import InputError
-from goniometer.report.learning import learning_figure, read_curve
+from goniometer.plotting.learning import learning_figure, read_curve
 
 ROOT = Path(__file__).resolve().parent.parent
 NEW = "step,seconds,training_force_mae,force_mae,force_rmse,energy_mae,energy_bias,symmetry_force,symmetry_energy\n"

@@ -26,12 +26,12 @@ from metatomic.torch import (
 )
 
 import goniometer
-from goniometer.data import right_handed, turned
 from goniometer.potentials import AsePotential
 from goniometer.rotations import rule
-from goniometer.symmetrize import response
-from goniometer.symmetrize.export import export
-from goniometer.symmetrize.random import fingerprint
+from goniometer.structures import right_handed, turned
+from goniometer.symmetrization import response
+from goniometer.symmetrization.export import export
+from goniometer.symmetrization.random import fingerprint
 from goniometer.testing import PeriodicToy, check_potential
 from structures import crystal
 

@@ -15,8 +15,6 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
-from goniometer.data import read_structures
-from goniometer.data.trajectory import Excerpt, Frames, Trajectory, read_trajectory, write_segment
 from goniometer.errors import InputError
 from goniometer.observables import OBSERVABLES, STATICS, observe
 from goniometer.observables.blocks import MOST, Blocks
@@ -30,6 +28,8 @@ from goniometer.observables.correlations import (
 from goniometer.observables.molecules import find_molecules
 from goniometer.observables.result import Observable
 from goniometer.observables.statics import average, dipole_correlation, pair_distribution, pair_moments
+from goniometer.structures import read_structures
+from goniometer.trajectories.h5md import Excerpt, Frames, Trajectory, read_trajectory, write_segment
 
 TRICLINIC = np.array([[17.0, 0.0, 0.0], [5.0, 16.0, 0.0], [-6.0, 4.0, 15.0]])
 WATER = read_structures("molecule")[0].atoms
@@ -362,7 +362,7 @@ def test_long_trajectories_are_gone_through_a_part_at_a_time(tmp_path: Path, mon
     whole = mean_squared_displacement(run, longest=300.0)
     naive = [np.mean((positions[50 + lag :] - positions[50 : 500 - lag]) ** 2) * 3.0 for lag in range(31)]
     np.testing.assert_allclose(whole.values[0], naive, rtol=1e-9, atol=1e-12)
-    monkeypatch.setattr("goniometer.data.trajectory._CHUNK_BYTES", 24 * 5 * 7)
+    monkeypatch.setattr("goniometer.trajectories.h5md._CHUNK_BYTES", 24 * 5 * 7)
     np.testing.assert_allclose(mean_squared_displacement(run, longest=300.0).values, whole.values, atol=1e-9)
 
 
@@ -376,7 +376,7 @@ def test_five_times_as_many_frames_take_no_more_memory(tmp_path: Path, monkeypat
         (tmp_path / str(count)).mkdir()
         positions = structure.positions + rng.normal(scale=0.02, size=(count, 36, 3))
         runs.append(trajectory(tmp_path / str(count), structure, positions, velocities=positions))
-    monkeypatch.setattr("goniometer.data.trajectory._CHUNK_BYTES", 24 * 36 * 40)
+    monkeypatch.setattr("goniometer.trajectories.h5md._CHUNK_BYTES", 24 * 36 * 40)
     cases = {
         "pair-distribution": {"farthest": 3.0},
         "direction-moments": {},

@@ -17,10 +17,10 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 from goniometer import symmetrize
-from goniometer.data import packaged_files
 from goniometer.errors import InputError
+from goniometer.files.packaged import packaged_files
 from goniometer.potentials import AsePotential, load, packaged_models, parse_options
-from goniometer.potentials.hushed import hushed
+from goniometer.potentials.warnings import hushed
 
 MODEL = packaged_files("models", ".pt")["pet-water"]
 FACTORY = """

@@ -11,8 +11,8 @@ import pytest
 from ase import Atoms
 
 from goniometer.potentials import Potential, Prediction
-from goniometer.probe.measure import probe
-from goniometer.probe.repeats import count_for
+from goniometer.probing.measure import probe
+from goniometer.probing.repetition import count_for
 
 MIB = 2**20
 
@@ -50,12 +50,12 @@ def test_the_memory_of_a_response_is_as_documented(atoms: int, lmax: int) -> Non
 
 PROBE = """
 import json, sys
-from goniometer.data import read_structures
-from goniometer.data.packaged import packaged_files
+from goniometer.structures import read_structures
+from goniometer.files.packaged import packaged_files
 from goniometer.potentials.batching import peak_memory_bytes
 from goniometer.potentials.metatomic import MetatomicPotential
-from goniometer.probe.measure import probe
-from goniometer.probe.repeats import count_for
+from goniometer.probing.measure import probe
+from goniometer.probing.repetition import count_for
 
 limit, batch = json.loads(sys.argv[1])
 path = packaged_files("models", ".pt")["pet-water"]

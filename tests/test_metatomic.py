@@ -24,14 +24,14 @@ from metatomic.torch import (
 )
 
 import goniometer
-from goniometer.data import read_structures
-from goniometer.data.packaged import packaged_files
-from goniometer.data.turning import turned
 from goniometer.errors import InputError, PotentialError
+from goniometer.files.packaged import packaged_files
 from goniometer.potentials import Prediction
 from goniometer.potentials.metatomic import MetatomicPotential
 from goniometer.rotations import random_rotations, rule
-from goniometer.symmetrize import response
+from goniometer.structures import read_structures
+from goniometer.structures.rotation import turned
+from goniometer.symmetrization import response
 from goniometer.testing import check_potential
 
 EPS32 = float(np.finfo(np.float32).eps)

@@ -14,9 +14,7 @@ from ase import Atoms, units
 from ase.io import read
 
 from goniometer import load, symmetrize
-from goniometer.cli.observe import shown
-from goniometer.data import read_structures
-from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
+from goniometer.cli.commands.observe import shown
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
@@ -30,6 +28,8 @@ from goniometer.observables.gas import (
 )
 from goniometer.observables.result import Axis, Observable
 from goniometer.potentials.base import placed
+from goniometer.structures import read_structures
+from goniometer.trajectories.h5md import Frames, Trajectory, read_trajectory, write_segment
 
 WATER = read_structures("molecule")[0].atoms
 

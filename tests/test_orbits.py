@@ -10,7 +10,6 @@ import pytest
 from ase import Atoms
 from ase.cell import Cell
 
-from goniometer.data.trajectory import Frames
 from goniometer.observables.orbits import Orbits, turned
 from goniometer.observables.reweighting import Reevaluated, evaluated_elements, reevaluate, reweighted
 from goniometer.observables.statics import (
@@ -21,9 +20,10 @@ from goniometer.observables.statics import (
     pair_moments,
 )
 from goniometer.rotations import Rule, grid_rule
-from goniometer.symmetrize import Averaged
-from goniometer.symmetrize.crystal import lattice_elements
+from goniometer.symmetrization import Averaged
+from goniometer.symmetrization.crystal import lattice_elements
 from goniometer.testing.toys import PeriodicToy
+from goniometer.trajectories.h5md import Frames
 from test_experiments import small_box
 from test_liquid import trajectory
 from test_reweighting import KT, disordered
@@ -236,7 +236,7 @@ def test_energy_pressure_and_stress_are_those_of_copies(tmp_path: Path) -> None:
 
 
 def test_what_is_said_to_be_invariant_is(tmp_path: Path) -> None:
-    from goniometer.data.structures import read_structures
+    from goniometer.structures.reading import read_structures
 
     atoms = read_structures(str(small_box(tmp_path / "box.xyz")))[0].atoms
     rng = np.random.default_rng(4)

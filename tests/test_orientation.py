@@ -11,7 +11,6 @@ from ase import Atoms, units
 from scipy.stats import binom
 
 from goniometer import load, rule
-from goniometer.data.trajectory import Trajectory, read_trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
@@ -25,6 +24,7 @@ from goniometer.observables.orientation import (
     reweighted_free_energy,
     uniformity,
 )
+from goniometer.trajectories.h5md import Trajectory, read_trajectory
 from springs import Springs
 
 KT = units.kB * 300.0

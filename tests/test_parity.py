@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from goniometer.data.labelled import labelled
 from goniometer.errors import InputError
+from goniometer.plotting.parity import MANY, parity_figure, write_parity
 from goniometer.potentials import load
-from goniometer.report.parity import MANY, parity_figure, write_parity
-from goniometer.report.sheet import check_sheet
+from goniometer.reporting.figures import check_figure_path
+from goniometer.structures.labelled import labelled
 from goniometer.training.evaluate import Evaluation, evaluate
 from labels import toy_water
 from test_evaluate import Wrong
@@ -62,9 +62,9 @@ def test_the_file_is_what_its_name_says(tmp_path: Path) -> None:
     assert "var(--blue)" in page
     assert "#0072b2" not in page.split("</style>")[1]
     with pytest.raises(InputError, match=r"a figure ends in .png, or in .html"):
-        check_sheet(tmp_path / "parity.pdf")
+        check_figure_path(tmp_path / "parity.pdf")
     with pytest.raises(InputError, match="there is no folder"):
-        check_sheet(tmp_path / "nowhere" / "parity.png")
+        check_figure_path(tmp_path / "nowhere" / "parity.png")
 
 
 def test_the_command_draws_and_refuses_before_it_measures(

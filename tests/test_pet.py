@@ -8,10 +8,10 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from goniometer.data import read_structures
 from goniometer.potentials.metatomic import MetatomicPotential
 from goniometer.potentials.pet import Pet
 from goniometer.rotations import random_rotations
+from goniometer.structures import read_structures
 
 pytest.importorskip("metatrain")
 

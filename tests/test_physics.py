@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from goniometer.data.trajectory import Trajectory, read_trajectory
 from goniometer.dynamics.description import read_runs
 from goniometer.dynamics.run import run
 from goniometer.observables.gas import angular_momentum, by_grid, drift
 from goniometer.potentials.loading import load
+from goniometer.trajectories.h5md import Trajectory, read_trajectory
 
 pytestmark = pytest.mark.nightly
 

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goniometer.errors import InputError
+from goniometer.planning.gate import breaches
+from goniometer.planning.planner import ATTEMPTS, plan
+from goniometer.planning.tolerance import Tolerance, parse_limit, parse_tolerance
 from goniometer.potentials import Potential
-from goniometer.probe.document import read_probe
-from goniometer.probe.gate import breaches
-from goniometer.probe.measure import probe
-from goniometer.probe.plan import ATTEMPTS, plan
-from goniometer.probe.residuals import candidates
-from goniometer.probe.tolerance import Tolerance, parse_limit, parse_tolerance
+from goniometer.probing.document import read_probe
+from goniometer.probing.measure import probe
+from goniometer.probing.residuals import candidates
 from goniometer.rotations import Rule, rule
-from goniometer.symmetrize import response
+from goniometer.symmetrization import response
 from goniometer.testing import Noisy, PeriodicToy, SumOf
 
 
@@ -301,7 +301,7 @@ def test_it_refuses_a_model_that_does_not_give_the_energy_of_the_probe():
 
 def test_it_gives_up_if_no_measurement_bears_the_probe_out(monkeypatch):
     """The potential has become worse since the probe, everywhere but where the structure stands."""
-    monkeypatch.setattr("goniometer.probe.plan._SAME", float("inf"))
+    monkeypatch.setattr("goniometer.planning.planner._SAME", float("inf"))
     result = probe(Renamed(PeriodicToy(1, -1, 1e-6)), tilted(), lmax=1)
     made = plan(result, energy="0.01meV", potential=Renamed(PeriodicToy(1, -1, 1e-6), PeriodicToy(2, 1, 1.0)))
     assert made.certified is False
@@ -409,7 +409,7 @@ def test_certificates_are_hardly_ever_false(monkeypatch, trusting):
     monkeypatch.setitem(sys.modules, "measure_certificates", certificates)
     specification.loader.exec_module(certificates)
     if trusting:
-        monkeypatch.setattr("goniometer.probe.plan._left_by", lambda *_: 0.0)
+        monkeypatch.setattr("goniometer.planning.planner._left_by", lambda *_: 0.0)
     count = sum((certificates.trial(seed, 2) for seed in range(150)), certificates.Count())
     assert count.certified > 100
     assert count.false >= 2 if trusting else count.false <= 1

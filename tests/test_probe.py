@@ -18,10 +18,10 @@ import goniometer
 from goniometer.errors import InputError
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.ase import AsePotential
-from goniometer.probe.document import read_probe
-from goniometer.probe.pool import pool
-from goniometer.probe.result import ProbeResult, StructureResult
-from goniometer.probe.spectrum import noise_by_ell
+from goniometer.probing.document import read_probe
+from goniometer.probing.pooling import pool
+from goniometer.probing.result import ProbeResult, StructureResult
+from goniometer.probing.spectrum import noise_by_ell
 from goniometer.rotations import rule
 from goniometer.testing import MolecularToy, Noisy, PairToy, PeriodicToy, SumOf
 from structures import crystal, molecule

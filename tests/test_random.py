@@ -20,8 +20,8 @@ from goniometer.errors import InputError
 from goniometer.potentials import Potential, Prediction
 from goniometer.rotations import rule
 from goniometer.rotations.characters import quadratic_forms
-from goniometer.symmetrize import Averaged, RandomlyTurned, frozen
-from goniometer.symmetrize.random import random_turn
+from goniometer.symmetrization import Averaged, RandomlyTurned, frozen
+from goniometer.symmetrization.random import random_turn
 from goniometer.testing import MolecularToy, PairToy, PeriodicToy, check_potential
 from structures import molecule
 

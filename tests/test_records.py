@@ -19,18 +19,18 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from goniometer.data import read_structures, write_structures
-from goniometer.data.ice import ice
-from goniometer.data.records import locked, remove_partial, replace_bytes, replace_text, replacing
-from goniometer.data.settings import read_yaml
-from goniometer.data.trajectory import Frames, write_segment
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.relaxation import relax_all
 from goniometer.dynamics.run import run, structure_of
 from goniometer.errors import InputError
+from goniometer.files.records import locked, remove_partial, replace_bytes, replace_text, replacing
+from goniometer.files.settings import read_yaml
 from goniometer.observables.result import Axis, Observable
 from goniometer.potentials.loading import model_file
-from goniometer.report.sheet import write_sheet
+from goniometer.reporting.figures import write_figure
+from goniometer.structures import read_structures, write_structures
+from goniometer.studies.ice_cells import ice
+from goniometer.trajectories.h5md import Frames, write_segment
 from springs import Springs
 
 WATER = molecule("H2O")
@@ -111,7 +111,7 @@ def picture(path: Path) -> None:
 
     figure = Figure(figsize=(8, 8))
     figure.subplots().imshow(np.random.default_rng(0).random((300, 300)))
-    write_sheet(figure, path, "noise", "")
+    write_figure(figure, path, "noise", "")
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {

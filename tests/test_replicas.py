@@ -10,14 +10,14 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from goniometer import load, symmetrize
-from goniometer.data import read_structures
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import placed
 from goniometer.potentials.metatomic import MetatomicPotential
 from goniometer.rotations import rule
-from goniometer.symmetrize import Replicas, Tumbling
-from goniometer.symmetrize.tumble import follow_each
+from goniometer.structures import read_structures
+from goniometer.symmetrization import Replicas, Tumbling
+from goniometer.symmetrization.tumbling import follow_each
 from goniometer.testing import MolecularToy
 from structures import crystal
 
@@ -52,7 +52,7 @@ POTENTIALS: dict[str, Callable[[], Potential]] = {
 
 
 def _packaged() -> str:
-    from goniometer.data import packaged_files
+    from goniometer.files.packaged import packaged_files
 
     return str(packaged_files("models", ".pt")["pet-water"])
 

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from browsing import look
 from goniometer.errors import InputError
-from goniometer.probe.plan import plan
-from goniometer.probe.result import (
+from goniometer.planning.planner import plan
+from goniometer.plotting.probe import errors_figure
+from goniometer.probing.result import (
     Failure,
     Figure,
     Floor,
@@ -31,23 +32,12 @@ from goniometer.probe.result import (
     StructureResult,
     Torque,
 )
-from goniometer.report import check_writable, print_probe, render_page, verdict, write_page
-from goniometer.report.figures import errors_figure
-from goniometer.report.listings import print_plan, print_rules
-from goniometer.report.tables import error_tables, floor_table, rule_tables, spectrum_tables, telling_rules
-from goniometer.report.wording import (
-    FORCE,
-    QUANTITIES,
-    SCALES,
-    STRESS,
-    at_most,
-    number,
-    percent,
-    remarks,
-    typeset,
-    with_error,
-)
+from goniometer.reporting import check_writable, print_probe, render_page, verdict, write_page
+from goniometer.reporting.listings import print_plan, print_rules
+from goniometer.reporting.tables import error_tables, floor_table, rule_tables, spectrum_tables, telling_rules
+from goniometer.reporting.wording import remarks
 from goniometer.rotations import catalogue
+from goniometer.units import FORCE, QUANTITIES, SCALES, STRESS, number, percent, typeset, with_error
 
 # --- a probe that nobody made ---------------------------------------------------------------------------------------
 
@@ -271,11 +261,11 @@ def test_verdict_of_a_broken_model(broken: ProbeResult) -> None:
     assert remedy.startswith("legendre:2 + inversion (36 evaluations): at most ")
     left = float(re.fullmatch(r".*: at most (\S+) meV/Å by prediction\.", remedy)[1])
     (chosen,) = (rule for rule in broken.pooled.rules if (rule.name, rule.inversion) == ("legendre:2", True))
-    assert left == pytest.approx(1e3 * at_most(chosen.forces), rel=5e-3)
+    assert left == pytest.approx(1e3 * chosen.forces.most, rel=5e-3)
     assert left < 1e2 * broken.pooled.forces.rms
     cheaper = [rule for rule in broken.pooled.rules if rule.n < chosen.n]
     assert cheaper
-    assert all(at_most(rule.forces) > broken.pooled.forces.rms / 10.0 for rule in cheaper)
+    assert all(rule.forces.most > broken.pooled.forces.rms / 10.0 for rule in cheaper)
     # Where a tenth is below what can be seen, the floor is named.
     noisy = replace(broken.pooled.forces, floor=broken.pooled.forces.rms / 10.0)
     said = verdict(replace(broken, pooled=replace(broken.pooled, forces=noisy)))

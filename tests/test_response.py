@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from goniometer.potentials import Potential
 from goniometer.rotations import random_rotations
 from goniometer.rotations.characters import quadratic_forms
-from goniometer.symmetrize import response
+from goniometer.symmetrization import response
 from goniometer.testing import MolecularToy, Noisy, NonConservative, PairToy, PeriodicToy, SumOf
 from structures import crystal, molecule
 

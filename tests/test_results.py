@@ -16,8 +16,8 @@ from ase.io import write
 from scipy.spatial.transform import Rotation
 
 import goniometer
-from goniometer.data.ice import ice
 from goniometer.potentials import Potential, Prediction
+from goniometer.studies.ice_cells import ice
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
-from goniometer.data.trajectory import Frames, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.statics import Static
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import inherit
 from goniometer.rotations import rule
-from goniometer.symmetrize import Averaged
+from goniometer.symmetrization import Averaged
 from goniometer.testing.toys import PeriodicToy
+from goniometer.trajectories.h5md import Frames, Trajectory
 from test_liquid import trajectory
 
 KT = units.kB * 300.0

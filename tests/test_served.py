@@ -20,12 +20,12 @@ from ase.build import molecule
 
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
-from goniometer.engines import served as served_module
-from goniometer.engines import server as server_module
-from goniometer.engines.driver import Address, connected, serve
-from goniometer.engines.ipi import PotentialPES
-from goniometer.engines.served import Served
 from goniometer.errors import InputError, PotentialError, ServerError
+from goniometer.interfaces import remote as served_module
+from goniometer.interfaces import server as server_module
+from goniometer.interfaces.driver import Address, connected, serve
+from goniometer.interfaces.ipi import PotentialPES
+from goniometer.interfaces.remote import Served
 from goniometer.potentials import Prediction
 from springs import Springs
 

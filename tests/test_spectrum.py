@@ -8,8 +8,8 @@ from ase import Atoms
 from scipy.optimize import brentq
 from scipy.special import eval_legendre
 
-from goniometer.probe.residuals import Candidate, candidates
-from goniometer.probe.spectrum import (
+from goniometer.probing.residuals import Candidate, candidates
+from goniometer.probing.spectrum import (
     averaging_coefficients,
     gram,
     leak_matrix,
@@ -20,7 +20,7 @@ from goniometer.probe.spectrum import (
     variance_by_ell,
 )
 from goniometer.rotations import Rule, random_rotations, rule
-from goniometer.symmetrize import response
+from goniometer.symmetrization import response
 from goniometer.testing import MolecularToy, PeriodicToy, SumOf
 from structures import crystal, molecule
 

@@ -15,13 +15,11 @@ from scipy.signal import lfilter
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
-from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
+from goniometer.comparison.runs import compare_runs
 from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import digest, run, structure_of
 from goniometer.dynamics.starts import read_starts
 from goniometer.errors import InputError
-from goniometer.experiments.equilibrate import Plan, equilibrate
-from goniometer.experiments.liquid import liquid, with_starts
 from goniometer.observables import observe
 from goniometer.observables.equilibration import (
     SEVERAL,
@@ -34,8 +32,10 @@ from goniometer.observables.equilibration import (
 from goniometer.observables.orbits import Orbits, sampled
 from goniometer.observables.reweighting import Part, Side, bound, reweighted, spread
 from goniometer.observables.statics import Sampled, Static
-from goniometer.symmetrize.crystal import lattice_elements
-from goniometer.verdict.runs import compare_runs
+from goniometer.sampling.starting_configurations import Plan, equilibrate
+from goniometer.studies.experiments.liquid import liquid, with_starts
+from goniometer.symmetrization.crystal import lattice_elements
+from goniometer.trajectories.h5md import Frames, Trajectory, read_trajectory, write_segment
 from test_experiments import small_box
 from test_reweighting import KT
 from test_verdict import recorded

@@ -13,7 +13,7 @@ from ase.calculators.lj import LennardJones
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
-from goniometer.data.trajectory import Excerpt, Thinned, Trajectory, read_trajectory
+from goniometer.comparison.runs import compare_runs
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
@@ -22,9 +22,9 @@ from goniometer.observables.reweighting import Part, reevaluate, reweighted
 from goniometer.observables.stress import KEPT, MEGAPASCAL, Virials, pressure, stress
 from goniometer.potentials import Potential
 from goniometer.rotations import rule
-from goniometer.symmetrize import Averaged
+from goniometer.symmetrization import Averaged
 from goniometer.testing.toys import PairToy, PeriodicToy
-from goniometer.verdict.runs import compare_runs
+from goniometer.trajectories.h5md import Excerpt, Thinned, Trajectory, read_trajectory
 from springs import Springs
 from test_liquid import TRICLINIC, trajectory
 

@@ -19,10 +19,10 @@ from ase.constraints import (
 )
 from ase.io import write
 
-from goniometer.data import NamedStructure, check_structure, packaged_structures, read_structures, turned
-from goniometer.data import structures as module
 from goniometer.errors import InputError
 from goniometer.rotations import random_rotations
+from goniometer.structures import NamedStructure, check_structure, packaged_structures, read_structures, turned
+from goniometer.structures import reading as module
 
 ROTATION = random_rotations(1, np.random.default_rng(3))[0]
 IMPROPER = -ROTATION

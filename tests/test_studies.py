@@ -24,9 +24,9 @@ import yaml
 
 from browsing import look
 from goniometer.errors import InputError
-from goniometer.studies import packaged_studies, read_study, study_graph
-from goniometer.studies.cost import costs, total
-from goniometer.studies.graph import Task
+from goniometer.studies.workflow import packaged_studies, read_study, study_graph
+from goniometer.studies.workflow.cost import costs, total
+from goniometer.studies.workflow.graph import Task
 
 #: Cheap, visibly broken.
 MODEL = "pet-water-unaugmented"

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from goniometer.errors import InputError
-from goniometer.report import asked, paper
-from goniometer.report.asked import by_grid, liquid_errors, liquid_verdict, molecule_verdicts
-from goniometer.report.chapter import SCHEMA, Chapter, read_chapter
-from goniometer.report.grids import GridErrors, grid_figure
-from goniometer.report.study import Findings, render_study, sections, summary
-from goniometer.studies.report import write_report
+from goniometer.studies.plots.grids import GridErrors, grid_figure
+from goniometer.studies.report import paper, write_report
+from goniometer.studies.report import reproduction as asked
+from goniometer.studies.report.chapter import SCHEMA, Chapter, read_chapter
+from goniometer.studies.report.page import Findings, render_study, sections, summary
+from goniometer.studies.report.reproduction import by_grid, liquid_errors, liquid_verdict, molecule_verdicts
 
 GRIDS = ("none", "i", "2i", "3i")
 

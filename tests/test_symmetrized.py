@@ -20,14 +20,14 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 import goniometer
 from goniometer import symmetrize
-from goniometer.data import read_structures
-from goniometer.data.packaged import packaged_files
-from goniometer.data.turning import turned
 from goniometer.errors import InputError, PotentialError
+from goniometer.files.packaged import packaged_files
 from goniometer.potentials import AsePotential, Potential, Prediction
 from goniometer.rotations import Rule, random_rotations, rule
-from goniometer.symmetrize import Averaged, CrystalAveraged, RandomlyTurned, Tumbling, frozen
-from goniometer.symmetrized import STRATEGIES, Planned
+from goniometer.strategies import STRATEGIES, Planned
+from goniometer.structures import read_structures
+from goniometer.structures.rotation import turned
+from goniometer.symmetrization import Averaged, CrystalAveraged, RandomlyTurned, Tumbling, frozen
 from goniometer.testing import MolecularToy, Noisy, PairToy, PeriodicToy, SumOf
 
 EPS = float(np.finfo(np.float64).eps)
@@ -135,7 +135,7 @@ def test_what_does_not_go_together_is_refused_in_a_sentence(arguments: dict, sai
 
 
 def test_every_argument_is_documented() -> None:
-    from goniometer.symmetrized import symmetrize as function
+    from goniometer.strategies import symmetrize as function
 
     for name in inspect.signature(function).parameters:
         assert name in function.__doc__.partition("Parameters")[2], name

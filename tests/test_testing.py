@@ -10,9 +10,9 @@ from ase.constraints import FixAtoms
 from ase.neighborlist import neighbor_list
 
 import structures
-from goniometer.data.turning import turned
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials import Potential, Prediction
+from goniometer.structures.rotation import turned
 from goniometer.testing import (
     MolecularToy,
     Noisy,

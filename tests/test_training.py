@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from goniometer.data.labelled import Labelled, labelled
 from goniometer.errors import InputError
 from goniometer.potentials import load
+from goniometer.structures.labelled import Labelled, labelled
 from goniometer.training.augment import chosen, turns
 from goniometer.training.recipe import Optimizer, Recipe, Schedule, packaged_recipes, read_recipe
 from labels import relabelled, toy_water

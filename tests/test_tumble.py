@@ -15,12 +15,12 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
 from goniometer import symmetrize
-from goniometer.data import read_structures
 from goniometer.errors import InputError
 from goniometer.potentials import AsePotential, Potential, Prediction
 from goniometer.rotations import random_rotations, rule
 from goniometer.rotations.characters import quadratic_forms
-from goniometer.symmetrize import Frame, Tumbling
+from goniometer.structures import read_structures
+from goniometer.symmetrization import Frame, Tumbling
 from goniometer.testing import MolecularToy, NonConservative, PairToy, PeriodicToy, check_potential
 from structures import crystal
 

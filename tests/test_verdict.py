@@ -16,16 +16,16 @@ from scipy.stats import norm
 from typer.testing import CliRunner
 
 from goniometer.cli.app import app
-from goniometer.data.trajectory import Frames, Trajectory, read_trajectory, write_segment
+from goniometer.comparison import compare_curves, decide
+from goniometer.comparison.runs import Compared, Report, Side, common_window, compare_runs, ensembles, within
 from goniometer.dynamics.description import read_runs
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
 from goniometer.observables import observe
 from goniometer.observables.orientation import directions, moments
 from goniometer.observables.result import Axis, Observable
-from goniometer.report.compare import compare_figure, in_words
-from goniometer.verdict import compare_curves, decide
-from goniometer.verdict.runs import Compared, Report, Side, common_window, compare_runs, ensembles, within
+from goniometer.plotting.comparison import compare_figure, in_words
+from goniometer.trajectories.h5md import Frames, Trajectory, read_trajectory, write_segment
 from test_liquid import trajectory
 
 POINTS = 40

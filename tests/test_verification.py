@@ -19,10 +19,10 @@ from ase.stress import voigt_6_to_full_3x3_stress as full
 import goniometer
 from goniometer.cli import main
 from goniometer.errors import PotentialError
+from goniometer.planning.planner import plan
 from goniometer.potentials import AsePotential
-from goniometer.probe.plan import plan
 from goniometer.rotations import rule
-from goniometer.symmetrize.verification import Verification, fault
+from goniometer.symmetrization.verification import Verification, fault
 from goniometer.testing import MolecularToy, Noisy, NonConservative, PairToy, PeriodicToy, SumOf, check_potential
 from structures import crystal, molecule
 

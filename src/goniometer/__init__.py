@@ -16,12 +16,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from goniometer.data import read_structures
+    from goniometer.planning.planner import plan
     from goniometer.potentials.loading import load
-    from goniometer.probe.measure import probe
-    from goniometer.probe.plan import plan
+    from goniometer.probing.measure import probe
     from goniometer.rotations import rule
-    from goniometer.symmetrized import symmetrize
+    from goniometer.strategies import symmetrize
+    from goniometer.structures import read_structures
 
     __version__: str
 
@@ -29,9 +29,11 @@ __all__ = ["__version__", "load", "plan", "probe", "read_structures", "rule", "s
 
 _HOMES = {
     "load": "goniometer.potentials.loading",
-    "plan": "goniometer.probe.plan",
-    "read_structures": "goniometer.data",
+    "plan": "goniometer.planning.planner",
+    "probe": "goniometer.probing.measure",
+    "read_structures": "goniometer.structures",
     "rule": "goniometer.rotations",
+    "symmetrize": "goniometer.strategies",
 }
 
 
@@ -40,8 +42,6 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("goniometer")
-    if name in ("probe", "symmetrize"):  # packages that answer to a call, see their __init__
-        return importlib.import_module(f"goniometer.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'goniometer' has no attribute '{name}'")

@@ -21,6 +21,10 @@ _received: int | None = None
 _pending = False
 
 
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """Work that a signal ended in an orderly way; the message tells what is kept and how the work is resumed."""
+
+
 class StepAbandoned(KeyboardInterrupt):
     """A step that was interrupted while it waited for drivers, and cannot be completed: the last checkpoint counts."""
 

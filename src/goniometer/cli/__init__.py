@@ -49,15 +49,15 @@ def _ended() -> int:
     """Run the command; the exit code of one that has ended by itself."""
     import typer
 
-    from goniometer.cli.app import Stopped, app
+    from goniometer.cli.app import app
     from goniometer.errors import GoniometerError
-    from goniometer.interruption import exit_code
+    from goniometer.interruption import Interrupted, exit_code
 
     try:
         code = app(prog_name="goniometer", standalone_mode=False) or 0
     except GoniometerError as error:
         _leave(2, str(error))
-    except Stopped as stopped:
+    except Interrupted as stopped:
         _leave(exit_code(), str(stopped))
     except typer.Abort:
         _leave(exit_code(), "stopped")

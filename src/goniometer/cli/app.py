@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from goniometer.data import NamedStructure
     from goniometer.potentials import Potential
+    from goniometer.structures import NamedStructure
 
 app = typer.Typer(
     name="goniometer",
@@ -19,10 +19,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """A run that Ctrl-C ended; the message says what is kept and how to go on. Exit code 130."""
 
 
 Model = Annotated[
@@ -118,8 +114,8 @@ def read_files(
     """
     import sys
 
-    from goniometer.data import read_structures, vector_notes
-    from goniometer.data.formats import reader_options
+    from goniometer.structures import read_structures, vector_notes
+    from goniometer.structures.formats import reader_options
 
     found = read_structures(sources, format=format, options=reader_options(read or []), vectors=roles_of(vectors or []))
     for note in vector_notes(found):
@@ -158,7 +154,7 @@ def roles_of(pairs: list[str]) -> dict[str, str]:
 
 def write_json(path: Path, text: str) -> None:
     """Replace a file in one step, so that it is whole at any moment."""
-    from goniometer.data.records import replace_text
+    from goniometer.files.records import replace_text
 
     replace_text(path, text)
 
@@ -168,4 +164,4 @@ for _name in (
     *("check", "compare", "data", "equilibrate", "evaluate", "experiment", "export", "ipi"),
     *("ice", "observe", "plan", "probe", "report", "rules", "run", "study", "train"),
 ):
-    import_module(f"goniometer.cli.{_name}")
+    import_module(f"goniometer.cli.commands.{_name}")

@@ -14,11 +14,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from goniometer.data.records import hardware, replace_text, versions
-from goniometer.data.trajectory import check_segments
 from goniometer.dynamics.description import Run
-from goniometer.dynamics.engine import Engine
+from goniometer.dynamics.integrators import Engine
 from goniometer.errors import InputError
+from goniometer.files.records import hardware, replace_text, versions
+from goniometer.trajectories.h5md import check_segments
 
 PACKAGES = ("goniometer", "ipi", "torch", "metatomic-torch", "metatensor-torch", "vesin", "ase", "numpy")
 

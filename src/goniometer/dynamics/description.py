@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from goniometer.data import packaged_files
-from goniometer.data.settings import Part, read_yaml, validated
 from goniometer.errors import InputError
-from goniometer.symmetrize.tumble import MEMORY, PERIOD
+from goniometer.files.packaged import packaged_files
+from goniometer.files.settings import Part, read_yaml, validated
+from goniometer.symmetrization.tumbling import MEMORY, PERIOD
 
 #: Steps of a run, and atoms of all its replicas: what no machine finishes or holds is a mistake.
 MOST_STEPS, MOST_ATOMS = 10**10, 10**7
@@ -93,7 +93,7 @@ class Thermostat(Part):
     ``langevin``  white noise, of friction 1/``time`` (fs)
     ``svr``       stochastic velocity rescaling with the time constant ``time``: G. Bussi, D. Donadio, M. Parrinello,
                   J. Chem. Phys. 126, 014101 (2007). It keeps the direction of an angular momentum: not for molecules
-    ``gle``       :mod:`goniometer.dynamics.gle`, for motions between two ``wavenumbers`` (cm⁻¹)
+    ``gle``       :mod:`goniometer.dynamics.langevin`, for motions between two ``wavenumbers`` (cm⁻¹)
     ============  ==================================================================================================
     """
 

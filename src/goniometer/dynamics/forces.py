@@ -12,14 +12,14 @@ from goniometer.dynamics.description import Run, Strategy
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential
 from goniometer.potentials.batching import ATOMS_AT_ONCE
+from goniometer.potentials.caching import Remembering, unturned
 from goniometer.potentials.loading import is_factory, load
-from goniometer.potentials.remembering import Remembering, unturned
 from goniometer.rotations import Rule
 from goniometer.rotations import rule as named_rule
-from goniometer.symmetrize.average import Averaged
-from goniometer.symmetrize.random import RandomlyTurned
-from goniometer.symmetrize.replicas import Replicas
-from goniometer.symmetrize.tumble import Tumbling
+from goniometer.symmetrization.average import Averaged
+from goniometer.symmetrization.random import RandomlyTurned
+from goniometer.symmetrization.replicas import Replicas
+from goniometer.symmetrization.tumbling import Tumbling
 
 
 class Forces:

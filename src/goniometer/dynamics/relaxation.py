@@ -10,12 +10,12 @@ from pathlib import Path
 import ase.io
 import numpy as np
 
-from goniometer.data import NamedStructure, check_structure
-from goniometer.data.labelled import structure_hash
-from goniometer.data.records import locked, make_folder, remove_partial, replace_text, replacing
-from goniometer.dynamics.relax import Relaxed, Tolerances, relax
+from goniometer.dynamics.optimization import Relaxed, Tolerances, relax
 from goniometer.errors import InputError
+from goniometer.files.records import locked, make_folder, remove_partial, replace_text, replacing
 from goniometer.potentials.base import Potential
+from goniometer.structures import NamedStructure, check_structure
+from goniometer.structures.labelled import structure_hash
 
 
 def relax_all(

@@ -33,26 +33,27 @@ from ase.io import write
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
-from goniometer.data import called, check_structure, read_structures, turned, vector_notes
-from goniometer.data.records import locked, make_folder, remove_partial, replace_text, replacing
-from goniometer.data.trajectory import Frames, Trajectory, read_beginning, segment_name, write_segment
-from goniometer.data.vectors import directed
 from goniometer.dynamics.checkpoint import check_folder, read_state, session, write_state
-from goniometer.dynamics.checks import RunError, Watch
 from goniometer.dynamics.constraints import fixed_atoms
 from goniometer.dynamics.description import MOST_ATOMS, Run
-from goniometer.dynamics.engine import Engine, initial_velocities
 from goniometer.dynamics.forces import Forces
+from goniometer.dynamics.integrators import Engine, initial_velocities
+from goniometer.dynamics.limits import RunError, Watch
 from goniometer.dynamics.starts import start_key, start_record, start_structure
-from goniometer.engines.driver import inet_address
-from goniometer.engines.served import Served
-from goniometer.engines.served import drivers as served_by
 from goniometer.errors import InputError
+from goniometer.files.records import locked, make_folder, remove_partial, replace_text, replacing
+from goniometer.interfaces.driver import inet_address
+from goniometer.interfaces.remote import Served
+from goniometer.interfaces.remote import drivers as served_by
 from goniometer.interruption import StepAbandoned, deferred
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import content
-from goniometer.symmetrize.crystal import lattice_elements
-from goniometer.symmetrize.random import generator
+from goniometer.progress import Progress
+from goniometer.structures import called, check_structure, read_structures, turned, vector_notes
+from goniometer.structures.vectors import directed
+from goniometer.symmetrization.crystal import lattice_elements
+from goniometer.symmetrization.random import generator
+from goniometer.trajectories.h5md import Frames, Trajectory, read_beginning, segment_name, write_segment
 
 #: Seconds between two checkpoints.
 CHECKPOINT = 60.0
@@ -62,9 +63,6 @@ _VELOCITIES, _ORIENTATIONS = 2, 3
 
 # Å between replicas, which do not feel each other.
 _GAP = 20.0
-
-#: Steps done, steps in all, and what is going on.
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

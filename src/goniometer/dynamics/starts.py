@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from goniometer.data import check_structure, read_structures
 from goniometer.dynamics.description import Run
 from goniometer.errors import InputError
+from goniometer.structures import check_structure, read_structures
 
 SCHEMA = "goniometer/starts/1"
 

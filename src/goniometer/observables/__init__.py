@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
-from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.errors import InputError, did_you_mean
 from goniometer.observables import statics
 from goniometer.observables.correlations import (
@@ -26,6 +25,7 @@ from goniometer.observables.orientation import default_direction, directions, fr
 from goniometer.observables.result import Observable
 from goniometer.observables.statics import Static, average
 from goniometer.observables.stress import pressure, stress
+from goniometer.trajectories.h5md import DISCARD, Trajectory
 
 
 def orientation(

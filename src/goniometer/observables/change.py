@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from goniometer.data.trajectory import Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
@@ -21,8 +20,9 @@ from goniometer.observables.reweighting import FRAMES, SAID, reevaluate, reweigh
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import load
 from goniometer.rotations import GRIDS, grid_rule, rule
-from goniometer.symmetrize.average import Averaged
-from goniometer.symmetrize.crystal import lattice_elements
+from goniometer.symmetrization.average import Averaged
+from goniometer.symmetrization.crystal import lattice_elements
+from goniometer.trajectories.h5md import Trajectory
 
 # What stands for the other potential in the table.
 _OTHER = "other"

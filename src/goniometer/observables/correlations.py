@@ -10,13 +10,13 @@ from ase.data import atomic_numbers
 from jaxtyping import Float64
 from scipy.signal import get_window
 
-from goniometer.data.trajectory import DISCARD, Frames, Trajectory, check_velocities
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.gas import WAVENUMBER
 from goniometer.observables.molecules import Molecules, find_molecules
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import _one_replica
+from goniometer.trajectories.h5md import DISCARD, Frames, Trajectory, check_velocities
 
 #: Times in fs to which the study goes.
 DISPLACEMENT, REORIENTATION = 5000.0, 10000.0

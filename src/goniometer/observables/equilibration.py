@@ -15,10 +15,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from jaxtyping import Float64
 
-from goniometer.data.trajectory import DISCARD, Frames, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.blocks import INDEPENDENT, RUNS
 from goniometer.observables.molecules import bond_vectors, find_molecules
+from goniometer.trajectories.h5md import DISCARD, Frames, Trajectory
 
 #: Correlation times that are left out at the start of a run, and that what is left of it has to hold.
 SEVERAL = 3.0
@@ -248,8 +248,8 @@ def start_of_run(trajectory: Trajectory) -> dict[str, Any]:
 def stationary(runs: Sequence[Trajectory]) -> bool:
     """Whether all runs started from different, independent configurations of the ensemble that they sample.
 
-    That is: configurations of one equilibrated ensemble (:mod:`goniometer.experiments.equilibrate`) that was made with
-    the same model, strategy and temperature.
+    That is: configurations of one equilibrated ensemble (:mod:`goniometer.sampling.starting_configurations`) that was
+    made with the same model, strategy and temperature.
     """
     starts = [start_of_run(each) for each in runs]
     if not all(each.get("independent") and each.get("same_ensemble") for each in starts):

@@ -9,13 +9,13 @@ from ase import units
 from jaxtyping import Float64
 from scipy.signal import welch
 
-from goniometer.data.trajectory import Trajectory, check_velocities
 from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statistics import REPLICAS, autocorrelation_time, slope
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import GRIDS, check_grids, grid_rule
-from goniometer.symmetrize.average import Averaged
+from goniometer.symmetrization.average import Averaged
+from goniometer.trajectories.h5md import Trajectory, check_velocities
 
 #: eV fs in u Å²/fs.
 _EV_FS = 1.0 / units.fs**2

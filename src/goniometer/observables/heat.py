@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from ase import units
 from jaxtyping import Float64
 from scipy.signal import get_window
 
-from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statistics import mean
 from goniometer.potentials.base import Potential
+from goniometer.progress import Progress
 from goniometer.rotations import GRIDS, Rule, grid_rule, rule
-from goniometer.symmetrize.average import Averaged
-from goniometer.symmetrize.replicas import Replicas
+from goniometer.symmetrization.average import Averaged
+from goniometer.symmetrization.replicas import Replicas
+from goniometer.trajectories.h5md import DISCARD, Trajectory
 
 #: Length in fs of the stretches whose power spectra are averaged.
 WINDOW = 500.0
@@ -30,8 +31,6 @@ _LEAST = 4
 _AT_ONCE = 2000
 # Relative deviation of an outer time step from a multiple of the time between frames that counts as none.
 _EXACT = 1e-6
-
-Progress = Callable[[int, int, str], None]
 
 
 def predicted_heat(

@@ -9,12 +9,12 @@ import numpy as np
 from ase import units
 from jaxtyping import Float64, Int64
 
-from goniometer.data.trajectory import Trajectory
 from goniometer.observables.stress import structure_at
 from goniometer.rotations.rule import random_rotations
-from goniometer.symmetrize.average import Averaged
-from goniometer.symmetrize.crystal import lattice_elements
-from goniometer.symmetrize.response import response
+from goniometer.symmetrization.average import Averaged
+from goniometer.symmetrization.crystal import lattice_elements
+from goniometer.symmetrization.response import response
+from goniometer.trajectories.h5md import Trajectory
 
 # Frames that are rotated, and rotated copies of each besides the frame itself.
 _FRAMES, _COPIES = 4, 2

@@ -14,9 +14,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from vesin import ase_neighbor_list
 
-from goniometer.data.trajectory import Frames
-from goniometer.dynamics.checks import BONDED
+from goniometer.dynamics.limits import BONDED
 from goniometer.errors import InputError
+from goniometer.trajectories.h5md import Frames
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from ase import units
 from jaxtyping import Float64, Int64
 from scipy.special import logsumexp, softmax
 
-from goniometer.data.trajectory import Frames
 from goniometer.observables.statics import Sampled, Static
 from goniometer.rotations import Rule
+from goniometer.trajectories.h5md import Frames
 
 _SAME = 1e-6
 

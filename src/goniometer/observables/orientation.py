@@ -12,11 +12,11 @@ from scipy.special import sph_harm_y
 from scipy.stats import chi2
 from scipy.stats import f as fisher
 
-from goniometer.data.trajectory import DISCARD, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.potentials.base import Potential
 from goniometer.rotations.rule import Rule
+from goniometer.trajectories.h5md import DISCARD, Trajectory
 
 #: The grid of arXiv 2406.17747 in cos θ and φ, and the width of its Gaussian kernel in both.
 GRID, KERNEL = (101, 201), 0.1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from goniometer.data.records import replace_bytes
+from goniometer.files.records import replace_bytes
 
 
 @dataclass(frozen=True)

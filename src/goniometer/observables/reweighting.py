@@ -9,7 +9,6 @@ import numpy as np
 from ase import Atoms, units
 from jaxtyping import Float64, Int64
 
-from goniometer.data.trajectory import DISCARD, Frames, Trajectory
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.orbits import Orbits, sampled
@@ -18,8 +17,9 @@ from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import Rule, check_grids, grid_rule, joined
-from goniometer.symmetrize.crystal import lattice_elements
-from goniometer.symmetrize.response import Response, response
+from goniometer.symmetrization.crystal import lattice_elements
+from goniometer.symmetrization.response import Response, response
+from goniometer.trajectories.h5md import DISCARD, Frames, Trajectory
 
 #: Frames that are evaluated anew by default.
 FRAMES = 100
@@ -224,7 +224,7 @@ def reevaluate(
     """Evaluate averages over grids on so many frames, evenly spaced; or other potentials by name, besides none.
 
     A rotation that several grids hold is evaluated once. The potential itself is evaluated on the copies of
-    :func:`goniometer.symmetrize.crystal.lattice_elements` as well, beside other potentials only if ``copies``.
+    :func:`goniometer.symmetrization.crystal.lattice_elements` as well, beside other potentials only if ``copies``.
 
     Raises :class:`InputError` for a grid that is not known, and for replicas.
     """
@@ -386,8 +386,8 @@ def margin(found: Observable) -> np.ndarray:
 def bound(found: Observable) -> float:
     """How large the true difference can be anywhere, one-sided, with 95 % confidence: max (|value| + c · error).
 
-    With c of ``simultaneous_90``, as of two ensembles in :meth:`goniometer.verdict.curves.Comparison.bound`. Infinite
-    for runs that are too short and for fewer than six runs whose frames are not fifty independent ones, NaN where there
+    With c of ``simultaneous_90``, as of two ensembles in :meth:`goniometer.comparison.curves.Comparison.bound`.
+    Infinite for runs that are too short and for fewer than six runs whose frames are not fifty independent ones, NaN where there
     is no error at all.
 
     Parameters

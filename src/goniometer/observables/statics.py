@@ -12,12 +12,12 @@ from jaxtyping import Float64
 from scipy.special import erf, sph_harm_y
 from vesin import NeighborList
 
-from goniometer.data.trajectory import DISCARD, Frames, Trajectory, check_velocities
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.molecules import Molecules, find_molecules
 from goniometer.observables.orientation import images, moments
 from goniometer.observables.result import Axis, Observable
+from goniometer.trajectories.h5md import DISCARD, Frames, Trajectory, check_velocities
 
 #: Distance in Å to which the study goes, the width of its Gaussian kernel, and the spacing of points.
 FARTHEST, KERNEL, SPACING = 8.0, 0.1, 0.02

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +15,19 @@ import numpy as np
 from ase import Atoms, units
 from jaxtyping import Float64, Int64
 
-from goniometer.data.records import replacing
-from goniometer.data.trajectory import DISCARD, Frames, Thinned, Trajectory, check_velocities
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
+from goniometer.files.records import replacing
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import Static, _one_replica, average
 from goniometer.potentials.base import Prediction
 from goniometer.potentials.loading import load
-from goniometer.symmetrize.average import averages
-from goniometer.symmetrize.random import RandomlyTurned
-from goniometer.symmetrize.tumble import Tumbling
+from goniometer.progress import Progress
+from goniometer.symmetrization.average import averages
+from goniometer.symmetrization.random import RandomlyTurned
+from goniometer.symmetrization.tumbling import Tumbling
+from goniometer.trajectories.h5md import DISCARD, Frames, Thinned, Trajectory, check_velocities
 
 UNIT = "eV/Angstrom^3"
 #: What :data:`UNIT` is in MPa.
@@ -37,8 +38,6 @@ KEPT = "virials.npz"
 _CHECKPOINT = 60.0
 # eV an atom by which a model may differ from the energies of the run that it is said to have made.
 _SAME = 1e-4
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import voigt_6_to_full_3x3_stress
 from jaxtyping import Float64
 
-from goniometer.data.turning import turned
 from goniometer.errors import GoniometerError, InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, checked
+from goniometer.structures.rotation import turned
 
 
 class _NotImplementedError(PotentialError):

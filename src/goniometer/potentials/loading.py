@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from goniometer.data import packaged_files
 from goniometer.errors import InputError, did_you_mean
+from goniometer.files.packaged import packaged_files
 from goniometer.potentials.ase import AsePotential, is_calculator, made_by, sentence
 from goniometer.potentials.base import Potential
 

@@ -34,13 +34,13 @@ from metatomic.torch import (
     unit_conversion_factor,
 )
 
-from goniometer.data import handedness, right_handed
 from goniometer.errors import InputError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, checked, placed
 from goniometer.potentials.batching import CPU_UNITS, MEMORY_LIMIT_BYTES, BatchSizes, peak_memory_bytes
-from goniometer.potentials.hushed import hushed
 from goniometer.potentials.pet import Layout, NotAPetError, Pet
+from goniometer.potentials.warnings import hushed
 from goniometer.rotations import random_rotations
+from goniometer.structures import handedness, right_handed
 
 Forces = Literal["conservative", "non-conservative"]
 

@@ -23,6 +23,8 @@ PAPER_GRIDS: dict[str, tuple[str, bool]] = {
     "3": ("legendre:3", False),
     "3i": ("legendre:3", True),
 }
+#: The labels of the study, by (rule, inversion).
+GRID_NAMES = {grid: name for name, grid in PAPER_GRIDS.items()}
 #: These, and the rotation groups of the tetrahedron, octahedron and icosahedron.
 GRIDS: dict[str, tuple[str, bool]] = {
     **PAPER_GRIDS,

@@ -1,9 +1,1 @@
-"""Whole studies: models × phases × strategies × seeds as a graph of commands that a workflow engine runs."""
-
-from __future__ import annotations
-
-from goniometer.studies.description import Study, packaged_studies, read_study
-from goniometer.studies.engine import run_study
-from goniometer.studies.graph import Graph, Task, study_graph
-
-__all__ = ["Graph", "Study", "Task", "packaged_studies", "read_study", "run_study", "study_graph"]
+"""The study of arXiv 2406.17747: experiments, numbers, figures, report and workflow. A client of the other packages."""

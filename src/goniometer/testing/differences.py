@@ -11,8 +11,8 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from goniometer.errors import GoniometerError
-from goniometer.symmetrize.diagnosis import cell_fault, measured_virials, virial_cause
-from goniometer.symmetrize.verification import copies
+from goniometer.symmetrization.diagnosis import cell_fault, measured_virials, virial_cause
+from goniometer.symmetrization.verification import copies
 from goniometer.testing.subject import CheckItem, Subject
 
 # Directions that each derivative is taken along; six energies each.

@@ -6,8 +6,8 @@ import numpy as np
 
 from goniometer.errors import GoniometerError
 from goniometer.potentials.base import Prediction
-from goniometer.symmetrize.diagnosis import cell_fault, force_fault, virial_fault
-from goniometer.symmetrize.verification import cancelled, copies, misses_of_forces, misses_of_virials
+from goniometer.symmetrization.diagnosis import cell_fault, force_fault, virial_fault
+from goniometer.symmetrization.verification import cancelled, copies, misses_of_forces, misses_of_virials
 from goniometer.testing.subject import CheckItem, Subject
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64
 
-from goniometer.data.turning import turned
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import random_rotations
+from goniometer.structures.rotation import turned
 
 # Structures up to this size are turned more often: packing and batching show best with many copies.
 _SMALL = 32

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from goniometer.data.records import replace_text
 from goniometer.errors import InputError
+from goniometer.files.records import replace_text
 from goniometer.training.checkpoint import Checkpoint, Row
 
 _FENCE = "```text {}\n"

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import torch
 
-from goniometer.data.records import replace_bytes
 from goniometer.errors import InputError
+from goniometer.files.records import replace_bytes
 from goniometer.training.recipe import Recipe
 
 SCHEMA = "goniometer/training/1"
@@ -39,7 +39,7 @@ class Identity:
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a run is.
 
     ``decay_from`` is the step from which ``linear`` decays; ``errors`` and ``count`` sum what the training errors since
@@ -65,7 +65,7 @@ class Checkpoint:
 
     identity: Identity
     network: dict[str, Any]
-    progress: Progress
+    progress: TrainingState
     baseline: dict[int, float]
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, Any] | None
@@ -113,7 +113,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(
             Identity(**json.loads(document["identity"])),
             json.loads(document["network"]),
-            Progress(**json.loads(document["progress"])),
+            TrainingState(**json.loads(document["progress"])),
             document["baseline"],
             document["weights"],
             document["optimizer"],

@@ -10,11 +10,11 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float64
 
-from goniometer.data.labelled import Labelled, composition_baseline
 from goniometer.errors import InputError
 from goniometer.potentials import Potential
 from goniometer.rotations import GRIDS, Rule, check_grids, rule
-from goniometer.symmetrize import response
+from goniometer.structures.labelled import Labelled, composition_baseline
+from goniometer.symmetrization import response
 
 SCHEMA = "goniometer/evaluation/1"
 REFERENCE = "3i"

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from goniometer.potentials import Potential
-from goniometer.probe.result import Figure, StructureResult
+from goniometer.probing.result import Figure, StructureResult
 from goniometer.training.evaluate import REFERENCE, Errors, Evaluation
 
 

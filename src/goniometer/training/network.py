@@ -20,8 +20,8 @@ from metatrain.utils.data.target_info import get_energy_target_info
 from metatrain.utils.evaluate_model import evaluate_model
 from metatrain.utils.neighbor_lists import get_requested_neighbor_lists, get_system_with_neighbor_lists
 
-from goniometer.data.records import replacing
 from goniometer.errors import InputError
+from goniometer.files.records import replacing
 from goniometer.training.recipe import Recipe
 
 # A TorchScript class, which run-time checkers of types do not know.

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from goniometer.data import packaged_files
-from goniometer.data.settings import Part, read_yaml, validated
 from goniometer.errors import InputError
+from goniometer.files.packaged import packaged_files
+from goniometer.files.settings import Part, read_yaml, validated
 
 
 class Augmentation(Part):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from goniometer.data.labelled import Labelled
+from goniometer.structures.labelled import Labelled
 
 #: Separates this stream from the others of a seed.
 _SPLIT = 3

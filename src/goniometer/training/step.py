@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from goniometer.data.labelled import Labelled
+from goniometer.structures.labelled import Labelled
 from goniometer.training.augment import chosen, turns
 from goniometer.training.network import Network, turned
 from goniometer.training.recipe import Loss, Recipe

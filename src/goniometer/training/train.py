@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-from goniometer.data.labelled import Labelled, composition_baseline
-from goniometer.data.records import locked, make_folder, remove_partial, replace_text, versions
-from goniometer.data.suspicion import look_for_trouble
 from goniometer.errors import InputError
+from goniometer.files.records import locked, make_folder, remove_partial, replace_text, versions
 from goniometer.interruption import deferred
+from goniometer.structures.labelled import Labelled, composition_baseline
+from goniometer.structures.plausibility import look_for_trouble
 from goniometer.training.card import write_card
-from goniometer.training.checkpoint import NAME, Checkpoint, Identity, Progress, Row, check_same, read_checkpoint
+from goniometer.training.checkpoint import NAME, Checkpoint, Identity, Row, TrainingState, check_same, read_checkpoint
 from goniometer.training.network import Network, build
 from goniometer.training.optimize import Descent, rate_factor
 from goniometer.training.recipe import Recipe
@@ -85,7 +85,9 @@ def train(
 class _Run:
     """A run in its folder."""
 
-    def __init__(self, folder: Path, identity: Identity, recipe: Recipe, network: Network, state: Progress) -> None:
+    def __init__(
+        self, folder: Path, identity: Identity, recipe: Recipe, network: Network, state: TrainingState
+    ) -> None:
         self.folder, self.identity, self.recipe, self.network, self.state = folder, identity, recipe, network, state
         self.descent = Descent(network.weights, recipe.optimizer)
 
@@ -99,7 +101,7 @@ class _Run:
                 if start is None
                 else "the recipe starts from scratch: it takes no --start"
             )
-        state = Progress(steps=recipe.steps, decay_from=max(0, recipe.steps - recipe.schedule.decay_steps))
+        state = TrainingState(steps=recipe.steps, decay_from=max(0, recipe.steps - recipe.schedule.decay_steps))
         if start is None:
             baseline = composition_baseline(training)
             network = build(recipe, list(baseline), baseline, identity.seed)
@@ -239,7 +241,7 @@ def _elements(samples: Sequence[Labelled]) -> set[int]:
 
 
 @contextmanager
-def _record(state: Progress) -> Any:
+def _record(state: TrainingState) -> Any:
     """Note the session: when, with which versions and threads."""
     session: dict[str, Any] = {"began": datetime.now(UTC).isoformat(timespec="seconds"), "from_step": state.step}
     session.update(threads=torch.get_num_threads(), versions=versions(PACKAGES))

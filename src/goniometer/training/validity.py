@@ -9,7 +9,7 @@ from ase import units
 from ase.data import chemical_symbols
 from vesin import ase_neighbor_list
 
-from goniometer.data.labelled import Labelled, composition_baseline
+from goniometer.structures.labelled import Labelled, composition_baseline
 
 #: Å. Atoms with no neighbor of an element within this say nothing of the nearest.
 REACH = 6.0

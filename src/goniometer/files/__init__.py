@@ -1,0 +1,1 @@
+"""Files of the package and files that it writes: names, settings, atomic writing, locks, provenance."""

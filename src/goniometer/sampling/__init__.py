@@ -1,0 +1,1 @@
+"""Independent starting configurations for molecular dynamics."""

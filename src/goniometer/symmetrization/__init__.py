@@ -1,0 +1,21 @@
+"""The response over a rule, and the symmetrized potentials that are made of it."""
+
+from goniometer.symmetrization.average import Averaged
+from goniometer.symmetrization.crystal import CrystalAveraged, operations
+from goniometer.symmetrization.random import RandomlyTurned, frozen
+from goniometer.symmetrization.replicas import Replicas
+from goniometer.symmetrization.response import Response, response
+from goniometer.symmetrization.tumbling import Frame, Tumbling
+
+__all__ = [
+    "Averaged",
+    "CrystalAveraged",
+    "Frame",
+    "RandomlyTurned",
+    "Replicas",
+    "Response",
+    "Tumbling",
+    "frozen",
+    "operations",
+    "response",
+]

@@ -387,8 +387,8 @@ def bound(found: Observable) -> float:
     """How large the true difference can be anywhere, one-sided, with 95 % confidence: max (|value| + c · error).
 
     With c of ``simultaneous_90``, as of two ensembles in :meth:`goniometer.comparison.curves.Comparison.bound`.
-    Infinite for runs that are too short and for fewer than six runs whose frames are not fifty independent ones, NaN where there
-    is no error at all.
+    Infinite for runs that are too short and for fewer than six runs whose frames are not fifty independent ones, NaN
+    where there is no error at all.
 
     Parameters
     ----------

@@ -61,7 +61,8 @@ def export(
     few copies at a time are evaluated and differentiated, and only sums are kept, in float64: memory does not grow with
     the rule. Energies (variants included, atom by atom if the model has them so) and non-conservative forces and
     stresses are averaged; other outputs are dropped. See
-    :class:`~goniometer.symmetrization.exported_module.AveragedModule` for what derivatives are kept. Units, species, range, devices, pair lists, authors and references carry over.
+    :class:`~goniometer.symmetrization.exported_module.AveragedModule` for what derivatives are kept.
+    Units, species, range, devices, pair lists, authors and references carry over.
 
     Parameters
     ----------

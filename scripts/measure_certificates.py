@@ -18,7 +18,7 @@ from scipy.special import eval_legendre
 from scipy.stats import beta
 
 from goniometer.errors import InputError
-from goniometer.planning.planner import plan, predicted
+from goniometer.planning.planner import plan
 from goniometer.probing.measure import probe
 from goniometer.probing.spectrum import leak_matrix
 from goniometer.rotations import rule
@@ -103,7 +103,7 @@ def trial(seed: int, lmax: int) -> Count:
     result = probe(potential, toy.structure, lmax=lmax, seed=seed, measured=())
     total = Count()
     for row in result.structures[0].rules:
-        low, high = predicted(row.energy), toy.left(row.name, row.inversion)
+        low, high = row.energy.most, toy.left(row.name, row.inversion)
         if not low + _ROUNDING < high:
             continue
         tolerance = float(rng.uniform(max(low, CLOSE * high), high))

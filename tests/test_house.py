@@ -71,7 +71,9 @@ def test_no_module_has_the_name_of_a_public_function() -> None:
     """Importing a submodule binds its name in the parent, where it would replace the function."""
     for folder in [PACKAGE, *(each.parent for each in PACKAGE.glob("*/__init__.py"))]:
         parent = importlib.import_module(".".join(folder.relative_to(PACKAGE.parent).parts))
-        modules = {each.stem for each in folder.glob("*.py")} | {each.parent.name for each in folder.glob("*/__init__.py")}
+        modules = {each.stem for each in folder.glob("*.py")} | {
+            each.parent.name for each in folder.glob("*/__init__.py")
+        }
         same = modules & set(getattr(parent, "__all__", ()))
         assert not same, f"{parent.__name__}: {', '.join(sorted(same))}"
 

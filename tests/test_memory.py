@@ -50,7 +50,7 @@ def test_the_memory_of_a_response_is_as_documented(atoms: int, lmax: int) -> Non
 
 PROBE = """
 import json, sys
-from goniometer.structures import read_structures
+from goniometer.structures import (read_structures)
 from goniometer.files.packaged import packaged_files
 from goniometer.potentials.batching import peak_memory_bytes
 from goniometer.potentials.metatomic import MetatomicPotential

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from browsing import look
 from goniometer.errors import InputError
+from goniometer.files.records import check_writable
 from goniometer.planning.planner import plan
 from goniometer.plotting.probe import errors_figure
 from goniometer.probing.result import (
@@ -32,7 +33,7 @@ from goniometer.probing.result import (
     StructureResult,
     Torque,
 )
-from goniometer.reporting import check_writable, print_probe, render_page, verdict, write_page
+from goniometer.reporting import print_probe, render_page, verdict, write_page
 from goniometer.reporting.listings import print_plan, print_rules
 from goniometer.reporting.tables import error_tables, floor_table, rule_tables, spectrum_tables, telling_rules
 from goniometer.reporting.wording import remarks

@@ -28,7 +28,7 @@ def progress_bar() -> Iterator[Report]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("loading", total=None)
 
-        def advance(done: float, whole: float, label: str, /) -> None:
+        def advance(done: int | float, whole: int | float, label: str, /) -> None:
             bar.update(task, completed=done, total=whole, description=label)
 
         yield advance

@@ -21,7 +21,7 @@ from goniometer.files.records import hardware, make_folder, replace_text, replac
 from goniometer.interruption import Interrupted
 from goniometer.observables.equilibration import SEVERAL, CorrelationTime, duration, slowest
 from goniometer.potentials.base import Potential
-from goniometer.progress import Progress
+from goniometer.progress import Progress, named
 from goniometer.trajectories.h5md import Trajectory
 
 #: Names of the files in the folder of an ensemble.
@@ -159,13 +159,8 @@ def _trajectory(
     plan: Plan, place: int, folder: Path, potential: Potential | None, progress: Progress | None
 ) -> Trajectory:
     label = f"equilibrate-{place}"
-
-    def told(done: float, whole: float, speed: str, /) -> None:
-        if progress is not None:
-            progress(done, whole, f"{label}, {speed}")
-
     description = plan.of_run(place)
-    result = run(description, folder, name="equilibrate", potential=potential, progress=told)
+    result = run(description, folder, name="equilibrate", potential=potential, progress=named(progress, label))
     if not result.finished:
         raise Interrupted(f"stopped in {label}; the same command resumes")
     return trajectory_of(description, result.folder)

@@ -54,6 +54,7 @@ def run(
     from goniometer.dynamics.run import driver_options, start_notes
     from goniometer.dynamics.run import run as start
     from goniometer.interruption import Interrupted
+    from goniometer.progress import named
     from goniometer.structures.formats import reader_options
 
     changes = changes_of(change or [])
@@ -69,11 +70,7 @@ def run(
             where = f"goniometer driver {each.potential.model} {each.structure} --address {address}{options}"
             print(f"goniometer: start drivers by: {where}", file=sys.stderr)
         with progress_bar() as bar:
-
-            def progress(done: float, whole: float, speed: str, /, name: str = name, bar: Any = bar) -> None:
-                bar(done, whole, f"{name}, {speed}")
-
-            result = start(each, out, name=name, drivers=drivers, address=address, progress=progress, wait=wait)
+            result = start(each, out, name=name, drivers=drivers, address=address, progress=named(bar, name), wait=wait)
         if not result.finished:
             raise Interrupted(
                 f"stopped at step {result.steps} of {each.steps}; the same command goes on from {result.folder}"

@@ -55,7 +55,7 @@ def study(
     said = ""
     with progress_bar() as bar:
 
-        def progress(done: float, whole: float, label: str) -> None:
+        def progress(done: int | float, whole: int | float, label: str) -> None:
             nonlocal said
             bar(round(1e3 * done / whole), 1000, label)
             # A log file is told how many tasks have ended.

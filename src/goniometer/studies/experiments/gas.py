@@ -24,7 +24,7 @@ from goniometer.observables.orientation import Response, agreement, default_dire
 from goniometer.observables.result import Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import load
-from goniometer.progress import Progress
+from goniometer.progress import Progress, named
 from goniometer.rotations import grid_rule, rule
 from goniometer.studies.plots.gas import GasStudy
 from goniometer.symmetrization import Averaged
@@ -153,12 +153,7 @@ def trajectories(
     """Run what is not finished of a packaged description."""
     found = {}
     for label, description in read_runs(name, size=size, only=only, changes=changes).items():
-
-        def told(done: float, whole: float, speed: str, /, label: str = label) -> None:
-            if progress is not None:
-                progress(done, whole, f"{label}, {speed}")
-
-        result = run(description, folder, name=label, progress=told)
+        result = run(description, folder, name=label, progress=named(progress, label))
         if not result.finished:
             raise Interrupted(f"stopped in {label}; the same command goes on")
         found[label.removeprefix(f"{name}-{size}-")] = (description, trajectory_of(description, result.folder))

@@ -28,7 +28,7 @@ from scipy.spatial.transform import Rotation
 import goniometer
 from goniometer.dynamics.description import read_runs
 from goniometer.dynamics.run import run
-from goniometer.observables import angular_momentum
+from goniometer.observables.gas import angular_momentum
 from goniometer.plotting.style import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, STYLE, VERMILLION, plain
 from goniometer.potentials import Potential
 from goniometer.probing.result import Residual, RuleResidual

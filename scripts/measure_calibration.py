@@ -25,10 +25,10 @@ from scipy.stats import beta
 from goniometer.comparison import compare_curves, decide
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.orientation import free_energy, uniformity
-from goniometer.observables.reweighting import Part, bound, margin, reweighted
 from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.statistics import mean, slope
 from goniometer.plotting.style import BLUE, GRID, INK, STYLE, VERMILLION
+from goniometer.sampling.reweighting import Part, bound, margin, reweighted
 from measure_certificates import trial
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"

@@ -14,12 +14,12 @@ from goniometer.dynamics.description import read_runs
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
 from goniometer.observables import STATICS
-from goniometer.observables.change import change
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import Part, bound, reevaluate, reweighted
 from goniometer.observables.statics import Static, pair_distribution
 from goniometer.potentials.loading import load
 from goniometer.rotations import rule
+from goniometer.sampling.change import change
+from goniometer.sampling.reweighting import Part, bound, reevaluate, reweighted
 from goniometer.symmetrization import Averaged
 from goniometer.trajectories.h5md import Trajectory, read_trajectory
 from test_experiments import small_box

@@ -16,9 +16,9 @@ from goniometer.comparison.runs import compare_runs
 from goniometer.dynamics.description import Strategy
 from goniometer.observables.blocks import Blocks
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import Part, bound, reweighted
 from goniometer.observables.statics import Sampled, Static
 from goniometer.plotting.style import front
+from goniometer.sampling.reweighting import Part, bound, reweighted
 from goniometer.studies.experiments import costs
 from goniometer.studies.plots.liquid import Cost, LiquidStudy, cost_figure
 from goniometer.trajectories.h5md import Trajectory

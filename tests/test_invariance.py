@@ -10,9 +10,9 @@ from ase import Atoms
 from ase.cell import Cell
 
 from goniometer.dynamics.description import Run
-from goniometer.observables.change import change
-from goniometer.observables.invariance import Residual, residuals
 from goniometer.rotations import rule
+from goniometer.sampling.change import change
+from goniometer.sampling.invariance import Residual, residuals
 from goniometer.symmetrization import Averaged
 from goniometer.testing.toys import PeriodicToy
 from goniometer.trajectories.h5md import Trajectory

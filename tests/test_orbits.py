@@ -10,8 +10,6 @@ import pytest
 from ase import Atoms
 from ase.cell import Cell
 
-from goniometer.observables.orbits import Orbits, turned
-from goniometer.observables.reweighting import Reevaluated, evaluated_elements, reevaluate, reweighted
 from goniometer.observables.statics import (
     Static,
     dipole_correlation,
@@ -20,6 +18,8 @@ from goniometer.observables.statics import (
     pair_moments,
 )
 from goniometer.rotations import Rule, grid_rule
+from goniometer.sampling.orbits import Orbits, turned
+from goniometer.sampling.reweighting import Reevaluated, evaluated_elements, reevaluate, reweighted
 from goniometer.symmetrization import Averaged
 from goniometer.symmetrization.crystal import lattice_elements
 from goniometer.testing.toys import PeriodicToy

@@ -37,7 +37,7 @@ from goniometer.reporting import print_probe, render_page, verdict, write_page
 from goniometer.reporting.listings import print_plan, print_rules
 from goniometer.reporting.tables import error_tables, floor_table, rule_tables, spectrum_tables, telling_rules
 from goniometer.reporting.wording import remarks
-from goniometer.rotations import catalogue
+from goniometer.rotations.summary import summaries
 from goniometer.units import FORCE, QUANTITIES, SCALES, STRESS, number, percent, typeset, with_error
 
 # --- a probe that nobody made ---------------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ def test_nothing_is_cut_in_plans_and_lists_of_rules() -> None:
     made = plan(shrunk(), force=3e-10, energy="1e-5meV", certify=False)
     console = Console(file=io.StringIO(), width=80)
     print_plan(made, console)
-    print_rules(catalogue(1000), 14, console)
+    print_rules(summaries(1000, False, 14), console)
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     assert max(map(len, shown.splitlines())) <= 80

@@ -11,11 +11,11 @@ import pytest
 from ase import Atoms, units
 
 from goniometer.errors import InputError
-from goniometer.observables.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.statics import Static
 from goniometer.potentials import Potential, Prediction
 from goniometer.potentials.base import inherit
 from goniometer.rotations import rule
+from goniometer.sampling.reweighting import Part, Reevaluated, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.symmetrization import Averaged
 from goniometer.testing.toys import PeriodicToy
 from goniometer.trajectories.h5md import Frames, Trajectory

@@ -19,6 +19,7 @@ from goniometer.errors import InputError
 from goniometer.rotations import PAPER_GRIDS, Rule, catalogue, families, named, random_rotations, rule
 from goniometer.rotations.characters import characters, quadratic_forms
 from goniometer.rotations.rule import MAX_ELEMENTS
+from goniometer.rotations.summary import LARGEST, LMAX, summaries, summarized
 
 SCRIPT = Path(__file__).parents[1] / "scripts/compute_gauss_rules.py"
 GAUSS_SIZES = (4, 11, 23, 43, 60, 116, 160, 240, 300, 420, 504, 696, 832, 960)
@@ -515,3 +516,19 @@ class TestTable:
         weights = published.weights / published.weights.sum()
         assert Rule("published", turns, weights, degree).residuals(degree + 1)[0][-1] > 1e-4
         assert len(rule(f"gauss:{degree}")) <= len(weights)
+
+
+class TestSummaries:
+    def test_the_table_is_what_the_catalogue_gives(self) -> None:
+        for inversion in (False, True):
+            computed = [summarized(each, LMAX) for each in catalogue(LARGEST, inversion)]
+            listed = summaries(LARGEST, inversion, LMAX)
+            assert [(each.name, each.n, each.degree) for each in listed] == [
+                (each.name, each.n, each.degree) for each in computed
+            ]
+            for one, other in zip(listed, computed, strict=True):
+                np.testing.assert_allclose(one.residuals, other.residuals, rtol=1e-5, atol=1e-12)
+
+    def test_what_the_table_does_not_hold_is_computed(self) -> None:
+        assert len(summaries(20, False, LMAX + 2)[0].residuals) == LMAX + 3
+        assert summaries(1500, False, 2)[-1].n > LARGEST

@@ -29,9 +29,9 @@ from goniometer.observables.equilibration import (
     equilibration,
     slow_series,
 )
-from goniometer.observables.orbits import Orbits, sampled
-from goniometer.observables.reweighting import Part, Side, bound, reweighted, spread
 from goniometer.observables.statics import Sampled, Static
+from goniometer.sampling.orbits import Orbits, sampled
+from goniometer.sampling.reweighting import Part, Side, bound, reweighted, spread
 from goniometer.sampling.starting_configurations import Plan, equilibrate
 from goniometer.studies.experiments.liquid import liquid, with_starts
 from goniometer.symmetrization.crystal import lattice_elements

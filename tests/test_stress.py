@@ -18,10 +18,10 @@ from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
 from goniometer.observables import observe
-from goniometer.observables.reweighting import Part, reevaluate, reweighted
 from goniometer.observables.stress import KEPT, MEGAPASCAL, Virials, pressure, stress
 from goniometer.potentials import Potential
 from goniometer.rotations import rule
+from goniometer.sampling.reweighting import Part, reevaluate, reweighted
 from goniometer.symmetrization import Averaged
 from goniometer.testing.toys import PairToy, PeriodicToy
 from goniometer.trajectories.h5md import Excerpt, Thinned, Trajectory, read_trajectory

@@ -13,9 +13,10 @@ import yaml
 
 from goniometer.errors import InputError
 from goniometer.studies.plots.grids import GridErrors, grid_figure
-from goniometer.studies.report import paper, write_report
+from goniometer.studies.report import paper
 from goniometer.studies.report import reproduction as asked
 from goniometer.studies.report.chapter import SCHEMA, Chapter, read_chapter
+from goniometer.studies.report.folder import write_report
 from goniometer.studies.report.page import Findings, render_study, sections, summary
 from goniometer.studies.report.reproduction import by_grid, liquid_errors, liquid_verdict, molecule_verdicts
 

@@ -18,7 +18,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+#: The groups in which the help lists the commands.
+MEASURE, USE, ANALYSE = "Measure a symmetry error", "Use a symmetrized potential", "Analyse trajectories"
+TRAIN, STUDY = "Train and evaluate models", "Reproduce the study of arXiv 2406.17747"
 
 
 Model = Annotated[
@@ -159,9 +163,12 @@ def write_json(path: Path, text: str) -> None:
     replace_text(path, text)
 
 
-# Each command registers itself.
+# Each command registers itself, in the order in which the help lists them.
 for _name in (
-    *("check", "compare", "data", "equilibrate", "evaluate", "experiment", "export", "ipi"),
-    *("ice", "observe", "plan", "probe", "report", "rules", "run", "study", "train"),
+    *("probe", "plan", "check"),
+    *("export", "run", "equilibrate", "ipi"),
+    *("observe", "compare"),
+    *("data", "train", "evaluate"),
+    *("experiment", "ice", "study"),
 ):
     import_module(f"goniometer.cli.commands.{_name}")

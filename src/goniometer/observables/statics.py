@@ -10,7 +10,6 @@ from ase import units
 from ase.data import atomic_numbers
 from jaxtyping import Float64
 from scipy.special import erf, sph_harm_y
-from vesin import NeighborList
 
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
@@ -140,6 +139,8 @@ class Pairs:
         self.smooth = np.where(
             np.abs(offsets) < _ENDS, np.exp(-0.5 * offsets**2) / (np.sqrt(2.0 * np.pi) * kernel), 0.0
         )
+        from vesin import NeighborList  # it imports torch
+
         self._search = NeighborList(cutoff=self.bins * self.width, full_list=False)
         self._chosen = np.union1d(first, second)
         self._is_first = np.isin(self._chosen, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from goniometer.units import SCALES, plural
 
 if TYPE_CHECKING:
     from goniometer.planning.planner import RulePlan
-    from goniometer.rotations import Rule
+    from goniometer.rotations.summary import RuleSummary
 
 # A residual that is smaller is rounding: the rule removes this angular momentum.
 _REMOVED = 1e-12
@@ -46,15 +47,15 @@ def print_plan(plan: RulePlan, console: Console) -> None:
     console.print(Text(f"           goniometer export MODEL --rule {plan.rule} {flag} -o averaged.pt"))
 
 
-def print_rules(rules: list[Rule], lmax: int, console: Console) -> None:
+def print_rules(rules: Sequence[RuleSummary], console: Console) -> None:
     """Print rules: elements, degree, and the residuals ρ_ℓ that they leave."""
     rows = []
     for each in rules:
-        even, _ = each.residuals(lmax)
-        left = [f"{ell}: {value:.2g}" for ell, value in enumerate(even) if ell > 0 and value > _REMOVED]
+        lmax = len(each.residuals) - 1
+        left = [f"{ell}: {value:.2g}" for ell, value in enumerate(each.residuals) if ell > 0 and value > _REMOVED]
         few = left if len(rules) == 1 else left[:4]
         shown = ", ".join(few) + (", …" if len(left) > len(few) else "") or f"nothing to ℓ = {lmax}"
-        rows.append([rule_label(each.name, each.inversion), str(len(each)), str(each.degree), shown])
+        rows.append([rule_label(each.name, each.inversion), str(each.n), str(each.degree), shown])
     columns = [(each, "") for each in ("rule", "n", "degree", "what it leaves, ℓ: ρ_ℓ")]
     note = "ρ_ℓ is the share of the variance at ℓ that stays in the mean over the rule, turned at random."
     print_table(Table("Rules of rotations", columns, rows, note), console, wrapped=3)

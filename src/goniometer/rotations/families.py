@@ -1,6 +1,7 @@
 """The families of rules on SO(3): how many rotations each member has, and its matrices and weights.
 
-Sizes are cheap to ask for; nothing is computed before a size was found to be acceptable.
+Sizes are cheap to ask for; nothing is computed before a size was found to be acceptable. Modules of scipy are imported
+where they are used, for they take longer to import than the list of rules takes to print.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.integrate import lebedev_rule
-from scipy.spatial.transform import Rotation
 
 Nodes = tuple[Float64[np.ndarray, "K 3 3"], Float64[np.ndarray, " K"]]
 
@@ -45,6 +44,8 @@ LEBEDEV_POINTS = (
 
 def group_nodes(name: str) -> Nodes:
     """The elements of a rotation group, axes along z and x as in scipy, with equal weights."""
+    from scipy.spatial.transform import Rotation
+
     matrices = Rotation.create_group(GROUPS[name].symbol).as_matrix()
     return matrices, np.full(len(matrices), 1.0 / len(matrices))
 
@@ -71,6 +72,8 @@ def legendre_nodes(nodes: int) -> Nodes:
     angles = 2.0 * np.pi * np.arange(count) / count
     alpha, gamma, beta = np.meshgrid(angles, angles, np.arccos(cosines), indexing="ij")
     euler = np.stack([gamma, beta, alpha], axis=-1).reshape(-1, 3)
+    from scipy.spatial.transform import Rotation
+
     return Rotation.from_euler("ZXZ", euler).as_matrix(), np.tile(weights / weights.sum(), count**2) / count**2
 
 
@@ -81,11 +84,15 @@ def lebedev_size(degree: int) -> int:
 
 def lebedev_nodes(degree: int) -> Nodes:
     """R_z(φ) R_y(θ) R_z(γ): (θ, φ) from a Lebedev rule of at least that degree, degree + 1 equispaced angles γ."""
+    from scipy.integrate import lebedev_rule  # it takes long to import
+
     points, weights = lebedev_rule(_sphere_degree(degree))
     theta, phi = np.arctan2(np.hypot(points[0], points[1]), points[2]), np.arctan2(points[1], points[0])
     count = degree + 1
     gamma = 2.0 * np.pi * np.arange(count) / count
     euler = np.stack([np.repeat(phi, count), np.repeat(theta, count), np.tile(gamma, len(weights))], axis=-1)
+    from scipy.spatial.transform import Rotation
+
     return Rotation.from_euler("ZYZ", euler).as_matrix(), np.repeat(weights / weights.sum(), count) / count
 
 
@@ -118,12 +125,16 @@ def _double_cosets(table: Mapping[str, np.ndarray], degree: int) -> DoubleCosets
 def gauss_size(degree: int) -> int:
     """The number of rotations of the rule in the table."""
     left, right, _, weights = gauss_table()[degree]
+    from scipy.spatial.transform import Rotation
+
     return len(Rotation.create_group(left)) * len(weights) * len(Rotation.create_group(right))
 
 
 def gauss_nodes(degree: int) -> Nodes:
     """The rule of the table; h_j varies slowest, G fastest."""
     left, right, quaternions, weights = gauss_table()[degree]
+    from scipy.spatial.transform import Rotation
+
     before, after = (Rotation.create_group(symbol).as_matrix() for symbol in (left, right))
     representatives = Rotation.from_quat(quaternions).as_matrix()
     matrices = np.einsum("hab,jbc,gcd->jhgad", before, representatives, after, optimize=True).reshape(-1, 3, 3)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.spatial.transform import Rotation
 
 from goniometer.errors import InputError
 from goniometer.rotations.characters import quadratic_forms
@@ -116,6 +115,8 @@ class Rule:
 
 def random_rotations(count: int, rng: np.random.Generator) -> Float64[np.ndarray, "K 3 3"]:
     """``count`` proper rotations, uniform on SO(3), from an explicit generator."""
+    from scipy.spatial.transform import Rotation
+
     return np.asarray(Rotation.random(count, rng=rng).as_matrix(), dtype=np.float64).reshape(count, 3, 3)
 
 
@@ -140,6 +141,8 @@ def in_words(matrix: Float64[np.ndarray, "3 3"]) -> str:
     An improper one is the rotation −R, ``and inversion``.
     """
     improper = np.linalg.det(matrix) < 0.0
+    from scipy.spatial.transform import Rotation
+
     turn = Rotation.from_matrix(-matrix if improper else matrix).as_rotvec(degrees=True)
     angle = float(np.linalg.norm(turn))
     if angle < 1e-6:

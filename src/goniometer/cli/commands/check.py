@@ -7,6 +7,7 @@ import sys
 import typer
 
 from goniometer.cli.app import (
+    MEASURE,
     Batch,
     Device,
     Dtype,
@@ -25,7 +26,7 @@ from goniometer.cli.app import (
 )
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 def check(
     model: Model,
     structures: Structures = None,

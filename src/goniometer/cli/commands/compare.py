@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from goniometer.cli.app import Format, Read, app
+from goniometer.cli.app import ANALYSE, Format, Read, app
 
 
-@app.command()
+@app.command(rich_help_panel=ANALYSE)
 def compare(
     runs: Annotated[
         list[Path],
@@ -62,19 +62,18 @@ def compare(
     read: Read = None,
 ) -> None:
     """Say whether two ensembles differ, are equivalent within δ, or how much longer they must run."""
+    from goniometer.observables import check_name
+
+    for name in observable or ():
+        check_name(name)
     from goniometer.cli.commands.run import changes_of
-    from goniometer.comparison.runs import LIQUID, compare_runs, ensembles
     from goniometer.errors import InputError
-    from goniometer.observables import check_observable
-    from goniometer.plotting.comparison import compare_figure, in_words
     from goniometer.reporting.figures import check_figure_path, write_figure
     from goniometer.structures.formats import reader_options
     from goniometer.trajectories.h5md import Trajectory, is_foreign, read_trajectory
 
     if out is not None:
         check_figure_path(out)
-    for name in observable or ():
-        check_observable(name)
     if spacing is not None and not any(is_foreign(each) for each in (*runs, *(against or ()))):
         raise InputError("runs have times of their own: --spacing is of files of frames")
 
@@ -86,6 +85,10 @@ def compare(
         ]
 
     one, other = opened(runs), opened(against or [])
+
+    from goniometer.comparison.runs import LIQUID, compare_runs, ensembles
+    from goniometer.plotting.comparison import compare_figure, in_words
+
     sides = {one[0].name: one, other[0].name: other} if other else ensembles(one)
     if len(sides) != 2:
         raise InputError(

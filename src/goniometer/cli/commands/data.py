@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import Format, Read, app, read_files
+from goniometer.cli.app import TRAIN, Format, Read, app, read_files
 
 data = typer.Typer(help="Data sets of structures with energies and forces.", no_args_is_help=True)
-app.add_typer(data, name="data")
+app.add_typer(data, name="data", rich_help_panel=TRAIN)
 
 
 @data.command()

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import app
+from goniometer.cli.app import USE, app
 from goniometer.cli.commands.run import Change, changes_of
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def equilibrate(
     description: Annotated[
         str,

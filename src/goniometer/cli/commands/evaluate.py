@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goniometer.cli.app import (
+    TRAIN,
     Batch,
     Device,
     Dtype,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from goniometer.training.evaluate import Evaluation
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def evaluate(
     model: Model,
     data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Structures with labels.", show_default=False)],

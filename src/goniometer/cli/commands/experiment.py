@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import app
+from goniometer.cli.app import STUDY, app
 from goniometer.cli.commands.run import Change, changes_of
 from goniometer.errors import InputError
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def experiment(
     name: Annotated[
         str,

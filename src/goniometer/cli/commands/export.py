@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import Dtype, EnergyTolerance, ForceTolerance, Inversion, StressTolerance, app
+from goniometer.cli.app import USE, Dtype, EnergyTolerance, ForceTolerance, Inversion, StressTolerance, app
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def export(
     model: Annotated[
         str,

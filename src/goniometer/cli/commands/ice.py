@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import MOST_SEED, Format, Read, Vectors, app, read_files
+from goniometer.cli.app import MOST_SEED, STUDY, USE, Format, Read, Vectors, app, read_files
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def ice(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="In extended XYZ.")],
     molecules: Annotated[int, typer.Option(help="Of each cell: a multiple of 16.")] = 96,
@@ -27,7 +27,7 @@ def ice(
     typer.echo(f"{count} cells of {molecules} molecules, {lengths} Å, written to {out}")
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def relax(
     structures: Annotated[
         list[str],

@@ -8,6 +8,7 @@ import typer
 
 from goniometer.cli.app import (
     MOST_SEED,
+    USE,
     Device,
     Dtype,
     EnergyTolerance,
@@ -60,7 +61,7 @@ Inet = Annotated[
 _OTHERS = ("model", "structure", "unix", "address", "wait", "name")
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def ipi(
     model: Model,
     structure: Structure,
@@ -109,7 +110,7 @@ def ipi(
     typer.echo(line)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def driver(
     model: Model,
     structure: Structure,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goniometer.cli.app import Format, Read, app
+from goniometer.cli.app import ANALYSE, Format, Read, app
 
 if TYPE_CHECKING:
     from goniometer.observables.result import Observable
@@ -20,7 +20,7 @@ Trajectory = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=ANALYSE)
 def observe(
     trajectory: Trajectory,
     observable: Annotated[
@@ -55,8 +55,11 @@ def observe(
 ) -> None:
     """Work out an observable of a trajectory, or what another potential would change in it."""
     from goniometer.cli.commands.run import changes_of
-    from goniometer.cli.progress_bar import progress_bar
     from goniometer.errors import InputError
+    from goniometer.observables import check_name
+
+    check_name(observable)
+    from goniometer.cli.progress_bar import progress_bar
     from goniometer.observables import check_observable
     from goniometer.observables import observe as find
     from goniometer.reporting.figures import check_figure_path, write_figure
@@ -74,8 +77,8 @@ def observe(
         if by is None:
             found = find(opened, observable, options, progress)
         else:
-            from goniometer.observables.change import change as reweigh
-            from goniometer.observables.reweighting import FRAMES
+            from goniometer.sampling.change import change as reweigh
+            from goniometer.sampling.reweighting import FRAMES
 
             found = reweigh(
                 opened,
@@ -125,7 +128,7 @@ def shown(found: Observable) -> list[str]:
     ]
 
 
-@app.command()
+@app.command(rich_help_panel=ANALYSE)
 def frames(
     trajectory: Trajectory,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="In extended XYZ.")],

@@ -1,4 +1,4 @@
-"""``goniometer plan``."""
+"""``goniometer plan`` and ``goniometer rules``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goniometer.cli.app import (
+    MEASURE,
     MOST_SEED,
     Batch,
     Device,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from goniometer.planning.planner import RulePlan
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 def plan(
     source: Annotated[
         str, typer.Argument(help="A model, as for probe; or a JSON file that probe wrote.", show_default=False)
@@ -112,3 +113,21 @@ def plan(
         raise typer.Exit(2)
     if made.certified is False:
         raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=MEASURE)
+def rules(
+    name: Annotated[str | None, typer.Argument(help="One rule, with its residuals; by default all.")] = None,
+    inversion: Annotated[bool, typer.Option(help="Include inversion.")] = False,
+    largest: Annotated[int, typer.Option(help="Largest number of elements listed.", min=1)] = 1000,
+    lmax: Annotated[int, typer.Option(help="Residuals to this angular momentum.", min=1, max=100)] = 14,
+) -> None:
+    """List the rules of rotations: elements, proven degree, and the angular momenta that they leave."""
+    from rich.console import Console
+
+    from goniometer.reporting.listings import print_rules
+    from goniometer.rotations import rule
+    from goniometer.rotations.summary import summaries, summarized
+
+    listed = summaries(largest, inversion, lmax) if name is None else [summarized(rule(name, inversion), lmax)]
+    print_rules(listed, Console())

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from goniometer.cli.app import (
+    MEASURE,
     Batch,
     Device,
     Dtype,
@@ -34,7 +35,7 @@ from goniometer.interruption import Interrupted
 PARTIAL = Path("goniometer-probe.partial.json")
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 def probe(
     model: Model,
     structures: Structures = None,

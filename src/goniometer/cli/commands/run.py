@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from goniometer.cli.app import Format, Read, Vectors, app, roles_of
+from goniometer.cli.app import USE, Format, Read, Vectors, app, roles_of
 
 Change = Annotated[
     list[str] | None,
@@ -15,7 +15,7 @@ Change = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def run(
     description: Annotated[
         str,

@@ -1,4 +1,4 @@
-"""``goniometer study``."""
+"""``goniometer study`` and ``goniometer report``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goniometer.cli.app import app
+from goniometer.cli.app import STUDY, app
 
 if TYPE_CHECKING:
     from goniometer.studies.workflow.cost import Cost
     from goniometer.studies.workflow.graph import Graph
 
 
-@app.command(context_settings={"allow_extra_args": True})
+@app.command(rich_help_panel=STUDY, context_settings={"allow_extra_args": True})
 def study(
     context: typer.Context,
     description: Annotated[
@@ -114,3 +114,13 @@ def _size(count: float) -> str:
     from goniometer.units import number
 
     return f"{number(count / 2**30)} GiB" if count >= 2**30 else f"{number(count / 2**20)} MiB"
+
+
+@app.command(rich_help_panel=STUDY)
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of `goniometer study`.", show_default=False)],
+) -> None:
+    """Write the report of a study anew, of what has been finished so far."""
+    from goniometer.studies.report.folder import write_report
+
+    typer.echo(f"report: {write_report(folder)}")

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from goniometer.cli.app import Format, Read, Seed, app, read_files
+from goniometer.cli.app import TRAIN, Format, Read, Seed, app, read_files
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def train(
     recipe: Annotated[
         str,

@@ -19,10 +19,10 @@ from goniometer.errors import InputError
 from goniometer.files.records import replace_text
 from goniometer.observables.blocks import INDEPENDENT, RUNS
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import bound as reweighted_bound
-from goniometer.observables.reweighting import margin
 from goniometer.observables.stress import readable
 from goniometer.rotations import grid_rule
+from goniometer.sampling.reweighting import bound as reweighted_bound
+from goniometer.sampling.reweighting import margin
 from goniometer.studies.experiments.numbers import finite, with_error
 from goniometer.studies.plots.liquid import Bound, Cost, LiquidStudy
 from goniometer.trajectories.h5md import Trajectory

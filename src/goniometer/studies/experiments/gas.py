@@ -10,7 +10,6 @@ from goniometer.dynamics.description import Run, read_runs
 from goniometer.dynamics.run import run, structure_of, trajectory_of
 from goniometer.errors import InputError
 from goniometer.interruption import Interrupted
-from goniometer.observables import orientation
 from goniometer.observables.gas import (
     SPECTRUM_TIMES,
     angular_momentum,
@@ -21,6 +20,7 @@ from goniometer.observables.gas import (
 )
 from goniometer.observables.heat import corrections
 from goniometer.observables.orientation import Response, agreement, default_direction, directions, response
+from goniometer.observables.registry import orientation
 from goniometer.observables.result import Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import load

@@ -24,15 +24,15 @@ from goniometer.files.records import replace_text, replacing
 from goniometer.observables import observe, statics
 from goniometer.observables.equilibration import discarded
 from goniometer.observables.gas import conserved, drift
-from goniometer.observables.invariance import Residual, residuals
 from goniometer.observables.molecules import find_molecules
-from goniometer.observables.orbits import Orbits
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import Reevaluated, Side, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.observables.statistics import few_samples
 from goniometer.observables.stress import readable
 from goniometer.progress import Progress
 from goniometer.rotations import GRIDS, check_grids, grid_rule
+from goniometer.sampling.invariance import Residual, residuals
+from goniometer.sampling.orbits import Orbits
+from goniometer.sampling.reweighting import Reevaluated, Side, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.studies.experiments import costs
 from goniometer.studies.experiments.gas import Trajectories, loaded, trajectories
 from goniometer.studies.plots.liquid import LiquidStudy
@@ -302,7 +302,7 @@ def differences(
     ``too_short`` have no bounds.
 
     A reference of other elements has the same energy in all orientations of the lattice only where it resolves the
-    model (see :func:`goniometer.observables.invariance.residuals`); without that (``same``) all frames are taken as
+    model (see :func:`goniometer.sampling.invariance.residuals`); without that (``same``) all frames are taken as
     they are.
     """
     grids = [grid for grid in tables[0][1].grids if grid != "none"]

@@ -20,9 +20,9 @@ from goniometer.dynamics.run import digest, structure_of
 from goniometer.errors import InputError
 from goniometer.files.records import replace_text
 from goniometer.observables.molecules import find_molecules
-from goniometer.observables.reweighting import evaluated_elements
 from goniometer.potentials.loading import identity
 from goniometer.rotations import GRIDS
+from goniometer.sampling.reweighting import evaluated_elements
 from goniometer.sampling.starting_configurations import CONFIGURATIONS, Plan, described
 from goniometer.studies.experiments.gas import SHOWN
 from goniometer.studies.experiments.ice import effort as ice_effort

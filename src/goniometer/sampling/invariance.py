@@ -61,7 +61,7 @@ class Residual:
         Parameters
         ----------
         corrections : (F,)
-            ΔF = F_avg − F of the frames in eV, see :class:`goniometer.observables.orbits.Orbits`.
+            ΔF = F_avg − F of the frames in eV, see :class:`goniometer.sampling.orbits.Orbits`.
         temperature
             In K.
         """

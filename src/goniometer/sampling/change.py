@@ -11,15 +11,15 @@ import numpy as np
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
-from goniometer.observables import STATICS, check_observable, with_molecules
 from goniometer.observables.equilibration import discarded
-from goniometer.observables.invariance import Residual, residuals
-from goniometer.observables.orbits import products_among
+from goniometer.observables.registry import STATICS, check_observable, with_molecules
 from goniometer.observables.result import Observable
-from goniometer.observables.reweighting import FRAMES, SAID, reevaluate, reweighted, spread
 from goniometer.potentials.base import Potential
 from goniometer.potentials.loading import load
 from goniometer.rotations import GRIDS, grid_rule, rule
+from goniometer.sampling.invariance import Residual, residuals
+from goniometer.sampling.orbits import products_among
+from goniometer.sampling.reweighting import FRAMES, SAID, reevaluate, reweighted, spread
 from goniometer.symmetrization.average import Averaged
 from goniometer.symmetrization.crystal import lattice_elements
 from goniometer.trajectories.h5md import Trajectory
@@ -39,13 +39,13 @@ def change(
     frames: int = FRAMES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Observable:
-    """⟨A′⟩_{V′} − ⟨A⟩_V of a static observable, see :func:`goniometer.observables.reweighting.reweighted`.
+    """⟨A′⟩_{V′} − ⟨A⟩_V of a static observable, see :func:`goniometer.sampling.reweighting.reweighted`.
 
     If V is a model and V′ an average, frames are taken in all the orientations that their lattice allows, see
-    :class:`goniometer.observables.orbits.Orbits`: how the box lay plays no part. An average over elements that map the
+    :class:`goniometer.sampling.orbits.Orbits`: how the box lay plays no part. An average over elements that map the
     lattice onto itself is worked out for every copy. One with inversion and of degree 2 or more has the same energy for
     all copies, if the rule resolves the model: that is measured on rotated copies of a few frames, see
-    :func:`goniometer.observables.invariance.residuals`. Where their energies differ by more than the error of the
+    :func:`goniometer.sampling.invariance.residuals`. Where their energies differ by more than the error of the
     result allows, and for all other potentials, frames are taken as they are. ``about`` holds the number of
     orientations, the potential, and the residual error of the average over random rotations (``residual_meV``) and over
     copies that map the lattice onto itself (``residual_over_lattice_meV``), where these were measured.

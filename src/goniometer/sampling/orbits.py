@@ -58,7 +58,7 @@ class Orbits:
     def invariant(self, energies: Float64[np.ndarray, " F"], virials: Float64[np.ndarray, "F 3 3"] | None) -> Orbits:
         """Of a potential with the same energy for all copies, that of the frame; nothing here checks that it is so.
 
-        :func:`goniometer.observables.invariance.residuals` measures it.
+        :func:`goniometer.sampling.invariance.residuals` measures it.
         """
         count = len(self.matrices)
         strained = None if virials is None else np.repeat(virials[:, None], count, axis=1)

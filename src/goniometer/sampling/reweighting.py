@@ -11,12 +11,12 @@ from jaxtyping import Float64, Int64
 
 from goniometer.errors import InputError
 from goniometer.observables.blocks import Blocks
-from goniometer.observables.orbits import Orbits, sampled
 from goniometer.observables.result import Axis, Observable
 from goniometer.observables.statics import Sampled, Static
 from goniometer.observables.stress import Virials, pressure_static, stress_static, structure_at
 from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import Rule, check_grids, grid_rule, joined
+from goniometer.sampling.orbits import Orbits, sampled
 from goniometer.symmetrization.crystal import lattice_elements
 from goniometer.symmetrization.response import Response, response
 from goniometer.trajectories.h5md import DISCARD, Frames, Trajectory
@@ -102,7 +102,7 @@ class Reevaluated:
 
         None, and grids of elements that map the lattice onto itself; and the reference, if that has inversion, as if it
         had the same energy in all orientations: whether it has is for the caller to measure, see
-        :func:`goniometer.observables.invariance.residuals`.
+        :func:`goniometer.sampling.invariance.residuals`.
         """
         if self.orbits is None:
             return {}
@@ -158,7 +158,7 @@ class Reevaluated:
 class Side:
     """One of two potentials that are compared on frames of V: what it says of them, and V_it − V in eV.
 
-    Of frames in all orientations of their lattice these are the means of :func:`goniometer.observables.orbits.sampled`,
+    Of frames in all orientations of their lattice these are the means of :func:`goniometer.sampling.orbits.sampled`,
     and F_it − F.
     """
 

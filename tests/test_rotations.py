@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import lebedev_rule
+from scipy.spatial.transform import Rotation
 from scipy.special import roots_legendre, sph_harm_y_all
 
 from goniometer.errors import InputError
@@ -293,9 +294,7 @@ class TestRandom:
         assert np.abs(studentized).max() < 4  # of six numbers; the seeds are fixed
 
         rng = np.random.default_rng(0)
-        uniform_angles = [
-            families.Rotation.from_euler("ZXZ", rng.uniform(0, 2 * np.pi, (count, 3))) for _ in range(seeds)
-        ]
+        uniform_angles = [Rotation.from_euler("ZXZ", rng.uniform(0, 2 * np.pi, (count, 3))) for _ in range(seeds)]
         weights = np.full(count, 1 / count)
         wrong = np.array([Rule("wrong", r.as_matrix(), weights, 0).residuals(lmax)[0] for r in uniform_angles])
         assert np.abs((wrong.mean(axis=0)[1:] - 1 / count) / (wrong.std(axis=0)[1:] / np.sqrt(seeds))).max() > 6
@@ -455,8 +454,8 @@ def script() -> ModuleType:
 
 class TestTable:
     def test_wigner_matrices_of_the_script(self, script: ModuleType) -> None:
-        group = families.Rotation.create_group("C1")
-        one, two = (families.Rotation.from_matrix(random_rotations(1, np.random.default_rng(seed))) for seed in (1, 2))
+        group = Rotation.create_group("C1")
+        one, two = (Rotation.from_matrix(random_rotations(1, np.random.default_rng(seed))) for seed in (1, 2))
         for ell in (1, 4):
             representation = script.Representation(ell, group, group)
             product = representation.wigner(one) @ representation.wigner(two)
@@ -466,7 +465,7 @@ class TestTable:
 
     def test_derivatives_of_the_script(self, script: ModuleType) -> None:
         equations = script.Equations(5, "C2", "D3")
-        start = families.Rotation.from_matrix(random_rotations(3, np.random.default_rng(0)))
+        start = Rotation.from_matrix(random_rotations(3, np.random.default_rng(0)))
         weights, step = np.array([0.2, 0.3, 0.5]), 1e-6
         _, jacobian = equations(start, weights)
         for column in range(12):
@@ -474,7 +473,7 @@ class TestTable:
             for sign in (1, -1):
                 delta = np.zeros((3, 4))
                 delta.flat[column] = sign * step
-                turned = start * families.Rotation.from_rotvec(delta[:, :3])
+                turned = start * Rotation.from_rotvec(delta[:, :3])
                 values.append(equations(turned, weights * np.exp(delta[:, 3]))[0])
             np.testing.assert_allclose((values[0] - values[1]) / (2 * step), jacobian[:, column], atol=1e-8)
 
@@ -484,8 +483,8 @@ class TestTable:
         stored = families.gauss_table()[degree]
         assert (stored.left, stored.right, len(stored.weights)) == script.RECIPES[degree][:3]
         # another machine's rounding may lead to another solution; it has to be one
-        before, after = (families.Rotation.create_group(symbol).as_matrix() for symbol in (stored.left, stored.right))
-        turns = families.Rotation.from_quat(quaternions).as_matrix()
+        before, after = (Rotation.create_group(symbol).as_matrix() for symbol in (stored.left, stored.right))
+        turns = Rotation.from_quat(quaternions).as_matrix()
         matrices = np.einsum("hab,jbc,gcd->jhgad", before, turns, after).reshape(-1, 3, 3)
         copies = len(before) * len(after)
         Rule("computed", matrices, np.repeat(weights / weights.sum() / copies, copies), degree)
@@ -501,7 +500,7 @@ class TestTable:
         with np.load(tmp_path / "table.npz") as made:
             sizes = {
                 int(degree): len(made[f"weights_{degree}"])
-                * np.prod([len(families.Rotation.create_group(symbol)) for symbol in made[f"groups_{degree}"]])
+                * np.prod([len(Rotation.create_group(symbol)) for symbol in made[f"groups_{degree}"]])
                 for degree in made["degrees"]
             }
         assert tuple(sizes.values()) == GAUSS_SIZES
@@ -512,7 +511,7 @@ class TestTable:
         openquad = pytest.importorskip("openquad")
         published = openquad.SO3([("SO3-Gauss-Graef", {"degree": degree})])
         assert len(published.weights) == PUBLISHED_SIZES[degree]
-        turns = families.Rotation.from_quat(np.asarray(published.quaternions), scalar_first=True).as_matrix()
+        turns = Rotation.from_quat(np.asarray(published.quaternions), scalar_first=True).as_matrix()
         weights = published.weights / published.weights.sum()
         assert Rule("published", turns, weights, degree).residuals(degree + 1)[0][-1] > 1e-4
         assert len(rule(f"gauss:{degree}")) <= len(weights)

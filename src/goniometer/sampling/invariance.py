@@ -13,7 +13,7 @@ from goniometer.observables.stress import structure_at
 from goniometer.rotations.rule import random_rotations
 from goniometer.symmetrization.average import Averaged
 from goniometer.symmetrization.crystal import lattice_elements
-from goniometer.symmetrization.response import response
+from goniometer.symmetrization.responses import response
 from goniometer.trajectories.h5md import Trajectory
 
 # Frames that are rotated, and rotated copies of each besides the frame itself.

@@ -18,7 +18,7 @@ from goniometer.potentials.base import Potential, Prediction
 from goniometer.rotations import Rule, check_grids, grid_rule, joined
 from goniometer.sampling.orbits import Orbits, sampled
 from goniometer.symmetrization.crystal import lattice_elements
-from goniometer.symmetrization.response import Response, response
+from goniometer.symmetrization.responses import Response, response
 from goniometer.trajectories.h5md import DISCARD, Frames, Trajectory
 
 #: Frames that are evaluated anew by default.

@@ -4,7 +4,7 @@ from goniometer.symmetrization.average import Averaged
 from goniometer.symmetrization.crystal import CrystalAveraged, operations
 from goniometer.symmetrization.random import RandomlyTurned, frozen
 from goniometer.symmetrization.replicas import Replicas
-from goniometer.symmetrization.response import Response, response
+from goniometer.symmetrization.responses import Response, response
 from goniometer.symmetrization.tumbling import Frame, Tumbling
 
 __all__ = [

@@ -12,7 +12,7 @@ from goniometer.errors import GoniometerError, PotentialError
 from goniometer.potentials.base import Potential, Prediction, Spread, inherit, placed
 from goniometer.rotations import Rule, in_words
 from goniometer.structures import called
-from goniometer.symmetrization.response import evaluated
+from goniometer.symmetrization.responses import evaluated
 
 # After a batch has failed, the copy at fault is looked for among so many.
 _SEARCHED = 1024
@@ -23,10 +23,10 @@ class Averaged(Potential):
 
         E(x) = Σ_k w_k E(g_k·x)        F(x) = Σ_k w_k F(g_k·x) R_k        W(x) = Σ_k w_k R_kᵀ W(g_k·x) R_k
 
-    with the sums running over the response of :mod:`goniometer.symmetrization.response`. The forces are the gradient of
-    the averaged energy. Of the variance of the response, a rule of degree N leaves nothing at 1 ≤ ℓ ≤ N; one that holds
-    inversion leaves nothing that is odd. Predictions carry the spread over the orbit: the rms symmetry error of the
-    potential that is averaged, for this structure.
+    with the sums running over the response of :mod:`goniometer.symmetrization.responses`. The forces are the
+    gradient of the averaged energy. Of the variance of the response, a rule of degree N leaves nothing at 1 ≤ ℓ ≤
+    N; one that holds inversion leaves nothing that is odd. Predictions carry the spread over the orbit: the rms
+    symmetry error of the potential that is averaged, for this structure.
 
     Copies are evaluated as the potential does it, in its own batches, and added up as they come: memory does not grow
     with the number of rotations.

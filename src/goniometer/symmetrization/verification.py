@@ -26,7 +26,7 @@ from goniometer.potentials.base import Potential
 from goniometer.potentials.derivatives import Energies, central, extrapolated
 from goniometer.rotations import Rule, random_rotations
 from goniometer.structures import called
-from goniometer.symmetrization.response import Response, response
+from goniometer.symmetrization.responses import Response, response
 
 #: Copies that are tested: the input orientation, then two proper and three improper ones.
 PROPER, IMPROPER = 2, 3

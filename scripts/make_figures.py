@@ -179,7 +179,8 @@ def draw_prediction(rows: list[dict[str, Any]]) -> None:
 
 def grids_figure() -> None:
     """Symmetry errors by grid of structures of the study, and its own numbers."""
-    from goniometer.studies.plots.grids import GridErrors, grid_figure
+    from goniometer.studies.experiments.results import GridComparison
+    from goniometer.studies.plots.grids import grid_figure
     from goniometer.studies.report.paper import ENERGY_BY_GRID, FORCES_BY_GRID
 
     document = json.loads((FIGURES.parent / "results" / "pet-water.json").read_text(encoding="utf-8"))
@@ -189,7 +190,7 @@ def grids_figure() -> None:
         "gas": ("molecule", "250 frames of the molecule"),
     }
     found = [
-        GridErrors(
+        GridComparison(
             where,
             label,
             document["sets"][name]["energy_meV"],

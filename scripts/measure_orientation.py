@@ -22,7 +22,7 @@ from ase import units
 from scipy.optimize import minimize
 
 import goniometer
-from goniometer.observables.orientation import Response, _harmonics
+from goniometer.observables.orientation import DirectionalResponse, _harmonics
 from goniometer.potentials import Potential
 from goniometer.rotations import Rule
 
@@ -67,7 +67,7 @@ def harmonic(potential: Potential, over: Rule) -> tuple[np.ndarray, np.ndarray]:
     return least, units.kB * TEMPERATURE * np.linalg.inv(hessian)
 
 
-def sampled(potential: Potential, over: Rule, seed: int) -> tuple[Response, float]:
+def sampled(potential: Potential, over: Rule, seed: int) -> tuple[DirectionalResponse, float]:
     """The response on geometries of the canonical distribution of the average, and the share of accepted proposals."""
     rng = np.random.default_rng(seed)
     center, covariance = harmonic(potential, over)
@@ -82,10 +82,10 @@ def sampled(potential: Potential, over: Rule, seed: int) -> tuple[Response, floa
     axis /= np.linalg.norm(axis, axis=1, keepdims=True)
     corrections = seen[kept] - (seen[kept] @ over.weights)[:, None]
     vectors = np.einsum("kij,gj->gki", over.matrices, axis)
-    return Response(vectors, corrections, over.weights), float(kept.mean())
+    return DirectionalResponse(vectors, corrections, over.weights), float(kept.mean())
 
 
-def extent(found: Response, chosen: np.ndarray) -> float:
+def extent(found: DirectionalResponse, chosen: np.ndarray) -> float:
     """The difference between the extremes of −ln(4π P(u)), in kT, from the chosen geometries."""
     factors = found.weights * np.exp(-found.corrections[chosen])
     vectors = found.vectors[chosen]

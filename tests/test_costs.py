@@ -20,7 +20,8 @@ from goniometer.observables.statics import Sampled, Static
 from goniometer.plotting.style import front
 from goniometer.sampling.reweighting import Part, bound, reweighted
 from goniometer.studies.experiments import costs
-from goniometer.studies.plots.liquid import Cost, LiquidStudy, cost_figure
+from goniometer.studies.experiments.results import LiquidStudy, StrategyCost
+from goniometer.studies.plots.liquid import cost_figure
 from goniometer.trajectories.h5md import Trajectory
 from test_liquid import trajectory
 from test_reweighting import KT
@@ -182,12 +183,12 @@ def study(runs: dict[str, list[Trajectory]], differences: dict[str, dict[str, Ob
     times = {"raw": (1.0, 10.0), "2i": (4.8, 48.0), "i": (1.1, 11.0), "tumble": (1.0, 11.0)}
     temperature = number("temperature", 301.0, 0.4, "K", runs=6)
     heat = number("drift", 1e-3, 2e-4, "eV/ps")
-    found = {name: Cost(*times[name], temperature, 0.1, 300.0, heat) for name in runs}
+    found = {name: StrategyCost(*times[name], temperature, 0.1, 300.0, heat) for name in runs}
     verdicts = {
         name: compare_runs(runs["raw"], each, ("potential-energy",)) for name, each in runs.items() if name != "raw"
     }
     reference, by = costs.bounds(runs, found, differences, verdicts)
-    whole = {name: Cost(*times[name], temperature, 0.1, 300.0, heat, by[name]) for name in runs}
+    whole = {name: StrategyCost(*times[name], temperature, 0.1, 300.0, heat, by[name]) for name in runs}
     lengths = dict.fromkeys(runs, 24.0)
     return LiquidStudy(
         "toy", lengths, {}, dict.fromkeys(runs, heat), None, differences, whole, verdicts, {}, 1, reference

@@ -26,7 +26,8 @@ from goniometer.studies.experiments.gas import gas, summary
 from goniometer.studies.experiments.liquid import liquid, pooled_free_energy, walks
 from goniometer.studies.experiments.liquid import summary as liquid_summary
 from goniometer.studies.experiments.numbers import liquid_numbers
-from goniometer.studies.plots.liquid import LiquidStudy, convergence_figure, cost_figure, drift_figure, liquid_figure
+from goniometer.studies.experiments.results import LiquidStudy
+from goniometer.studies.plots.liquid import convergence_figure, cost_figure, drift_figure, liquid_figure
 
 # Sixteen frames of two molecules.
 SHORT = {"length": 0.08, "frames_every": 5.0, "replicas": 2}

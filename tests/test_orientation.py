@@ -15,7 +15,7 @@ from goniometer.dynamics.description import Run
 from goniometer.dynamics.run import run
 from goniometer.errors import InputError
 from goniometer.observables.orientation import (
-    Response,
+    DirectionalResponse,
     agreement,
     directions,
     free_energy,
@@ -173,7 +173,7 @@ def test_dynamics_agree_with_the_response_on_geometries_of_the_average(tmp_path:
     assert agreement(vectors, found) > 1e-3
     # The controls: another field, and another sign of this one.
     assert agreement(rotor(0.0, tmp_path / "free"), found) < 1e-6
-    assert agreement(vectors, Response(found.vectors, -found.corrections, found.weights)) < 1e-6
+    assert agreement(vectors, DirectionalResponse(found.vectors, -found.corrections, found.weights)) < 1e-6
     assert np.abs(found.free_energy().values - smoothed(strength)[:, None]).max() < 0.03
 
 
@@ -183,7 +183,7 @@ def test_agreement_is_refused_as_often_as_it_says() -> None:
     for seed in range(200):
         vectors = np.einsum("kij,gj->gki", over.matrices, uniform((60,), seed))
         corrections = 0.3 * np.random.default_rng(seed).standard_normal(60)[:, None] * vectors[..., 2]
-        found = Response(vectors, corrections, over.weights)
+        found = DirectionalResponse(vectors, corrections, over.weights)
         refused += agreement(persistent(100, 80, 1000 + seed), found) < 0.05
     assert binom.ppf(1e-3, 200, 0.03) <= refused <= binom.ppf(0.999, 200, 0.05)
 

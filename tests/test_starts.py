@@ -31,8 +31,8 @@ from goniometer.observables.equilibration import (
 )
 from goniometer.observables.statics import Sampled, Static
 from goniometer.sampling.orbits import Orbits, sampled
-from goniometer.sampling.reweighting import Part, Side, bound, reweighted, spread
-from goniometer.sampling.starting_configurations import Plan, equilibrate
+from goniometer.sampling.reweighting import Part, ReweightedSide, bound, reweighted, spread
+from goniometer.sampling.starting_configurations import EquilibrationPlan, equilibrate
 from goniometer.studies.experiments.liquid import liquid, with_starts
 from goniometer.symmetrization.crystal import lattice_elements
 from goniometer.trajectories.h5md import Frames, Trajectory, read_trajectory, write_segment
@@ -98,7 +98,7 @@ def parts(runs: list[np.ndarray]) -> tuple[list[Part], list[Part]]:
         plain, averaged = ([Sampled(static, each) for each in np.split(one.samples, ends)] for one in both)
         found.append(
             [
-                Side(other, -each).less(Side(one, 0.0 * each))
+                ReweightedSide(other, -each).less(ReweightedSide(one, 0.0 * each))
                 for one, other, each in zip(plain, averaged, np.split(free, ends), strict=True)
             ]
         )
@@ -381,19 +381,19 @@ def argon_run(folder: Path, atoms: Atoms | None = None, **more: object) -> Run:
 def test_configurations_are_taken_several_correlation_times_apart_and_runs_start_from_them(tmp_path: Path) -> None:
     description = argon_run(tmp_path)
     with pytest.raises(InputError, match=r"too short: the correlation time of the .* is .*takes at least .* ps"):
-        equilibrate(Plan(description.model_copy(update={"length": 0.2}), starts=2), tmp_path / "starts")
-    ensemble = equilibrate(Plan(description, starts=2), tmp_path / "starts")  # goes on from the short one
+        equilibrate(EquilibrationPlan(description.model_copy(update={"length": 0.2}), starts=2), tmp_path / "starts")
+    ensemble = equilibrate(EquilibrationPlan(description, starts=2), tmp_path / "starts")  # goes on from the short one
     record = ensemble.record
     assert record["independent"]
     assert len(ensemble) == 2
     apart = record["configurations"][1]["time_ps"] - record["configurations"][0]["time_ps"]
     assert apart >= SEVERAL * record["correlation_time_ps"] - 0.04
     written = (tmp_path / "starts" / "starts.xyz").read_bytes()
-    again = equilibrate(Plan(description, starts=2), tmp_path / "starts")
+    again = equilibrate(EquilibrationPlan(description, starts=2), tmp_path / "starts")
     assert again.record == record
     assert (tmp_path / "starts" / "starts.xyz").read_bytes() == written
     with pytest.raises(InputError, match="is a starting ensemble of another description"):
-        equilibrate(Plan(description, starts=1), tmp_path / "starts")
+        equilibrate(EquilibrationPlan(description, starts=1), tmp_path / "starts")
     # Independent run number s starts from configuration s, with velocities of its own.
     starts = {"file": str(ensemble.path)}
     short = {"starts": starts, "length": 0.08, "orientations": "random"}
@@ -420,7 +420,7 @@ def test_configurations_are_taken_several_correlation_times_apart_and_runs_start
 def test_a_run_can_be_described_before_its_start_is_there(tmp_path: Path) -> None:
     """Its hash is the same before and after, wherever the file lies, and another ensemble is refused."""
     description = argon_run(tmp_path, length=0.2)
-    plan = Plan(description, starts=2, allow_short=True)
+    plan = EquilibrationPlan(description, starts=2, allow_short=True)
     starts = {"file": str(tmp_path / "starts" / "starts.xyz"), "key": plan.key()}
     planned = argon_run(tmp_path, starts=starts, seed=1)
     before = digest(planned)
@@ -444,7 +444,7 @@ def test_a_run_can_be_described_before_its_start_is_there(tmp_path: Path) -> Non
 def test_a_liquid_with_more_runs_than_configurations_is_refused_before_any_run(tmp_path: Path) -> None:
     box = small_box(tmp_path / "box.xyz")
     short = {"timestep": 0.5, "frames_every": 5.0, "length": 0.05}
-    plan = Plan(argon_run(tmp_path, ase.io.read(box), **short), starts=2, allow_short=True)
+    plan = EquilibrationPlan(argon_run(tmp_path, ase.io.read(box), **short), starts=2, allow_short=True)
     ensemble = equilibrate(plan, tmp_path / "starts")
     assert ensemble.record["observable"] == "M"
     options = {"starts": str(ensemble.path), "only": ("i",), "changes": {"structure": str(box), "seed": 5}}
@@ -481,4 +481,4 @@ def test_the_command_equilibrates(tmp_path: Path) -> None:
 )
 def test_plans_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Plan(argon_run(tmp_path), **changes)
+        EquilibrationPlan(argon_run(tmp_path), **changes)

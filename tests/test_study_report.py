@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from goniometer.errors import InputError
-from goniometer.studies.plots.grids import GridErrors, grid_figure
+from goniometer.studies.experiments.results import GridComparison
+from goniometer.studies.plots.grids import grid_figure
 from goniometer.studies.report import paper
 from goniometer.studies.report import reproduction as asked
 from goniometer.studies.report.chapter import SCHEMA, Chapter, read_chapter
@@ -77,7 +78,7 @@ def test_the_symmetry_error_by_grid_is_drawn_beside_the_papers() -> None:
     assert drawing.title == "m: symmetry error by grid"
     assert "Not against 3i: Frames of the liquid of m against 2i." in drawing.caption
     figure = grid_figure(
-        [GridErrors("liquid", "a liquid", *columns(grids), paper.ENERGY_BY_GRID["liquid"], {"none": 1.21})]
+        [GridComparison("liquid", "a liquid", *columns(grids), paper.ENERGY_BY_GRID["liquid"], {"none": 1.21})]
     )
     energy, forces = figure.axes
     ours, given = (each.get_xydata() for each in energy.get_lines()[:2])

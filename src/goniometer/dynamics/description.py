@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from goniometer.errors import InputError
 from goniometer.files.packaged import packaged_files
-from goniometer.files.settings import Part, read_yaml, validated
+from goniometer.files.settings import Settings, read_yaml, validated
 from goniometer.symmetrization.tumbling import MEMORY, PERIOD
 
 #: Steps of a run, and atoms of all its replicas: what no machine finishes or holds is a mistake.
@@ -24,7 +24,7 @@ _EXACT = 1e-6
 _LATER = ("format", "read", "vectors", "velocities")
 
 
-class Model(Part):
+class Model(Settings):
     """What :func:`goniometer.load` takes.
 
     ``batch`` is the number of copies evaluated at once; by default as many as have ``ATOMS_AT_ONCE`` atoms, and never
@@ -39,7 +39,7 @@ class Model(Part):
     batch: int | None = Field(default=None, ge=1)
 
 
-class Strategy(Part):
+class Strategy(Settings):
     """How the forces of a step are made from the model.
 
     ===========  =================================================================================================
@@ -86,7 +86,7 @@ class Strategy(Part):
         return self.kind in ("raw", "average", "mts") and self.outer == "average"
 
 
-class Thermostat(Part):
+class Thermostat(Settings):
     """What keeps the temperature.
 
     ============  ==================================================================================================
@@ -111,12 +111,12 @@ class Thermostat(Part):
         return self
 
 
-def _chosen(part: Part, name: str) -> bool:
+def _chosen(part: Settings, name: str) -> bool:
     """Whether a key was given, and is not the default that the description in a run's folder spells out."""
     return name in part.model_fields_set and getattr(part, name) != type(part).model_fields[name].default
 
 
-class Starts(Part):
+class Starts(Settings):
     """The ensemble of starting configurations that ``goniometer equilibrate`` has written.
 
     The run with seed s starts from configuration s − ``first`` of ``file``, counted from 0. ``key`` is that of the
@@ -128,7 +128,7 @@ class Starts(Part):
     key: str | None = None
 
 
-class Checks(Part):
+class Checks(Settings):
     """What stops a run. None turns a check off.
 
     ``temperature``: how many times that of the run it may be, besides what so many atoms fluctuate. ``energy``:
@@ -141,7 +141,7 @@ class Checks(Part):
     molecules: float | None = Field(default=1.6, gt=1.0)
 
 
-class Run(Part):
+class Run(Settings):
     """A trajectory, or as many as there are replicas.
 
     Attributes

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from goniometer.errors import InputError, did_you_mean
 
 
-class Part(BaseModel):
+class Settings(BaseModel):
     """Settings that are frozen, and refuse a key that they do not know and a number that is not finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -20,7 +20,7 @@ class Part(BaseModel):
 # Of a description, which people write by hand.
 _MOST_BYTES = 10**7
 
-Settings = TypeVar("Settings", bound=Part)
+Kind = TypeVar("Kind", bound=Settings)
 
 
 def read_yaml(path: Path, kind: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _loaded(text: str) -> Any:
     return yaml.load(text, Loader)
 
 
-def validated(model: type[Settings], settings: dict[str, Any], what: str) -> Settings:
+def validated(model: type[Kind], settings: dict[str, Any], what: str) -> Kind:
     """Settings as what they describe. Raises :class:`InputError` that names the first key at fault."""
     try:
         return model.model_validate(settings)

@@ -158,7 +158,7 @@ def reweighted_free_energy(
 
 
 @dataclass(frozen=True)
-class Response:
+class DirectionalResponse:
     """Geometries turned by a rule, in the three arrays that :func:`reweighted_free_energy` takes."""
 
     vectors: Float64[np.ndarray, "G K 3"]
@@ -184,7 +184,7 @@ def response(
     geometries: int = 100,
     weights: Sequence[float] | None = None,
     discard: float = DISCARD,
-) -> Response:
+) -> DirectionalResponse:
     """Evaluate a potential over a rule on geometries of a run of its average, evenly spaced in time and replica.
 
     Parameters
@@ -225,10 +225,10 @@ def response(
     predictions = potential.turned_each(trajectory.replica, copies, np.tile(over.matrices, (len(sampled), 1, 1)))
     energies = np.concatenate([each.energies for each in predictions]).reshape(-1, size)
     corrections = (energies - (energies @ over.weights)[:, None]) / (units.kB * temperature)
-    return Response(np.einsum("kij,gj->gki", over.matrices, axis), corrections, over.weights)
+    return DirectionalResponse(np.einsum("kij,gj->gki", over.matrices, axis), corrections, over.weights)
 
 
-def agreement(vectors: Float64[np.ndarray, "T R 3"], found: Response, degree: int = _DEGREE) -> float:
+def agreement(vectors: Float64[np.ndarray, "T R 3"], found: DirectionalResponse, degree: int = _DEGREE) -> float:
     """The probability of :func:`moments` as different as these, if the directions follow the response: a p-value.
 
     The moments of the response, m_r = Σ_g Σ_k w_k exp(−ΔV) Y / Σ_g Σ_k w_k exp(−ΔV), have the covariance of a ratio of

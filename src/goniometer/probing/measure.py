@@ -17,7 +17,7 @@ from goniometer.potentials.loading import load
 from goniometer.probing.journal import Journal
 from goniometer.probing.noise_floor import OPERATIONS
 from goniometer.probing.pooling import pool
-from goniometer.probing.procedure import Plan
+from goniometer.probing.procedure import Procedure
 from goniometer.probing.repetition import count_for
 from goniometer.probing.residuals import candidates
 from goniometer.probing.result import Failure, ModelInfo, ProbeResult, RuleInfo, StructureResult
@@ -107,7 +107,9 @@ def probe(
     named = read_structures(packaged_structures() if structures is None else structures)
     nodes, lmax = _nodes(rule, lmax, inversion, seed)
     rules = [named_rule(name, inverted) for name, inverted in measured if nodes.inversion or not inverted]
-    plan = Plan(nodes, lmax, candidates(nodes, lmax), rules, seed, count_for(len(named), len(nodes)), _without(without))
+    plan = Procedure(
+        nodes, lmax, candidates(nodes, lmax), rules, seed, count_for(len(named), len(nodes)), _without(without)
+    )
     if plan.hidden > _HIDDEN:
         raise InputError(
             f"rule '{nodes.name}' cannot resolve ℓ ≤ {lmax}: what lies above could pass for it or not be seen at all; "
@@ -210,7 +212,7 @@ def _without(names: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _outline(potential: Potential, plan: Plan) -> dict[str, Any]:
+def _outline(potential: Potential, plan: Procedure) -> dict[str, Any]:
     """What must agree for results to belong together."""
     nodes = plan.nodes
     return {

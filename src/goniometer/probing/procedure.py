@@ -19,7 +19,7 @@ from goniometer.rotations import rule as named_rule
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Procedure:
     """What is done to every structure alike.
 
     ``repeats`` evaluations are repeated; operations in ``without`` are left out. ``axes_only`` restricts the
@@ -52,7 +52,7 @@ class Plan:
         return named_rule("octahedral", self.nodes.inversion)
 
     @cached_property
-    def proper(self) -> Plan:
+    def proper(self) -> Procedure:
         """The same without inversion."""
         nodes = self.nodes
         if nodes.inversion:
@@ -62,7 +62,7 @@ class Plan:
         return replace(self, nodes=nodes, candidates=candidates(nodes, self.lmax), measured=measured)
 
     @cached_property
-    def along_axes(self) -> Plan:
+    def along_axes(self) -> Procedure:
         """The same in the orientations that map the axes onto each other, the only ones."""
         nodes = self.special
         kept = [Candidate(each.rule, nodes, self.lmax) for each in self.candidates]

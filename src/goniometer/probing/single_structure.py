@@ -22,7 +22,7 @@ from goniometer.probing.orientations import (
     joined_responses,
     part_of,
 )
-from goniometer.probing.procedure import Plan
+from goniometer.probing.procedure import Procedure
 from goniometer.probing.residuals import Candidate
 from goniometer.probing.result import (
     SINGULAR,
@@ -63,7 +63,7 @@ class _Measured:
 
 
 def probe_structure(
-    potential: Potential, name: str, structure: Atoms, plan: Plan, progress: Tick | None = None
+    potential: Potential, name: str, structure: Atoms, plan: Procedure, progress: Tick | None = None
 ) -> StructureResult:
     """Probe one structure. Memory: the potential's own, and 72 (K + R) N + 32 K² + 65536 K bytes, see `probe`.
 
@@ -79,7 +79,9 @@ def probe_structure(
         return _probed(potential, name, structure, usable, progress, left_out)
 
 
-def _usable(potential: Potential, structure: Atoms, plan: Plan, error: PotentialError) -> tuple[Plan, list[LeftOut]]:
+def _usable(
+    potential: Potential, structure: Atoms, plan: Procedure, error: PotentialError
+) -> tuple[Procedure, list[LeftOut]]:
     """What can be done where the whole failed with this error, and what cannot; raises the error where nothing can."""
 
     def why_not(respond: Respond, matrices: np.ndarray) -> str | None:
@@ -117,7 +119,7 @@ _THIRD = np.array([[[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 
 
 def _probed(
-    potential: Potential, name: str, structure: Atoms, plan: Plan, progress: Tick | None, left_out: list[LeftOut]
+    potential: Potential, name: str, structure: Atoms, plan: Procedure, progress: Tick | None, left_out: list[LeftOut]
 ) -> StructureResult:
     start, evaluated = time.perf_counter(), 0
 
@@ -239,7 +241,7 @@ def quantities_of(whole: Response, structure: Atoms) -> dict[str, noise_floor.Qu
     return quantities
 
 
-def _measure(name: str, values: np.ndarray, plan: Plan, floor: Floor) -> _Measured:
+def _measure(name: str, values: np.ndarray, plan: Procedure, floor: Floor) -> _Measured:
     """``values`` (1 + K, …): as given first, then at the nodes."""
     nodes = plan.nodes
     mean = weighted_mean(nodes, values[1:])
@@ -253,7 +255,7 @@ def _measure(name: str, values: np.ndarray, plan: Plan, floor: Floor) -> _Measur
     return _Measured(name, mean, as_given, floor, spectrum, products, max(variance, 0.0), largest, largest_rms)
 
 
-def _spectrum(products: Gram, variance: float, mean_square: float, plan: Plan, floor: Floor) -> Spectrum:
+def _spectrum(products: Gram, variance: float, mean_square: float, plan: Procedure, floor: Floor) -> Spectrum:
     nodes, lmax = plan.nodes, plan.lmax
     if plan.axes_only:
         return _unresolved(variance, mean_square, plan)
@@ -273,7 +275,7 @@ def _spectrum(products: Gram, variance: float, mean_square: float, plan: Plan, f
     )
 
 
-def _unresolved(variance: float, mean_square: float, plan: Plan) -> Spectrum:
+def _unresolved(variance: float, mean_square: float, plan: Procedure) -> Spectrum:
     """Of the axes' orientations alone: nothing is resolved, since every ℓ looks like another one there."""
     floor, minus = [variance] * (plan.lmax + 1), [0.0] * (plan.lmax + 1) if plan.nodes.inversion else None
     resolved = 0.0 if variance > 0.0 else None
@@ -312,7 +314,7 @@ def _rules(
     found: dict[str, _Measured],
     figures: dict[str, Figure],
     quantities: dict[str, noise_floor.Quantity],
-    plan: Plan,
+    plan: Procedure,
     special: Response,
 ) -> list[RuleResidual]:
     """Predictions for every candidate; measurements of those rules that are to be measured, and of the identity."""
@@ -356,7 +358,9 @@ def _rules(
     return rows
 
 
-def _residual(candidate: Candidate, part: _Measured, figure: Figure, measured: float | None, plan: Plan) -> Residual:
+def _residual(
+    candidate: Candidate, part: _Measured, figure: Figure, measured: float | None, plan: Procedure
+) -> Residual:
     spectrum, rule = part.spectrum, candidate.rule
     if plan.axes_only:  # nothing is known of a rule's error in other orientations
         return Residual(float(np.sqrt(part.variance)), 0.0, None, measured)

@@ -42,7 +42,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Chapter:
+class StructureSection:
     """A structure with its own panels."""
 
     name: str
@@ -205,12 +205,12 @@ def _residual_panels(result: ProbeResult, pooled: Pooled) -> list[Panel]:
     return panels
 
 
-def _chapters(result: ProbeResult) -> list[Chapter]:
+def _chapters(result: ProbeResult) -> list[StructureSection]:
     loudest = sorted(result.structures, key=lambda structure: -structure.forces.rms)[:MAX_DRAWN]
     return [_chapter(result, s, f"s{i}") for i, s in enumerate(result.structures) if s in loudest]
 
 
-def _chapter(result: ProbeResult, structure: StructureResult, prefix: str) -> Chapter:
+def _chapter(result: ProbeResult, structure: StructureResult, prefix: str) -> StructureSection:
     from goniometer.plotting.probe import spectrum_figure, sphere_figure, structure_figure
 
     picture = (
@@ -236,7 +236,7 @@ def _chapter(result: ProbeResult, structure: StructureResult, prefix: str) -> Ch
         f"Forces {_size(structure.forces, FORCE)}, energy {_size(structure.energy, ENERGY)}; "
         f"{plural(structure.evaluations, 'evaluation')} in {number(structure.seconds)} s."
     )
-    return Chapter(structure.name, summary, panels)
+    return StructureSection(structure.name, summary, panels)
 
 
 def _size(figure: Figure, scale: Scale) -> str:

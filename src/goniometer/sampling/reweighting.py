@@ -92,10 +92,10 @@ class Reevaluated:
         made = {"pressure": pressure_static, "stress": stress_static}[kind]
         return made(trajectory, Virials(self.steps, virials, self.full, grid))
 
-    def side(self, trajectory: Trajectory, of: str | Static, grid: str) -> Side:
+    def side(self, trajectory: Trajectory, of: str | Static, grid: str) -> ReweightedSide:
         """The average over a grid as one side of a comparison. ``of`` is an observable, or one of :data:`SAID`."""
         static = self.static(trajectory, of, grid) if isinstance(of, str) else of
-        return Side(static.on(trajectory.taken(self.frames)), self.correction(grid))
+        return ReweightedSide(static.on(trajectory.taken(self.frames)), self.correction(grid))
 
     def by_orbit(self, reference: str) -> dict[str, Orbits]:
         """Of the grids whose averages are known of frames in all orientations of their lattice, what they say of these.
@@ -114,7 +114,7 @@ class Reevaluated:
 
     def sides_by_orbit(
         self, trajectory: Trajectory, of: str | Static, orbits: Mapping[str, Orbits], temperature: float
-    ) -> dict[str, Side]:
+    ) -> dict[str, ReweightedSide]:
         """By grid the same as :meth:`side` of the frames in all orientations of their lattice.
 
         ``orbits`` is what :meth:`by_orbit` gave. The temperature is in K.
@@ -129,7 +129,7 @@ class Reevaluated:
             samples = sampled(frames, none.matrices, weights, lambda _: of)
         free = none.free_energies(temperature)
         return {
-            grid: Side(each, orbits[grid].free_energies(temperature) - free)
+            grid: ReweightedSide(each, orbits[grid].free_energies(temperature) - free)
             for grid, each in zip(orbits, samples, strict=True)
         }
 
@@ -155,7 +155,7 @@ class Reevaluated:
 
 
 @dataclass(frozen=True)
-class Side:
+class ReweightedSide:
     """One of two potentials that are compared on frames of V: what it says of them, and V_it − V in eV.
 
     Of frames in all orientations of their lattice these are the means of :func:`goniometer.sampling.orbits.sampled`,
@@ -165,7 +165,7 @@ class Side:
     sampled: Sampled
     correction: Float64[np.ndarray, " F"]
 
-    def less(self, other: Side) -> Part:
+    def less(self, other: ReweightedSide) -> Part:
         """This one compared with the other."""
         return Part(other.sampled, self.correction, self.sampled, other.correction)
 

@@ -29,7 +29,7 @@ CONFIGURATIONS, RECORD = "starts.xyz", "starts.json"
 
 
 @dataclass(frozen=True)
-class Plan:
+class EquilibrationPlan:
     """How starting configurations are made.
 
     Attributes
@@ -95,7 +95,7 @@ def described(
 
 
 def equilibrate(
-    plan: Plan, folder: str | Path, *, potential: Potential | None = None, progress: Progress | None = None
+    plan: EquilibrationPlan, folder: str | Path, *, potential: Potential | None = None, progress: Progress | None = None
 ) -> StartingEnsemble:
     """Run what is not finished, and write independent configurations with a record of how they came about.
 
@@ -156,7 +156,7 @@ def equilibrate(
 
 
 def _trajectory(
-    plan: Plan, place: int, folder: Path, potential: Potential | None, progress: Progress | None
+    plan: EquilibrationPlan, place: int, folder: Path, potential: Potential | None, progress: Progress | None
 ) -> Trajectory:
     label = f"equilibrate-{place}"
     description = plan.of_run(place)
@@ -166,7 +166,7 @@ def _trajectory(
     return trajectory_of(description, result.folder)
 
 
-def _chosen(plan: Plan, runs: list[Trajectory]) -> tuple[CorrelationTime, list[np.ndarray], str]:
+def _chosen(plan: EquilibrationPlan, runs: list[Trajectory]) -> tuple[CorrelationTime, list[np.ndarray], str]:
     """The slowest correlation time, the numbers of the frames that are taken of each run, and why they are too few."""
     measured = slowest(runs)
     if measured is None:
@@ -186,7 +186,7 @@ def _chosen(plan: Plan, runs: list[Trajectory]) -> tuple[CorrelationTime, list[n
     return measured, taken, said
 
 
-def _too_short(plan: Plan, found: CorrelationTime, length: float, needed: float) -> str:
+def _too_short(plan: EquilibrationPlan, found: CorrelationTime, length: float, needed: float) -> str:
     known = f"{1e-3 * found.time:.2g} ps (at most {1e-3 * found.upper:.2g})"
     if not found.resolved:
         known = f"longer than half of a run (extrapolated: {1e-3 * found.time:.2g} ps)"
@@ -201,7 +201,7 @@ def _too_short(plan: Plan, found: CorrelationTime, length: float, needed: float)
 
 
 def _configurations(
-    plan: Plan, runs: list[Trajectory], taken: list[np.ndarray]
+    plan: EquilibrationPlan, runs: list[Trajectory], taken: list[np.ndarray]
 ) -> tuple[list[Atoms], list[dict[str, Any]]]:
     """In turn from all runs, so that the first few come from as many of them as possible."""
     found: list[tuple[int, int, Atoms, dict[str, Any]]] = []

@@ -24,7 +24,7 @@ NOBLE = frozenset({2, 10, 18, 36, 54, 86})
 
 
 @dataclass(frozen=True)
-class Findings:
+class Concerns:
     """What looks wrong. ``units`` are reasons to refuse the data; the rest is for a person to judge."""
 
     structures: int
@@ -46,7 +46,7 @@ class Findings:
         return found
 
 
-def look_for_trouble(samples: Sequence[Labelled]) -> Findings:
+def look_for_trouble(samples: Sequence[Labelled]) -> Concerns:
     """Look for units off by bohr and hartree factors, duplicates and net forces."""
     first: dict[str, str] = {}
     duplicates = []
@@ -56,7 +56,7 @@ def look_for_trouble(samples: Sequence[Labelled]) -> Findings:
             duplicates.append((earlier, sample.name))
     mean = [(sample.name, float(np.linalg.norm(sample.forces.mean(axis=0)))) for sample in samples]
     chosen = [samples[index] for index in np.unique(np.linspace(0, len(samples) - 1, SAMPLE).astype(int))]
-    return Findings(
+    return Concerns(
         len(samples),
         sum(len(sample.atoms) for sample in samples),
         [*_lengths(chosen), *_consistency(chosen)],

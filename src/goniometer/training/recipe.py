@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from goniometer.errors import InputError
 from goniometer.files.packaged import packaged_files
-from goniometer.files.settings import Part, read_yaml, validated
+from goniometer.files.settings import Settings, read_yaml, validated
 
 
-class Augmentation(Part):
+class Augmentation(Settings):
     """How the structures of a step are turned.
 
     ``group`` is ``off`` (as they are), ``SO3`` (proper rotations) or ``O3``; of each structure ``copies`` turned copies
@@ -30,7 +30,7 @@ class Augmentation(Part):
         return self
 
 
-class Loss(Part):
+class Loss(Settings):
     """√(|ΔF|² + w²) − w averaged over atoms, plus ``energy`` times the same of the energy per atom.
 
     The widths, eV/Å and eV, are where the square goes over into the absolute value. Up to step ``squares_until`` it is
@@ -45,7 +45,7 @@ class Loss(Part):
     squares_until: int = Field(default=0, ge=0)
 
 
-class Schedule(Part):
+class Schedule(Settings):
     """The learning rate over the steps, after a linear warm-up, as a factor on the optimizer's rate.
 
     ``constant``; ``cosine`` to zero at the last step; ``linear``: constant, then linearly to zero within the last
@@ -60,7 +60,7 @@ class Schedule(Part):
     factor: float = Field(default=1.0, gt=0.0, le=1.0)
 
 
-class Optimizer(Part):
+class Optimizer(Settings):
     """``adam`` for all weights, or ``muon`` for the matrices inside and Adam at ``adam_rate`` for the rest.
 
     ``ema`` is the memory of the running mean of the weights, which is what is validated and exported; 0 turns it off.
@@ -76,7 +76,7 @@ class Optimizer(Part):
     weight_decay: float = Field(default=0.0, ge=0.0)
 
 
-class Recipe(Part):
+class Recipe(Settings):
     """A training: the architecture of metatrain with its settings, and how it is trained."""
 
     architecture: Literal["pet", "soap_bpnn"]

@@ -43,7 +43,7 @@ def equilibrate(
 ) -> None:
     """Make independent starting configurations from long runs; interrupted, the same command resumes."""
     from goniometer.cli.progress_bar import progress_bar
-    from goniometer.sampling.starting_configurations import Plan, described
+    from goniometer.sampling.starting_configurations import EquilibrationPlan, described
     from goniometer.sampling.starting_configurations import equilibrate as make
 
     changes = changes_of(change or [])
@@ -51,7 +51,7 @@ def equilibrate(
         changes["potential.model"] = model
     if length is not None:
         changes["length"] = length
-    plan = Plan(described(description, size, only, changes), starts, runs, allow_short=allow_short)
+    plan = EquilibrationPlan(described(description, size, only, changes), starts, runs, allow_short=allow_short)
     with progress_bar() as progress:
         found = make(plan, out, progress=progress)
     time = found.record["correlation_time_ps"]

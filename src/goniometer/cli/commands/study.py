@@ -10,7 +10,7 @@ import typer
 from goniometer.cli.app import STUDY, app
 
 if TYPE_CHECKING:
-    from goniometer.studies.workflow.cost import Cost
+    from goniometer.studies.workflow.cost import TaskCost
     from goniometer.studies.workflow.graph import Graph
 
 
@@ -68,7 +68,7 @@ def study(
     typer.echo(f"report: {out / 'report.html'}")
 
 
-def _plan(graph: Graph, costs: dict[str, Cost] | None, cores: int) -> list[str]:
+def _plan(graph: Graph, costs: dict[str, TaskCost] | None, cores: int) -> list[str]:
     """What there is to do: for each model and experiment its tasks, evaluations, time and disk."""
     from goniometer.studies.workflow.cost import total
     from goniometer.studies.workflow.engine import done
@@ -95,7 +95,7 @@ def _plan(graph: Graph, costs: dict[str, Cost] | None, cores: int) -> list[str]:
     return lines
 
 
-def _words(cost: Cost) -> str:
+def _words(cost: TaskCost) -> str:
     from goniometer.units import number
 
     return f"{number(cost.evaluations)} evaluations, {_time(cost.seconds)} of a core, {_size(cost.size)} of disk"

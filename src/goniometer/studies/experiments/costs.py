@@ -24,7 +24,7 @@ from goniometer.rotations import grid_rule
 from goniometer.sampling.reweighting import bound as reweighted_bound
 from goniometer.sampling.reweighting import margin
 from goniometer.studies.experiments.numbers import finite, with_error
-from goniometer.studies.plots.liquid import Bound, Cost, LiquidStudy
+from goniometer.studies.experiments.results import Bound, LiquidStudy, StrategyCost
 from goniometer.trajectories.h5md import Trajectory
 from goniometer.units import typeset
 
@@ -49,7 +49,7 @@ _FRAMES = 16
 _WANTED = f"{RUNS} raw runs, or {INDEPENDENT} frames that have forgotten each other, and four runs of a strategy"
 
 
-def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: Observable) -> Cost:
+def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: Observable) -> StrategyCost:
     """Evaluations a step of the inner length, the time that runs took here, their temperature, and their heat.
 
     The time of a run is that of its fastest session of a tenth of it or more, or of all together if none is: what else
@@ -65,12 +65,12 @@ def cost(runs: Sequence[tuple[Run, Trajectory]], temperature: Observable, heat: 
         least += [rates.min() / (1e-3 * description.step)] if counts.any() else []  # all may have been killed
     error = float(np.std(least, ddof=1) / np.sqrt(len(least))) if len(least) > 1 else float("nan")
     seconds = float(np.mean(least)) if least else float("nan")
-    return Cost(evaluations(description.strategy), seconds, temperature, error, description.temperature, heat)
+    return StrategyCost(evaluations(description.strategy), seconds, temperature, error, description.temperature, heat)
 
 
 def bounds(
     runs: Mapping[str, Sequence[Trajectory]],
-    costs: Mapping[str, Cost],
+    costs: Mapping[str, StrategyCost],
     differences: Mapping[str, Mapping[str, Observable]],
     verdicts: Mapping[str, Report | str],
 ) -> tuple[str, dict[str, dict[str, Bound]]]:
@@ -182,7 +182,7 @@ def beside(runs: Mapping[str, Sequence[Trajectory]], base: str) -> dict[str, Rep
     return found
 
 
-def _temperature(found: Cost) -> Bound:
+def _temperature(found: StrategyCost) -> Bound:
     off, error = abs(float(found.temperature.values) - found.target), float(found.temperature.errors)
     count = int(found.temperature.about.get("runs", 1))
     times = t.ppf(_LEVEL, count - 1) if count >= 4 else norm.ppf(_LEVEL)

@@ -19,14 +19,14 @@ from goniometer.observables.gas import (
     power_spectrum,
 )
 from goniometer.observables.heat import corrections
-from goniometer.observables.orientation import Response, agreement, default_direction, directions, response
+from goniometer.observables.orientation import DirectionalResponse, agreement, default_direction, directions, response
 from goniometer.observables.registry import orientation
 from goniometer.observables.result import Observable
 from goniometer.potentials import Potential
 from goniometer.potentials.loading import load
 from goniometer.progress import Progress, named
 from goniometer.rotations import grid_rule, rule
-from goniometer.studies.plots.gas import GasStudy
+from goniometer.studies.experiments.results import GasStudy
 from goniometer.symmetrization import Averaged
 from goniometer.trajectories.h5md import DISCARD, Trajectory
 
@@ -105,7 +105,7 @@ def check_gas(size: str, changes: dict[str, Any] | None) -> None:
                 )
 
 
-def _with_agreement(found: Response, raw: Trajectory) -> Observable:
+def _with_agreement(found: DirectionalResponse, raw: Trajectory) -> Observable:
     about: dict[str, Any] = {"evaluations": found.evaluations}
     if raw.replicas >= _COMPARED:
         vectors = directions(raw)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from goniometer.potentials import Potential
 from goniometer.potentials.loading import identity, load
 from goniometer.rotations import check_grids, grid_rule
 from goniometer.structures import NamedStructure
+from goniometer.studies.experiments.results import CellEnergies, IceStudy
 from goniometer.studies.ice_cells import ice as cells
-from goniometer.studies.plots.ice import CellEnergies
 from goniometer.symmetrization import Averaged
 
 #: Cells by size: numbers of molecules, one cell each.
@@ -46,30 +45,6 @@ _QUANTITIES = (
 _UNITS = ("meV/atom", "meV/atom", "meV/molecule", "meV/molecule", "meV/Angstrom", "Angstrom")
 #: Those of starting structures alone.
 _STARTING = ("starting energy", "starting forces")
-
-
-@dataclass(frozen=True)
-class IceStudy:
-    """What the study says of ice.
-
-    Attributes
-    ----------
-    model
-        What it is of.
-    table
-        Raw against averaged: the six quantities of :func:`ice`, or the two of starting structures, with the scatter
-        over cells.
-    grids
-        The first and the fifth of them for every grid on the starting structures.
-    raw, averaged
-        The relaxations.
-    """
-
-    model: str
-    table: Observable
-    grids: Observable
-    raw: Mapping[str, Relaxed]
-    averaged: Mapping[str, Relaxed]
 
 
 def ice(

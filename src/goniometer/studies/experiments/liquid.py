@@ -32,10 +32,10 @@ from goniometer.progress import Progress
 from goniometer.rotations import GRIDS, check_grids, grid_rule
 from goniometer.sampling.invariance import Residual, residuals
 from goniometer.sampling.orbits import Orbits
-from goniometer.sampling.reweighting import Reevaluated, Side, reevaluate, reweighted, spread, symmetry_errors
+from goniometer.sampling.reweighting import Reevaluated, ReweightedSide, reevaluate, reweighted, spread, symmetry_errors
 from goniometer.studies.experiments import costs
 from goniometer.studies.experiments.gas import Trajectories, loaded, trajectories
-from goniometer.studies.plots.liquid import LiquidStudy
+from goniometer.studies.experiments.results import LiquidStudy
 from goniometer.symmetrization.average import Averaged
 from goniometer.trajectories.h5md import Trajectory
 
@@ -312,7 +312,7 @@ def differences(
     known = orbits[0] if reference in orbits[0] and (same or of_lattice) else {}
     alone = [grid for grid in ("none", *grids) if grid not in known]
 
-    def less(second: Sequence[Side], first: Sequence[Side]) -> Observable:
+    def less(second: Sequence[ReweightedSide], first: Sequence[ReweightedSide]) -> Observable:
         return reweighted([one.less(other) for one, other in zip(second, first, strict=True)], temperature, too_short)
 
     changed: dict[str, dict[str, Observable]] = {}

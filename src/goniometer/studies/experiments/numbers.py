@@ -11,9 +11,7 @@ from goniometer.comparison.runs import Report
 from goniometer.observables.result import Observable
 from goniometer.observables.stress import readable
 from goniometer.plotting.comparison import in_words
-from goniometer.studies.experiments.ice import IceStudy
-from goniometer.studies.plots.gas import GasStudy
-from goniometer.studies.plots.liquid import LiquidStudy
+from goniometer.studies.experiments.results import GasStudy, IceStudy, LiquidStudy
 
 #: A value with its standard error; None where there is none.
 Pair = list[float | None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib.figure
@@ -15,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from goniometer.observables.result import Observable
 from goniometer.plotting.style import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILLION, log_axis, log_limits, plain, styled
+from goniometer.studies.experiments.results import GasStudy
 
 #: Points of a line that are drawn, or up to twice as many.
 POINTS = 2000
@@ -25,34 +25,6 @@ _SHOWN = 0.98
 _WAVENUMBERS = 5000.0
 # How the lines of several runs differ.
 _DASHES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
-
-
-@dataclass(frozen=True)
-class GasStudy:
-    """What figure 1 shows; names of runs are those of their descriptions.
-
-    Attributes
-    ----------
-    momenta
-        Angular momentum against time by run.
-    grids
-        What every grid leaves, from :func:`goniometer.observables.gas.by_grid`.
-    spectra
-        Power spectra of the potential and of what averaging adds to it.
-    free_energies
-        Orientational free energies by run.
-    drifts
-        Slopes of the conserved quantity at constant energy, per molecule, by run.
-    model
-        What the runs are of.
-    """
-
-    momenta: Mapping[str, Observable]
-    grids: Observable
-    spectra: Mapping[str, Observable]
-    free_energies: Mapping[str, Observable]
-    drifts: Mapping[str, Observable]
-    model: str
 
 
 @styled

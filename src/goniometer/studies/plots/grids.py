@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import matplotlib.figure
 import numpy as np
@@ -12,39 +11,15 @@ from matplotlib.lines import Line2D
 
 from goniometer.observables.result import Observable
 from goniometer.plotting.style import BLUE, GREEN, INK, VERMILLION, legend_above, log_axis, log_limits, styled
+from goniometer.studies.experiments.results import Curve, GridComparison
 
 # Grids in the order of the study; what is left is measured against 3i, which has no place.
 _ORDER = ("none", "i", "2", "2i", "3")
 _COLOURS = {"test": BLUE, "liquid": VERMILLION, "gas": GREEN}
 
-#: Grid to a value and its error, None where it is not known.
-Curve = Mapping[str, Sequence[float | None]]
-
-
-@dataclass(frozen=True)
-class GridErrors:
-    """What each grid leaves in one kind of frames.
-
-    Attributes
-    ----------
-    where, label
-        Frames of what: ``test``, ``liquid`` or ``gas``, and in words.
-    energies, forces
-        In meV a structure and meV/Å a component.
-    given_energies, given_forces
-        The same of the study.
-    """
-
-    where: str
-    label: str
-    energies: Curve
-    forces: Curve
-    given_energies: Mapping[str, float]
-    given_forces: Mapping[str, float]
-
 
 @styled
-def grid_figure(found: Sequence[GridErrors]) -> matplotlib.figure.Figure:
+def grid_figure(found: Sequence[GridComparison]) -> matplotlib.figure.Figure:
     """Energies and forces against the grid: filled markers with errors, and the study's, open and dashed."""
     figure = matplotlib.figure.Figure(figsize=(7.6, 3.1))
     energy, forces = figure.subplots(1, 2)

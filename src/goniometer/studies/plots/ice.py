@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import matplotlib.figure
 import numpy as np
 
 from goniometer.observables.result import Observable
 from goniometer.plotting.style import BLUE, GRID, styled
+from goniometer.studies.experiments.results import CellEnergies
 from goniometer.studies.plots.grids import error_panel
-
-
-@dataclass(frozen=True)
-class CellEnergies:
-    """Of relaxed cells, each by its own potential, less their mean over cells, in meV for each molecule.
-
-    Attributes
-    ----------
-    names
-        Of the cells.
-    raw, averaged
-        In their order.
-    """
-
-    names: Sequence[str]
-    raw: Sequence[float]
-    averaged: Sequence[float]
 
 
 @styled

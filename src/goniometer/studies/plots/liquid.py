@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import cycle
 from typing import Literal
 
@@ -13,9 +13,9 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from goniometer.comparison.runs import Report
 from goniometer.observables.result import Observable
 from goniometer.plotting.style import COLOURS, FLOOR, GRID, INK, front, legend_above, log_axis, log_limits, styled
+from goniometer.studies.experiments.results import Bound, LiquidStudy, StrategyCost
 from goniometer.studies.plots.gas import POINTS, orientation_maps
 from goniometer.studies.plots.grids import error_panel
 from goniometer.units import typeset
@@ -27,115 +27,6 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _ROUNDING = 1e-9
 # How the components of one curve differ.
 _DASHES: tuple[Literal["-", "--"], ...] = ("-", "--")
-
-
-@dataclass(frozen=True)
-class Bound:
-    """How far a strategy can be from the averaged ensemble in an observable.
-
-    Attributes
-    ----------
-    seen
-        The largest difference that was found.
-    upper
-        What the largest of the bias is below, with 95 % confidence, one-sided.
-    unit
-        Of both.
-    way
-        How it is known, in words.
-    """
-
-    seen: float
-    upper: float
-    unit: str
-    way: str
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a strategy takes, and what it may get wrong.
-
-    Attributes
-    ----------
-    evaluations
-        Of the model, for each (inner) time step.
-    seconds, seconds_error
-        A ps, on the machine where it ran; the error is the scatter over runs, NaN for a single one.
-    temperature
-        Of its velocities, in K.
-    target
-        The temperature of the thermostat, in K.
-    heat
-        The slope of the conserved quantity of the box, in eV/ps: what the thermostat has to take.
-    bounds
-        Of its bias, by observable.
-    potential
-        Of the bias of the potential that it samples, without that of the integrator; none if it samples none.
-    """
-
-    evaluations: float
-    seconds: float
-    temperature: Observable
-    seconds_error: float = float("nan")
-    target: float = float("nan")
-    heat: Observable | None = None
-    bounds: Mapping[str, Bound] = field(default_factory=dict)
-    potential: Mapping[str, Bound] = field(default_factory=dict)
-
-    def times(self, raw: Cost) -> tuple[float, float]:
-        """The time of another one's, and the error of that."""
-        ratio = self.seconds / raw.seconds
-        if self is raw:
-            return 1.0, 0.0
-        return ratio, ratio * float(np.hypot(self.seconds_error / self.seconds, raw.seconds_error / raw.seconds))
-
-
-@dataclass(frozen=True)
-class LiquidStudy:
-    """What figures 2 and 3 show; names of runs are those of their descriptions.
-
-    Attributes
-    ----------
-    model, lengths
-        What the runs are of, and how many ps of each there are.
-    drawn
-        Kind of observable to run to values: ``orientation``, ``g_OO``, ``c_uu(r)``, ``displacement``, ``c_uu(t)``.
-    conserved, drifts
-        The conserved quantity of the box against time, and its slope, by run.
-    grids
-        The symmetry error by grid on frames of the raw runs; None if it was left out.
-    differences
-        Kind of observable to grid to what averaging over it changes, by reweighting the raw runs.
-    costs
-        Of each run.
-    verdicts
-        Each run against the raw one, or why they cannot be compared.
-    reference
-        What bounds of the bias are taken from, in words.
-    molecules
-        Of the box.
-    remaining
-        Kind of observable to grid, ``none`` among them, to the ensemble of the finest grid less that of this one.
-    window
-        From when to when ``drawn`` is taken of each run, in ps; NaN for results in which it is not known.
-    too_short
-        Of the strategies whose runs are too short for bounds, why.
-    """
-
-    model: str
-    lengths: Mapping[str, float]
-    drawn: Mapping[str, Mapping[str, Observable]]
-    drifts: Mapping[str, Observable]
-    grids: Observable | None
-    differences: Mapping[str, Mapping[str, Observable]]
-    costs: Mapping[str, Cost]
-    verdicts: Mapping[str, Report | str]
-    conserved: Mapping[str, Observable]
-    molecules: int
-    reference: str = ""
-    remaining: Mapping[str, Mapping[str, Observable]] = field(default_factory=dict)
-    window: tuple[float, float] = (float("nan"), float("nan"))
-    too_short: Mapping[str, str] = field(default_factory=dict)
 
 
 @styled
@@ -298,7 +189,7 @@ def _times(study: LiquidStudy, panels: Sequence[Axes]) -> None:
 def _point(
     axes: Axes,
     study: LiquidStudy,
-    of: Cost,
+    of: StrategyCost,
     value: float,
     down: float,
     up: float,
@@ -322,7 +213,7 @@ def _point(
     )
 
 
-def _styles(study: LiquidStudy) -> list[tuple[str, Cost, tuple[str, str]]]:
+def _styles(study: LiquidStudy) -> list[tuple[str, StrategyCost, tuple[str, str]]]:
     """A colour and a marker for each strategy."""
     styles = zip(cycle(COLOURS), cycle(_MARKERS), strict=False)
     return [(name, each, style) for (name, each), style in zip(study.costs.items(), styles, strict=False)]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from goniometer.observables.gas import REFERENCE
 from goniometer.reporting.panel import panel
 from goniometer.reporting.tables import NONE, Table
-from goniometer.studies.plots.grids import GridErrors, grid_figure
+from goniometer.studies.experiments.results import GridComparison
+from goniometer.studies.plots.grids import grid_figure
 from goniometer.studies.report import paper
 from goniometer.studies.report.chapter import Chapter
 from goniometer.studies.report.sections import Findings, Section, drawings_of, grid_table, meant, pair, sentence
@@ -81,7 +82,7 @@ def _measured(found: Findings) -> Iterator[tuple[str, dict[str, ByGrid]]]:
 
 def grid_figures(found: Findings) -> dict[str, matplotlib.figure.Figure]:
     """Supplementary figure 1 of each model."""
-    curves: dict[str, list[GridErrors]] = {}
+    curves: dict[str, list[GridComparison]] = {}
     for where, by_model in _measured(found):
         for model, grids in by_model.items():
             if grids:
@@ -90,7 +91,7 @@ def grid_figures(found: Findings) -> dict[str, matplotlib.figure.Figure]:
                 )
                 theirs = paper.ENERGY_BY_GRID[where], paper.FORCES_BY_GRID[where]
                 curves.setdefault(model, []).append(
-                    GridErrors(where, _PLACES[where].lower(), energies, forces, *theirs)
+                    GridComparison(where, _PLACES[where].lower(), energies, forces, *theirs)
                 )
     return {model: grid_figure(each) for model, each in curves.items()}
 

@@ -21,7 +21,7 @@ _LONG = 2.0
 
 
 @dataclass(frozen=True)
-class Cost:
+class TaskCost:
     """Of a task.
 
     Attributes
@@ -39,7 +39,7 @@ class Cost:
     size: float
 
 
-def costs(graph: Graph) -> dict[str, Cost]:
+def costs(graph: Graph) -> dict[str, TaskCost]:
     """The cost of every task as far as it can be foreseen, from a step or two of each model, structure and strategy.
 
     What a step takes besides forces is not counted: take it for what it is, an estimate.
@@ -64,7 +64,7 @@ def costs(graph: Graph) -> dict[str, Cost]:
                 seconds = task.run.steps * step(task.run)
             elif task.sample is not None:
                 seconds = task.evaluations * step(task.sample) / task.sample.replicas
-            found[task.name] = Cost(task.evaluations, seconds, task.size)
+            found[task.name] = TaskCost(task.evaluations, seconds, task.size)
     finally:
         torch.set_num_threads(threads)
     return found
@@ -91,7 +91,7 @@ def _timed(potential: Potential, atoms: Atoms) -> float:
     return time.perf_counter() - began
 
 
-def total(each: Iterable[Cost]) -> Cost:
+def total(each: Iterable[TaskCost]) -> TaskCost:
     """The sum."""
     kept = list(each)
-    return Cost(*(sum(getattr(one, name) for one in kept) for name in ("evaluations", "seconds", "size")))
+    return TaskCost(*(sum(getattr(one, name) for one in kept) for name in ("evaluations", "seconds", "size")))

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from goniometer.errors import InputError, did_you_mean
 from goniometer.files.packaged import packaged_files
-from goniometer.files.settings import Part, read_yaml, validated
+from goniometer.files.settings import Settings, read_yaml, validated
 from goniometer.potentials.loading import is_factory, model_file
 from goniometer.rotations import check_grids
 from goniometer.structures import read_structures
@@ -20,7 +20,7 @@ from goniometer.studies.experiments.ice import check_settings
 _RESERVED = ("starts", "task", "done", "log", "report", "engine", "lock")
 
 
-class _Lists(Part):
+class _Lists(Settings):
     """What both parts have in common: one word is a list of one, and grids are known ones."""
 
     @field_validator("models", "only", "probe", "evaluate", "grids", mode="before", check_fields=False)
@@ -35,7 +35,7 @@ class _Lists(Part):
         return value
 
 
-class Equilibration(Part):
+class Equilibration(Settings):
     """Where the independent runs of a liquid start: configurations from long runs, see ``goniometer equilibrate``.
 
     Attributes

@@ -23,7 +23,7 @@ from goniometer.observables.molecules import find_molecules
 from goniometer.potentials.loading import identity
 from goniometer.rotations import GRIDS
 from goniometer.sampling.reweighting import evaluated_elements
-from goniometer.sampling.starting_configurations import CONFIGURATIONS, Plan, described
+from goniometer.sampling.starting_configurations import CONFIGURATIONS, EquilibrationPlan, described
 from goniometer.studies.experiments.gas import SHOWN
 from goniometer.studies.experiments.ice import effort as ice_effort
 from goniometer.studies.experiments.liquid import DESCRIPTION, OTHERS, averages, frames_of, walks
@@ -225,7 +225,9 @@ def _equilibration(
     own |= {"length": settings.length, "seed": study.seed}
     if settings.model is not None:
         own["potential.model"] = settings.model
-    plan = Plan(described(DESCRIPTION, size, "raw", own), count, settings.runs, allow_short=settings.allow_short)
+    plan = EquilibrationPlan(
+        described(DESCRIPTION, size, "raw", own), count, settings.runs, allow_short=settings.allow_short
+    )
     key = plan.key()
     place = folder / "starts" / key
     command = ("equilibrate", DESCRIPTION, "--size", size, "--only", "raw", "--starts", str(count))

@@ -1,4 +1,4 @@
-"""The errors a user can cause, and can mend: one clear sentence each, exit code 2 at the command line."""
+"""Errors that a user can cause and correct: one clear sentence each, exit code 2."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

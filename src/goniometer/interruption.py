@@ -1,4 +1,4 @@
-"""The signals that ask a program to end: Ctrl-C, SIGTERM of schedulers and containers, SIGHUP of a closed terminal.
+"""Signals that ask the program to end: Ctrl-C, SIGTERM of schedulers and containers, SIGHUP of a closed terminal.
 
 All of them are handled alike: what is finished is kept, and the exit code is 128 + the number of the signal.
 """

@@ -1,4 +1,4 @@
-"""How long work reports its progress: one form for all of it."""
+"""The form in which long work reports its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a potential to one that prefers no direction: an average over a rule, a random turn, a frame that tumbles."""
+"""Symmetrized potentials by name: an average over a rule, a random rotation, a tumbling frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers as they are read: with their units and errors, and with as many digits as mean something."""
+"""Numbers for readers: units, errors, and significant digits."""
 
 from __future__ import annotations
 

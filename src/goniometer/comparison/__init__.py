@@ -1,4 +1,4 @@
-"""Two ensembles in, one answer out: they differ, they are equivalent within δ, or nobody can tell yet."""
+"""Comparison of two ensembles: they differ, are equivalent within δ, or the runs do not decide."""
 
 from goniometer.comparison.curves import Comparison, Verdict, compare_curves, decide
 

@@ -1,1 +1,1 @@
-"""Molecular dynamics: runs that are described, checked while they run, and go on to the last bit after any kill."""
+"""Molecular dynamics: run descriptions, runs that resume after any kill, relaxation."""

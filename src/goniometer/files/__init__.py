@@ -1,1 +1,1 @@
-"""Files of the package and files that it writes: names, settings, atomic writing, locks, provenance."""
+"""Files of the package and files that it writes: settings, atomic writing, locks, provenance."""

@@ -1,1 +1,1 @@
-"""Potentials in engines that are not ASE: i-PI, in process and over sockets."""
+"""Potentials for other engines: i-PI, in process and over sockets."""

@@ -1,1 +1,1 @@
-"""Figures with matplotlib, one function for each kind of plot: results in, figures out. Nothing is computed here."""
+"""Figures with matplotlib, one function for each kind of plot. Nothing is computed here."""

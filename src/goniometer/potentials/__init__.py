@@ -1,4 +1,4 @@
-"""Potentials: metatomic models natively, any ASE calculator, and the packaged models by name."""
+"""Potentials: metatomic models, any ASE calculator, and the packaged models by name."""
 
 from goniometer.potentials.ase import AsePotential
 from goniometer.potentials.base import Potential, Prediction, Spread, VirialKind

@@ -1,1 +1,1 @@
-"""The response of a potential under rotation: symmetry errors, spectra, noise floors and residuals of rules."""
+"""The response of a potential under rotation: symmetry errors, spectra, noise floors, residuals of rules."""

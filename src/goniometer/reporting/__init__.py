@@ -1,4 +1,4 @@
-"""What a probe found, in words, tables and figures: on the terminal and as one page. Computes nothing."""
+"""Terminal tables and self-contained HTML pages of results. Nothing is computed here."""
 
 from goniometer.reporting.page import render_page, write_page
 from goniometer.reporting.tables import print_probe

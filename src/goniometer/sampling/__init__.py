@@ -1,1 +1,1 @@
-"""Independent starting configurations for molecular dynamics."""
+"""Ensembles: independent starting configurations, and other ensembles by reweighting."""

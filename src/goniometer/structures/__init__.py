@@ -1,4 +1,4 @@
-"""Structures: reading, checking and rotating them."""
+"""Structures: reading, checking and rotating them; labelled data sets."""
 
 from goniometer.structures.reading import (
     NamedStructure,

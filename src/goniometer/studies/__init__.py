@@ -1,1 +1,1 @@
-"""The study of arXiv 2406.17747: experiments, numbers, figures, report and workflow. A client of the other packages."""
+"""The study of arXiv 2406.17747: experiments, figures, report and workflow. Nothing imports it."""

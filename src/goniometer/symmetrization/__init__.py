@@ -1,4 +1,4 @@
-"""The response over a rule, and the symmetrized potentials that are made of it."""
+"""Symmetrized potentials: averages over rules, random rotations, tumbling frames, export."""
 
 from goniometer.symmetrization.average import Averaged
 from goniometer.symmetrization.crystal import CrystalAveraged, operations

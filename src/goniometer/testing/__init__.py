@@ -1,4 +1,4 @@
-"""For those who write or test potentials: the adapter contract, and toys with a known broken symmetry."""
+"""Tests for potentials, and toy potentials of known anisotropy."""
 
 from goniometer.testing.check import CheckReport, check_potential
 from goniometer.testing.subject import CheckItem

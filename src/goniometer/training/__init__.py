@@ -1,1 +1,1 @@
-"""Training over metatrain: recipes, labelled data and their checks, the loop, evaluation, model cards."""
+"""Training with metatrain: recipes, checkpoints, evaluation, model cards."""

@@ -66,13 +66,13 @@ clean:
 .venv/installed: pyproject.toml constraints.txt
 	$(ENVIRONMENT)
 	@echo "Installing goniometer into .venv"
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable ".[metatomic,dynamics,report]"
 	@touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt
 	$(ENVIRONMENT)
 	@echo "Installing goniometer into .venv, with what its tests and checks need"
-	@$(INSTALL) --editable ".[test,lint,train,docs]"
+	@$(INSTALL) --editable ".[test,lint,docs]"
 	@touch .venv/installed $@
 
 .NOTPARALLEL:

@@ -22,7 +22,7 @@ from goniometer.planning.planner import plan
 from goniometer.probing.measure import probe
 from goniometer.probing.spectrum import leak_matrix
 from goniometer.rotations import rule
-from goniometer.rotations.rule import random_rotations
+from goniometer.rotations.quadrature import random_rotations
 from goniometer.testing import MolecularToy, SumOf
 
 #: How far above lmax the content lies that the probe does not resolve.

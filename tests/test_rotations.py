@@ -19,7 +19,7 @@ from scipy.special import roots_legendre, sph_harm_y_all
 from goniometer.errors import InputError
 from goniometer.rotations import PAPER_GRIDS, Rule, catalogue, families, named, random_rotations, rule
 from goniometer.rotations.characters import characters, quadratic_forms
-from goniometer.rotations.rule import MAX_ELEMENTS
+from goniometer.rotations.quadrature import MAX_ELEMENTS
 from goniometer.rotations.summary import LARGEST, LMAX, summaries, summarized
 
 SCRIPT = Path(__file__).parents[1] / "scripts/compute_gauss_rules.py"

@@ -51,12 +51,17 @@ def _ended() -> int:
 
     from goniometer.cli.app import app
     from goniometer.errors import GoniometerError
+    from goniometer.extras import remedy
     from goniometer.interruption import Interrupted, exit_code
 
     try:
         code = app(prog_name="goniometer", standalone_mode=False) or 0
     except GoniometerError as error:
         _leave(2, str(error))
+    except ModuleNotFoundError as error:
+        if (text := remedy(error)) is None:
+            raise
+        _leave(2, text)
     except Interrupted as stopped:
         _leave(exit_code(), str(stopped))
     except typer.Abort:

@@ -15,7 +15,7 @@ from scipy.stats import f as fisher
 from goniometer.errors import InputError
 from goniometer.observables.result import Axis, Observable
 from goniometer.potentials.base import Potential
-from goniometer.rotations.rule import Rule
+from goniometer.rotations.quadrature import Rule
 from goniometer.trajectories.h5md import DISCARD, Trajectory
 
 #: The grid of arXiv 2406.17747 in cos θ and φ, and the width of its Gaussian kernel in both.

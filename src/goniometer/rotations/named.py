@@ -12,7 +12,7 @@ import numpy as np
 
 from goniometer.errors import InputError
 from goniometer.rotations import families
-from goniometer.rotations.rule import MAX_ELEMENTS, Rule, random_rotations
+from goniometer.rotations.quadrature import MAX_ELEMENTS, Rule, random_rotations
 
 #: The grids of arXiv 2406.17747 (1, 2, 18, 36, 75, 150 elements): arguments of :func:`rule` by the study's labels.
 PAPER_GRIDS: dict[str, tuple[str, bool]] = {

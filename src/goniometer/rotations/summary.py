@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from goniometer.rotations.named import catalogue
-from goniometer.rotations.rule import Rule
+from goniometer.rotations.quadrature import Rule
 
 #: The table holds rules of at most so many elements, with their residuals to this angular momentum.
 LARGEST, LMAX = 1000, 14

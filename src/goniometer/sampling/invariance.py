@@ -10,7 +10,7 @@ from ase import units
 from jaxtyping import Float64, Int64
 
 from goniometer.observables.stress import structure_at
-from goniometer.rotations.rule import random_rotations
+from goniometer.rotations.quadrature import random_rotations
 from goniometer.symmetrization.average import Averaged
 from goniometer.symmetrization.crystal import lattice_elements
 from goniometer.symmetrization.responses import response

@@ -26,7 +26,6 @@ from jaxtyping import Float64
 from numpy.polynomial import Legendre
 from scipy.sparse import csr_array
 from scipy.special import eval_legendre
-from vesin import NeighborList
 
 from goniometer.errors import InputError
 from goniometer.potentials.base import Potential, Prediction, checked
@@ -59,6 +58,8 @@ def pairs(structure: Atoms, cutoff: float, like: bool = True) -> Vectors:
 
     Pairs of like atoms have no such direction: theirs is arbitrary, and ``like=False`` leaves them out.
     """
+    from vesin import NeighborList  # it may import torch
+
     first, second, shift, values = NeighborList(cutoff=cutoff, full_list=True).compute(
         points=structure.positions,
         box=structure.cell.array * structure.pbc[:, None],

@@ -54,11 +54,11 @@ def train(
     from goniometer.training.recipe import read_recipe
     from goniometer.training.split import held_back
 
+    _need_metatrain()
     settings = read_recipe(recipe, steps=steps)
     samples = read_labelled(read_files(data, format, read))
     held = read_labelled(read_files(validation, format, read)) if validation else None
     training, held = (samples, held) if held is not None else held_back(samples, seed)
-    _need_metatrain()
     from goniometer.training.train import train as run
 
     try:

@@ -24,7 +24,7 @@ from scipy.stats import kstest
 from goniometer import load, symmetrize
 from goniometer.dynamics.checkpoint import read_sessions
 from goniometer.dynamics.description import Run, packaged_runs, read_runs
-from goniometer.dynamics.forces import evaluations
+from goniometer.dynamics.forces import Forces, evaluations
 from goniometer.dynamics.langevin import WAVENUMBER, drift_matrix, efficiency
 from goniometer.dynamics.limits import RunError
 from goniometer.dynamics.run import Finished, run, start_of, structure_of, trajectory_of, turns_of_cell
@@ -280,9 +280,14 @@ def test_what_the_inner_steps_evaluated_is_not_evaluated_again(
     description = described(strategy=strategy, replicas=replicas, checks={"energy": None}, **start)
     potential = Counted(water, field=0.1)
     run(description, tmp_path, potential=potential)
+    # The test that the average is a potential, which comes once, before the first step.
+    tested = Counted(water, field=0.1)
+    Forces(description, structure_of(description), tested).verify(start_of(description, structure_of(description))[0])
+    assert 30 <= tested.evaluated <= 42
     steps = 4 * description.steps
     first = evaluations(description.strategy) * 4 - 3  # the model and the average before the first step
-    assert potential.evaluated == pytest.approx(replicas * (steps * evaluations(description.strategy) + first))
+    stepped = potential.evaluated - tested.evaluated
+    assert stepped == pytest.approx(replicas * (steps * evaluations(description.strategy) + first))
     held = (named_rule(rule, inversion).matrices == np.eye(3)).all(axis=(1, 2)).any() and outer == "average"
     copies = len(named_rule(rule, inversion))
     assert evaluations(description.strategy) == 1.0 + (copies - held) / 4

@@ -46,7 +46,7 @@ class Counting(Potential):
 def turn_of(structure: Atoms, **options) -> np.ndarray:
     """The element at which a randomly turned identity is evaluated."""
     seen = Counting(PairToy())
-    potential = RandomlyTurned(seen, IDENTITY, **options)
+    potential = RandomlyTurned(seen, IDENTITY, verify=False, **options)
     potential.predict(structure)
     (matrix,) = seen.matrices
     return matrix
@@ -211,7 +211,7 @@ def test_another_process_draws_the_same() -> None:
 
 def test_steps_are_keys() -> None:
     seen = Counting(PairToy())
-    potential = RandomlyTurned(seen, IDENTITY, key="step", seed=2)
+    potential = RandomlyTurned(seen, IDENTITY, key="step", seed=2, verify=False)
     for step in (0, 1, 0):
         potential.step = step
         potential.predict(molecule())
@@ -227,7 +227,7 @@ def test_every_copy_of_a_probe_has_its_own_turn_unless_the_step_is_the_key() -> 
     matrices = np.stack([np.eye(3), Rotation.from_euler("z", 1.0).as_matrix()])
     for key, alike in (("positions", False), ("step", True)):
         seen = Counting(PairToy())
-        potential = RandomlyTurned(seen, IDENTITY, key=key)
+        potential = RandomlyTurned(seen, IDENTITY, key=key, verify=False)
         potential.step = 3
         list(potential.turned(molecule(), matrices))
         turns = np.array(seen.matrices) @ matrices.transpose(0, 2, 1)
@@ -266,7 +266,7 @@ def test_an_unknown_key_is_refused() -> None:
 
 def test_a_calculator_evaluates_again_when_the_step_has_changed() -> None:
     seen = Counting(MolecularToy(2, 1, 0.1))
-    potential = RandomlyTurned(seen, IDENTITY, key="step")
+    potential = RandomlyTurned(seen, IDENTITY, key="step", verify=False)
     potential.step = 0
     structure = molecule()
     structure.calc = potential.calculator()
@@ -296,7 +296,7 @@ def test_a_step_that_nobody_counts_is_refused() -> None:
 def test_a_calculator_keyed_by_positions_evaluates_once_a_structure() -> None:
     seen = Counting(MolecularToy(2, 1, 0.1))
     structure = molecule()
-    structure.calc = RandomlyTurned(seen, IDENTITY).calculator()
+    structure.calc = RandomlyTurned(seen, IDENTITY, verify=False).calculator()
     structure.get_potential_energy()
     structure.get_forces()
     structure.get_potential_energy()

@@ -241,7 +241,8 @@ def test_one_evaluation_and_one_step_of_the_frame_for_each_step() -> None:
     counted = Counting(MolecularToy(2, 1, 0.05))
     potential = tumbling(counted)
     atoms, dynamics = start(potential, 0.5)
-    seen = []
+    potential.verify(atoms)
+    tested, seen = counted.count, []
 
     def look() -> None:
         atoms.get_total_energy()
@@ -250,7 +251,7 @@ def test_one_evaluation_and_one_step_of_the_frame_for_each_step() -> None:
 
     dynamics.attach(look)
     dynamics.run(12)
-    assert seen == [(step, step + 1) for step in range(13)]
+    assert seen == [(step, tested + step + 1) for step in range(13)]
 
 
 def test_whoever_advances_the_frame_does_so_alone() -> None:

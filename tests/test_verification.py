@@ -18,10 +18,12 @@ from ase.stress import voigt_6_to_full_3x3_stress as full
 
 import goniometer
 from goniometer.cli import main
+from goniometer.dynamics.checkpoint import read_state, write_state
 from goniometer.errors import PotentialError
 from goniometer.planning.planner import plan
 from goniometer.potentials import AsePotential
 from goniometer.rotations import rule
+from goniometer.symmetrization import Averaged
 from goniometer.symmetrization.verification import Verification, fault
 from goniometer.testing import MolecularToy, Noisy, NonConservative, PairToy, PeriodicToy, SumOf, check_potential
 from structures import crystal, molecule
@@ -324,3 +326,138 @@ def test_an_error_that_passes_is_not_taken_for_a_sound_average() -> None:
     verification = Verification(AsePotential(Starting(answered=opposite)), ELEMENTS)
     assert verification.fault(copper()) is None
     assert verification.fault(copper()) is not None
+
+
+# ---- runs, relaxations and experiments ------------------------------------------------------------------------------
+
+HERE = Path(__file__).parent
+RUNS = {
+    "raw": {"kind": "raw"},
+    "average": {"kind": "average", "rule": "klein"},
+    "random": {"kind": "random"},
+    "tumble": {"kind": "tumble", "period": 100.0},
+    "mts": {"kind": "mts", "rule": "klein", "ratio": 2},
+    "mts, rotated at random": {"kind": "mts", "rule": "identity", "ratio": 2, "outer": "random"},
+}
+
+
+def halved(energy, forces, stress, back, atoms):
+    """An adapter whose answers for inverted structures lack half of the neighbors."""
+    sign = np.sign(np.linalg.det(atoms.positions[1:4] - atoms.positions[0]))
+    share = 1.0 if sign == np.sign(np.linalg.det(copper().positions[1:4] - copper().positions[0])) else 0.5
+    return share * energy, forces, share * stress
+
+
+FRONTS = {
+    "standard": lambda: Front(standard),
+    "opposite": lambda: Front(None, changed(lambda s: -s)),
+    "halved": lambda: Front(None, halved),
+    "sound": Front,
+}
+
+
+def standing() -> Atoms:
+    """As i-PI wants its cells."""
+    structure = copper()
+    scaled = structure.get_scaled_positions()
+    structure.set_cell(structure.cell.standard_form()[0])
+    structure.set_scaled_positions(scaled)
+    return structure
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable:
+    """Run a command in a folder with a structure and a model for every fault; exit code and standard error."""
+    factories = "".join(f"def {name}(): return FRONTS[{name!r}]()\n" for name in FRONTS)
+    (tmp_path / "fronts.py").write_text(
+        f"import sys; sys.path.append({str(HERE)!r})\nfrom test_verification import FRONTS\n{factories}"
+    )
+    write(tmp_path / "cu.xyz", standing())
+    monkeypatch.chdir(tmp_path)
+
+    def called(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["goniometer", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return int(left.value.code or 0), capsys.readouterr().err
+
+    return called
+
+
+def described(model: str, strategy: str, **more: object) -> None:
+    settings = {"potential": {"model": f"fronts.py:{model}"}, "structure": "cu.xyz", "strategy": RUNS[strategy]}
+    Path("run.yaml").write_text(json.dumps({**settings, "length": 0.002, "frames_every": 1.0, **more}))
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "strategy"),
+    [
+        *(("standard", "not rotated back", name) for name in RUNS if name != "raw"),
+        ("opposite", "sign is opposite", "average"),
+        ("halved", "not in inverted copies", "random"),
+    ],
+)
+def test_no_run_starts_on_an_average_that_is_no_potential(command, model: str, said: str, strategy: str) -> None:
+    described(model, strategy)
+    before = set(Path().rglob("*"))
+    code, errors = command("run", "run.yaml", "-o", "made/runs")
+    assert code == 2
+    assert "is not a potential on cu.xyz" in errors
+    assert said in errors
+    assert errors.count("goniometer: ") == 1
+    assert {each for each in Path().rglob("*") if "__pycache__" not in str(each)} == before
+    code, _ = command("run", "run.yaml", "-o", "made/runs", "--set", "verify=false")
+    assert code == 0
+
+
+def test_a_run_is_tested_once_and_a_resumed_one_not_again(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    tested = []
+    monkeypatch.setattr("goniometer.symmetrization.verification.fault", lambda *given: tested.append(given))
+    described("sound", "average")
+    assert command("run", "run.yaml")[0] == 0
+    assert len(tested) == 1
+    assert command("run", "run.yaml", "--set", "length=0.004")[0] == 0
+    assert len(tested) == 1
+    (folder,) = (each for each in Path("runs").iterdir() if each.is_dir())
+    state = read_state(folder)
+    assert state["verified"]
+    # The record of an older version says nothing: the run is tested when it is resumed.
+    write_state(folder, {name: value for name, value in state.items() if name != "verified"})
+    assert command("run", "run.yaml", "--set", "length=0.006")[0] == 0
+    assert len(tested) == 2
+    described("sound", "raw")
+    assert command("run", "run.yaml")[0] == 0
+    assert len(tested) == 2  # nothing is averaged
+
+
+def test_no_relaxation_starts_on_an_average_that_is_no_potential(command) -> None:
+    arguments = ["relax", "cu.xyz", "--rule", "klein", "--steps", "2", "-o", "made", "--model"]
+    code, errors = command(*arguments, "fronts.py:standard")
+    assert code == 2
+    assert "not rotated back" in errors
+    assert not Path("made").exists()
+    assert command(*arguments, "fronts.py:standard", "--no-verify")[0] == 0
+    assert command(*arguments, "fronts.py:sound")[0] == 0
+
+
+def test_a_test_that_an_error_prevented_is_made_with_the_next_structure() -> None:
+    class Starting(Front):
+        def calculate(self, *arguments, **more) -> None:
+            self.calls = getattr(self, "calls", 0) + 1
+            if self.calls == 1:
+                raise RuntimeError("out of memory")
+            super().calculate(*arguments, **more)
+
+    averaged = Averaged(AsePotential(Starting(None, changed(lambda s: -s))), rule("klein"))
+    averaged.verify(copper())
+    with pytest.raises(PotentialError, match="sign is opposite"):
+        averaged.verify(copper())
+
+
+def test_a_structure_whose_cell_becomes_tilted_is_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested = []
+    monkeypatch.setattr("goniometer.symmetrization.verification.fault", lambda *given: tested.append(given))
+    averaged = Averaged(AsePotential(Front()), rule("klein"))
+    for structure in (bulk("Cu", cubic=True), copper(), copper(), bulk("Cu", cubic=True)):
+        averaged.predict(structure)
+    assert len(tested) == 2

@@ -20,7 +20,6 @@ from goniometer.symmetrization.average import Averaged
 from goniometer.symmetrization.crystal import CrystalAveraged
 from goniometer.symmetrization.random import RandomlyTurned, frozen
 from goniometer.symmetrization.tumbling import MEMORY, PERIOD, Tumbling
-from goniometer.symmetrization.verification import Verification, some_elements
 
 STRATEGIES = ("average", "random", "frozen", "tumble")
 #: The word for a rule that a plan chooses.
@@ -117,21 +116,15 @@ def symmetrize(
         parse_tolerances(**tolerances)
         return Planned(inner, tolerances, structures)
     over = _rule(rule, inversion)
-    made: Averaged | CrystalAveraged | RandomlyTurned | Tumbling
     if strategy == "random":
-        made = RandomlyTurned(inner, over, proper=proper, seed=seed, key=key)
-    elif strategy == "tumble":
+        return RandomlyTurned(inner, over, proper=proper, seed=seed, key=key, verify=verify)
+    if strategy == "tumble":
         assert timestep is not None  # checked above
-        made = Tumbling(inner, over, timestep=timestep, period=period, memory=memory, proper=proper, seed=seed)
-    elif strategy == "frozen":
-        made = Averaged(inner, frozen(over, seed, proper))
-    else:
-        made = Averaged(inner, over) if space_group is None else CrystalAveraged(inner, over, space_group)
-    if verify:
-        drawn = strategy in ("random", "tumble")
-        elements = some_elements(proper and not over.inversion) if drawn else made.rule.matrices
-        made.verification = Verification(inner, elements)
-    return made
+        times = {"timestep": timestep, "period": period, "memory": memory}
+        return Tumbling(inner, over, **times, proper=proper, seed=seed, verify=verify)
+    if space_group is not None:
+        return CrystalAveraged(inner, over, space_group, verify=verify)
+    return Averaged(inner, frozen(over, seed, proper) if strategy == "frozen" else over, verify=verify)
 
 
 def chosen_rule(
@@ -256,7 +249,5 @@ class Planned(Potential):
         self.plan, self.rule = made, named_rule(made.rule, made.inversion)
         self._averaged = Averaged(self.potential, self.rule)
         # The plan has tested the average on its structures; those of other species are tested when they come.
-        verification = Verification(self.potential, self.rule.matrices)
-        verification.accept([atoms for _, atoms in read_structures(structures)])
-        self._averaged.verification = verification
+        self._averaged.verification.accept([atoms for _, atoms in read_structures(structures)])
         return self._averaged

@@ -180,6 +180,8 @@ class Run(Settings):
         In fs: positions, velocities and energies.
     seed
         Of all that is random.
+    verify
+        Test before the first step that an average is a potential; see :mod:`goniometer.symmetrization.verification`.
     """
 
     potential: Model = Model()
@@ -201,6 +203,7 @@ class Run(Settings):
     frames_every: float = Field(default=10.0, gt=0.0)
     seed: int = Field(default=0, ge=0, lt=2**31)
     checks: Checks = Checks()
+    verify: bool = True
 
     @model_validator(mode="after")
     def _goes_together(self) -> Run:
@@ -242,14 +245,14 @@ class Run(Settings):
         return None if self.starts is None else self.seed - self.starts.first
 
     def digest(self, *more: bytes) -> str:
-        """A hash of the description and of what it names: the contents of files. The length has no part in it.
+        """A hash of the description and of what it names: the contents of files.
 
-        A longer run resumes a shorter one and contains its frames. The path of the file of a starting ensemble has no
-        part in it either.
+        The length and ``verify`` have no part in it: a longer run resumes a shorter one and contains its frames. The
+        path of the file of a starting ensemble has no part in it either.
         """
         # Keys that came later have no part in it where they have their defaults: older runs keep their folders.
         later = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
-        settings = self.model_dump(exclude={"length", "starts", *later})
+        settings = self.model_dump(exclude={"length", "starts", "verify", *later})
         if self.starts is not None:
             settings |= {"configuration": self.configuration}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

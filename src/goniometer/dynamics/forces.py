@@ -33,6 +33,8 @@ class Forces:
         One replica.
     potential
         In the place of the model of the description.
+    verify
+        Whether averages are tested to be potentials before they are used; by default what the description says.
 
     Attributes
     ----------
@@ -40,8 +42,11 @@ class Forces:
         Of all replicas: one, or with multiple time steps the inner and the outer one.
     """
 
-    def __init__(self, run: Run, structure: Atoms, potential: Potential | None = None) -> None:
+    def __init__(
+        self, run: Run, structure: Atoms, potential: Potential | None = None, *, verify: bool | None = None
+    ) -> None:
         self.structure, self.count = structure, run.replicas
+        self._verify = run.verify if verify is None else verify
         model = potential or _loaded(run, structure)
         self._frames: list[Tumbling] = []
         self._random: RandomlyTurned | None = None
@@ -53,16 +58,20 @@ class Forces:
             return [model]
         over = rule_of(strategy)
         if strategy.kind == "average":
-            return [Averaged(model, over)]
+            return [Averaged(model, over, verify=self._verify)]
         if strategy.kind == "tumble":
             times = {"timestep": run.step, "period": strategy.period, "memory": strategy.memory}
             seeds = [_seed(run.seed, replica) for replica in range(run.replicas)]
-            self._frames = [Tumbling(model, over, **times, proper=strategy.proper, seed=seed) for seed in seeds]
+            # The frames share the model and the rule: one is tested.
+            self._frames = [
+                Tumbling(model, over, **times, proper=strategy.proper, seed=seed, verify=self._verify and not place)
+                for place, seed in enumerate(seeds)
+            ]
             return [self._frames[0]]
         if strategy.kind == "mts" and strategy.samples:
             shared = Remembering(model) if _shares_a_copy(strategy) and model.moment is None else model
-            return [shared, Averaged(shared, over)]
-        self._random = RandomlyTurned(model, over, proper=strategy.proper, seed=run.seed)
+            return [shared, Averaged(shared, over, verify=self._verify)]
+        self._random = RandomlyTurned(model, over, proper=strategy.proper, seed=run.seed, verify=self._verify)
         return [model, self._random] if strategy.kind == "mts" else [self._random]
 
     def _replicated(self, potential: Potential) -> Potential:
@@ -73,6 +82,11 @@ class Forces:
                 )
             return potential
         return Replicas(self._frames or potential, self.structure, self.count)
+
+    def verify(self, start: Atoms) -> None:
+        """Test on a structure of all replicas that averages are potentials; see :meth:`Potential.verify`."""
+        for each in self.potentials:
+            each.verify(start)
 
     @property
     def work(self) -> float | None:

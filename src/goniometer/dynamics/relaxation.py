@@ -35,42 +35,45 @@ def relax_all(
     :func:`goniometer.potentials.loading.identity`) and the tolerances. A structure that a kill cut off is
     begun again, and ends the same.
 
-    Raises :class:`InputError` for structures with one name, and if the folder cannot be written.
+    Raises :class:`InputError` for structures with one name, and if the folder cannot be written, and
+    :class:`PotentialError` before anything is written if an average is no potential on one that is to be relaxed.
     """
     names = [each.name for each in structures]
     if len(set(names)) < len(names):
         raise InputError("two structures have one name: give each its own")
+    wanted, paths = tolerances or Tolerances(), {}
+    said = f"{potential.name} {potential.dtype} {identity}"
+    for name, atoms in structures:
+        check_structure(atoms, name)
+        paths[name] = folder / f"{_plain(name)}-{_key(atoms, said, wanted, steps)}.extxyz"
+        if not paths[name].exists():
+            potential.verify(atoms)
     make_folder(folder)
     with locked(folder, f"the relaxations in '{folder}'"):
         remove_partial(folder)
-        return _relaxed(structures, potential, folder, tolerances or Tolerances(), identity, steps, progress)
+        return _relaxed(structures, potential, paths, wanted, steps, progress, folder)
 
 
 def _relaxed(
     structures: Sequence[NamedStructure],
     potential: Potential,
-    folder: Path,
+    paths: Mapping[str, Path],
     wanted: Tolerances,
-    identity: str,
     steps: int,
     progress: Callable[[int, int, str], None] | None,
+    folder: Path,
 ) -> dict[str, Relaxed]:
     found = {}
     for number, (name, atoms) in enumerate(structures):
-        check_structure(atoms, name)
-        path = (
-            folder
-            / f"{_plain(name)}-{_key(atoms, f'{potential.name} {potential.dtype} {identity}', wanted, steps)}.extxyz"
-        )
-        kept = _read(path)
+        kept = _read(paths[name])
         if kept is None:
 
             def told(done: int, whole: int, number: int = number, name: str = name) -> None:
                 if progress is not None:
                     progress(number, len(structures), f"{name}, step {done} of at most {whole}")
 
-            _write(path, relax(atoms, potential, wanted, steps=steps, progress=told))
-            kept = _read(path)
+            _write(paths[name], relax(atoms, potential, wanted, steps=steps, progress=told))
+            kept = _read(paths[name])
         assert kept is not None  # it has just been written
         found[name] = kept
     summary = {name: _numbers(each) for name, each in found.items()}

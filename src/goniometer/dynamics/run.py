@@ -40,8 +40,8 @@ from goniometer.dynamics.forces import Forces
 from goniometer.dynamics.integrators import Engine, initial_velocities
 from goniometer.dynamics.limits import RunError, Watch
 from goniometer.dynamics.starts import start_key, start_record, start_structure
-from goniometer.errors import InputError
-from goniometer.files.records import locked, make_folder, remove_partial, replace_text, replacing
+from goniometer.errors import InputError, PotentialError
+from goniometer.files.records import locked, make_folder, remove_partial, remove_unused, replace_text, replacing
 from goniometer.interfaces.driver import inet_address
 from goniometer.interfaces.remote import Served
 from goniometer.interfaces.remote import drivers as served_by
@@ -123,11 +123,15 @@ def run(
     Ctrl-C, SIGTERM or SIGHUP ends it after the step, with a checkpoint. A step that waits for drivers which do not
     answer is abandoned, and the run resumes from the checkpoint before.
 
+    Before the first step it is tested that an average is a potential, in about 30 evaluations; a run that is resumed is
+    not tested again.
+
     Raises :class:`RunError` if a check stops it, :class:`InputError` for what cannot be run, or if another process is
-    at it.
+    at it, and :class:`PotentialError` if the average is no potential: nothing is written then.
     """
     structure = structure_of(description)
     folder = Path(parent) / f"{name}-{digest(description, potential)}"
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     make_folder(folder)
     if ended := _ended(folder, description, read_state(folder)):  # be it that another process makes it longer
         return ended
@@ -137,10 +141,26 @@ def run(
         if ended := _ended(folder, description, state):
             return ended
         with _elsewhere(description, structure, drivers, address) as served:
-            trajectory = _Trajectory(description, structure, folder, served or potential, state)
+            try:
+                forces = _tested(description, structure, served or potential, state)
+            except PotentialError:
+                remove_unused(missing)
+                raise
+            trajectory = _Trajectory(description, structure, folder, forces, model_hash(description, potential), state)
             with session(folder, trajectory.engine), deferred() as interrupted:
                 trajectory.go(progress, checkpoint, interrupted, served)
         return Finished(folder, trajectory.saved, trajectory.saved >= description.steps)
+
+
+def _tested(description: Run, structure: Atoms, potential: Potential | None, state: dict[str, Any] | None) -> Forces:
+    """The forces of a run, which are tested before the first step."""
+    verify = description.verify and not (state or {}).get("verified", False)
+    forces = Forces(description, structure, potential, verify=verify)
+    if verify and description.strategy.kind != "raw":
+        if isinstance(potential, Served):
+            potential.wait_for_driver()
+        forces.verify(start_of(description, structure)[0])
+    return forces
 
 
 def _ended(folder: Path, description: Run, state: dict[str, Any] | None) -> Finished | None:
@@ -183,7 +203,8 @@ class _Trajectory:
         description: Run,
         replica: Atoms,
         folder: Path,
-        potential: Potential | None,
+        forces: Forces,
+        model: str,
         state: dict[str, Any] | None,
     ) -> None:
         import yaml
@@ -191,14 +212,14 @@ class _Trajectory:
         self.run, self.folder = description, folder
         start, velocities = start_of(description, replica)
         self.structure = start
-        forces = Forces(description, replica, potential)
         self.engine = Engine(description, start, forces, velocities, state)
         self.segments = 0 if state is None else int(state["segments"])
         #: The step of the last checkpoint.
         self.saved = 0 if state is None else int(state["step"])
         self.first = None if state is None else float(state["conserved"])
         self.watch = Watch(description, start)
-        self.origin = start_record(description, model_hash(description, potential))
+        self.verified = description.verify or bool((state or {}).get("verified", False))
+        self.origin = start_record(description, model)
         self.replica = replica
         self.frames: list[dict[str, Any]] = []
         # Of a molecule at rest as a whole, and of a box whose centre of mass is kept, three degrees do not move.
@@ -294,7 +315,7 @@ class _Trajectory:
         if self.frames:
             self._segment(self.folder / segment_name(self.segments))
             self.segments += 1
-        state = {**self.engine.state(), "segments": self.segments, "conserved": self.first}
+        state = {**self.engine.state(), "segments": self.segments, "conserved": self.first, "verified": self.verified}
         write_state(self.folder, state)
         self.saved = self.engine.step
 

@@ -148,6 +148,15 @@ def make_folder(path: Path) -> None:
         raise InputError(f"cannot make the folder {path}: {error.strerror or error}") from error
 
 
+def remove_unused(folders: Iterable[Path]) -> None:
+    """Remove folders, the innermost first, that hold nothing, or a lock alone, which the process that asks holds."""
+    for folder in folders:
+        if {each.name for each in folder.iterdir()} - {"lock"}:
+            return
+        (folder / "lock").unlink(missing_ok=True)
+        folder.rmdir()
+
+
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Of Python and of those of the packages that are installed."""
     found = {"python": platform.python_version()}

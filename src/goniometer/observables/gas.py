@@ -212,7 +212,8 @@ def by_grid(
 
 
 def _averaged(potential: Potential, trajectory: Trajectory, positions: np.ndarray, grid: str) -> Prediction:
-    averaged = Averaged(potential, grid_rule(grid))
+    # The reference, which is the first, is tested to be a potential.
+    averaged = Averaged(potential, grid_rule(grid), verify=grid == REFERENCE)
     unturned = np.broadcast_to(np.eye(3), (len(positions), 3, 3))
     return Prediction.joined(averaged.turned_each(trajectory.replica, positions, unturned))
 

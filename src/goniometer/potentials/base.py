@@ -163,6 +163,13 @@ class Potential(ABC):
         """Evaluate the next structure of a trajectory: :meth:`predict`, but for what depends on time and goes on."""
         return self.predict(structure)
 
+    def verify(self, structure: Atoms) -> None:  # noqa: B027 - a model has nothing to test
+        """Test a potential that is made of rotated copies of another one; the default does nothing.
+
+        Raises :class:`PotentialError`, with the likely cause, if it is not a potential on structures of this kind. See
+        :mod:`goniometer.symmetrization.verification`.
+        """
+
     @property
     def moment(self) -> Hashable:
         """What an answer depends on besides the structure, a step of time for instance; calculators heed it."""

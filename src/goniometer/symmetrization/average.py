@@ -13,12 +13,13 @@ from goniometer.potentials.base import Potential, Prediction, Spread, inherit, p
 from goniometer.rotations import Rule, in_words
 from goniometer.structures import called
 from goniometer.symmetrization.responses import evaluated
+from goniometer.symmetrization.verification import Verification, Verified
 
 # After a batch has failed, the copy at fault is looked for among so many.
 _SEARCHED = 1024
 
 
-class Averaged(Potential):
+class Averaged(Verified):
     """A potential averaged over a rule of rotations.
 
         E(x) = Σ_k w_k E(g_k·x)        F(x) = Σ_k w_k F(g_k·x) R_k        W(x) = Σ_k w_k R_kᵀ W(g_k·x) R_k
@@ -37,23 +38,19 @@ class Averaged(Potential):
         What is averaged.
     over
         The rule.
-
-    Attributes
-    ----------
-    verification
-        Called with every structure; :func:`goniometer.symmetrize` sets it to a test that the average is a potential.
+    verify
+        See :class:`goniometer.symmetrization.verification.Verified`.
     """
 
-    verification: Callable[[Atoms], None] = staticmethod(lambda _: None)
-
-    def __init__(self, potential: Potential, over: Rule) -> None:
+    def __init__(self, potential: Potential, over: Rule, *, verify: bool = True) -> None:
         self.potential, self.rule = potential, over
         self.name = f"{potential.name} averaged over {described(over)}"
         inherit(self, potential)
+        self.verification = Verification(potential, over.matrices, verify)
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`: one prediction a copy, each the average over the whole rule."""
-        self.verification(structure)
+        self.verify(structure)
         elements = np.broadcast_to(self.rule.matrices, (len(matrices), *self.rule.matrices.shape))
         return averages(self.potential, structure, matrices, elements, self.rule)
 
@@ -61,7 +58,7 @@ class Averaged(Potential):
         self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
     ) -> Iterator[Prediction]:
         """See :meth:`Potential.turned_each`: the copies of all structures in the batches of the potential."""
-        self.verification(placed(structure, positions[0]) if len(positions) else structure)
+        self.verify(placed(structure, positions[0]) if len(positions) else structure)
         elements = np.broadcast_to(self.rule.matrices, (len(matrices), *self.rule.matrices.shape))
         yield averages_each(self.potential, structure, positions, matrices, elements, self.rule)
 

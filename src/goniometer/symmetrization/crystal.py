@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from goniometer.errors import InputError
 from goniometer.potentials.base import Potential, Prediction, Spread, inherit
 from goniometer.rotations import Rule
 from goniometer.symmetrization.average import averages, described
+from goniometer.symmetrization.verification import Verification, Verified
 
 # Elements of rules are compared as matrices; those of named rules agree to some roundings.
 _SAME = 1e-8
@@ -36,7 +37,7 @@ class Operation:
     sites: Int64[np.ndarray, " N"]
 
 
-class CrystalAveraged(Potential):
+class CrystalAveraged(Verified):
     """A potential averaged over a rule, for structures that keep the space group of a reference structure.
 
     Let H be the rotations h, proper or not, that map the reference onto itself, and with which the rule Q, as it is
@@ -62,13 +63,15 @@ class CrystalAveraged(Potential):
         A structure that is periodic in three directions.
     tolerance
         How far atoms may be off the symmetry, in Å.
+    verify
+        See :class:`goniometer.symmetrization.verification.Verified`.
 
     Raises :class:`InputError` if the reference is not periodic in three directions or no symmetry of it can be used.
     """
 
-    verification: Callable[[Atoms], None] = staticmethod(lambda _: None)
-
-    def __init__(self, potential: Potential, over: Rule, reference: Atoms, tolerance: float = 1e-4) -> None:
+    def __init__(
+        self, potential: Potential, over: Rule, reference: Atoms, tolerance: float = 1e-4, *, verify: bool = True
+    ) -> None:
         self.potential, self.rule, self.tolerance = potential, over, tolerance
         self.operations = [each for each in operations(reference, tolerance) if _closed(over, each.matrix)]
         if len(self.operations) < 2:
@@ -82,6 +85,7 @@ class CrystalAveraged(Potential):
         few = f"{len(self.representatives)} of them with the space group"
         self.name = f"{potential.name} averaged over {described(over)}, {few}"
         inherit(self, potential)
+        self.verification = Verification(potential, over.matrices, verify)
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`. The structure as it stands takes representatives; turned copies the whole rule.
@@ -89,7 +93,7 @@ class CrystalAveraged(Potential):
         Raises :class:`InputError` if the structure has not the symmetry of the reference.
         """
         self._check(structure)
-        self.verification(structure)
+        self.verify(structure)
         for matrix in matrices:
             if np.array_equal(matrix, np.eye(3)):
                 few = self.representatives

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -15,11 +15,12 @@ from goniometer.potentials.base import Potential, Prediction, inherit, placed
 from goniometer.rotations import Rule, random_rotations
 from goniometer.structures import right_handed
 from goniometer.symmetrization.average import averages, averages_each, described
+from goniometer.symmetrization.verification import Verification, Verified, some_elements
 
 KEYS = ("positions", "step")
 
 
-class RandomlyTurned(Potential):
+class RandomlyTurned(Verified):
     """A potential averaged over a rule that is turned at random, anew for every structure or step.
 
         E(x) = Σ_k w_k E(h g_k h'·x)        h, h' uniform on SO(3) or O(3)
@@ -45,6 +46,8 @@ class RandomlyTurned(Potential):
         Whether turns are proper rotations only; otherwise inversion is drawn as well, with probability one half.
     seed, key
         See above.
+    verify
+        See :class:`goniometer.symmetrization.verification.Verified`.
 
     Attributes
     ----------
@@ -52,10 +55,15 @@ class RandomlyTurned(Potential):
         h h' of the copies that were evaluated last: what the rule's identity did to them.
     """
 
-    verification: Callable[[Atoms], None] = staticmethod(lambda _: None)
-
     def __init__(
-        self, potential: Potential, over: Rule, *, proper: bool = False, seed: int = 0, key: str = "positions"
+        self,
+        potential: Potential,
+        over: Rule,
+        *,
+        proper: bool = False,
+        seed: int = 0,
+        key: str = "positions",
+        verify: bool = True,
     ) -> None:
         if key not in KEYS:
             raise InputError(f"the key of a random turn is {' or '.join(map(repr, KEYS))}, not {key!r}")
@@ -65,6 +73,7 @@ class RandomlyTurned(Potential):
         self.latest: np.ndarray | None = None
         self.name = f"{potential.name} averaged over {described(over)}, turned at random"
         inherit(self, potential)
+        self.verification = Verification(potential, some_elements(proper and not over.inversion), verify)
         self.stochastic = True
         # From one structure to the next the turn is another: there is no surface that forces could be the gradient of.
         self.conservative = self.conservative and key == "step"
@@ -79,7 +88,7 @@ class RandomlyTurned(Potential):
 
         Raises :class:`InputError` where the key is the step and nobody has set it.
         """
-        self.verification(structure)
+        self.verify(structure)
         elements = self._elements([self._turn(structure, matrix) for matrix in matrices])
         return averages(self.potential, structure, matrices, elements, self.rule)
 
@@ -89,7 +98,7 @@ class RandomlyTurned(Potential):
         """See :meth:`Potential.turned_each`."""
         placements = [placed(structure, each) for each in positions]
         for each in placements[:1]:
-            self.verification(each)
+            self.verify(each)
         pairs = zip(placements, matrices, strict=True)
         elements = self._elements([self._turn(each, matrix) for each, matrix in pairs])
         yield averages_each(self.potential, structure, positions, matrices, elements, self.rule)

@@ -9,7 +9,7 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from goniometer.errors import InputError
-from goniometer.potentials.base import Potential, Prediction, inherit
+from goniometer.potentials.base import Potential, Prediction, inherit, placed
 from goniometer.symmetrization.tumbling import Tumbling, follow_each
 
 
@@ -52,6 +52,10 @@ class Replicas(Potential):
         self.last: Prediction | None = None
         self.name = f"{count} replicas of {self.potential.name}"
         inherit(self, self.potential)
+
+    def verify(self, structure: Atoms) -> None:
+        """See :meth:`Potential.verify`: of the first replica."""
+        self.potential.verify(placed(self.replica, self._split(structure)[0]))
 
     @property
     def moment(self) -> Hashable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from goniometer.potentials.base import Potential, Prediction, inherit, placed
 from goniometer.rotations import Rule
 from goniometer.symmetrization.average import averages, averages_each, described
 from goniometer.symmetrization.random import fingerprint, generator, random_turn
+from goniometer.symmetrization.verification import Verification, Verified, some_elements
 
 #: Defaults in fs: the time of one turn at the rms angular velocity, and the time in which the velocity is forgotten.
 PERIOD, MEMORY = 1000.0, 1000.0
@@ -74,7 +75,7 @@ class Frame:
             raise ValueError(f"the quaternion must have unit length, not {np.linalg.norm(self.quaternion):.6g}")
 
 
-class Tumbling(Potential):
+class Tumbling(Verified):
     """A potential seen from a frame that turns at random, smoothly and for ever, averaged over a rule in that frame.
 
         E(x, t) = Σ_k w_k E(g_k R(t)·x)        dR/dt = [ω]× R        dω = −ω dt/τ + σ √(2/τ) dB
@@ -112,11 +113,11 @@ class Tumbling(Potential):
         inversion in the rule to average over both.
     seed
         Of the initial frame and of the process.
+    verify
+        See :class:`goniometer.symmetrization.verification.Verified`.
 
     Raises :class:`InputError` if a time is not positive, or the frame would turn by more than a tenth of a turn a step.
     """
-
-    verification: Callable[[Atoms], None] = staticmethod(lambda _: None)
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class Tumbling(Potential):
         memory: float = MEMORY,
         proper: bool = False,
         seed: int = 0,
+        verify: bool = True,
     ) -> None:
         for what, time in {"time step": timestep, "period": period, "memory": memory}.items():
             if not (np.isfinite(time) and time > 0.0):
@@ -138,6 +140,7 @@ class Tumbling(Potential):
         self.timestep, self.period, self.memory = timestep, period, memory
         self.name = f"{potential.name} averaged over {described(over)}, tumbling"
         inherit(self, potential)
+        self.verification = Verification(potential, some_elements(proper and not over.inversion), verify)
         left, right = random_turn(proper, seed)
         matrix = left @ right
         improper = bool(np.linalg.det(matrix) < 0.0)
@@ -205,7 +208,7 @@ class Tumbling(Potential):
 
     def turned(self, structure: Atoms, matrices: Float64[np.ndarray, "K 3 3"]) -> Iterator[Prediction]:
         """See :meth:`Potential.turned`: all copies in the frame of this moment, which does not advance."""
-        self.verification(structure)
+        self.verify(structure)
         elements = self.rule.matrices @ self.matrix
         repeated = np.broadcast_to(elements, (len(matrices), *elements.shape))
         return averages(self.potential, structure, matrices, repeated, self.rule)
@@ -214,7 +217,7 @@ class Tumbling(Potential):
         self, structure: Atoms, positions: Float64[np.ndarray, "K N 3"], matrices: Float64[np.ndarray, "K 3 3"]
     ) -> Iterator[Prediction]:
         """See :meth:`Potential.turned_each`: all copies in the frame of this moment."""
-        self.verification(placed(structure, positions[0]) if len(positions) else structure)
+        self.verify(placed(structure, positions[0]) if len(positions) else structure)
         elements = self.rule.matrices @ self.matrix
         repeated = np.broadcast_to(elements, (len(matrices), *elements.shape))
         yield averages_each(self.potential, structure, positions, matrices, repeated, self.rule)
@@ -281,7 +284,7 @@ def follow_each(frames: Sequence[Tumbling], structure: Atoms, positions: Float64
     The frames share one potential and one rule.
     """
     placements = [placed(structure, each) for each in positions]
-    frames[0].verification(placements[0])
+    frames[0].verify(placements[0])
     for frame, atoms in zip(frames, placements, strict=True):
         frame._move(atoms)
     elements = np.stack([frame.rule.matrices @ frame.matrix for frame in frames])

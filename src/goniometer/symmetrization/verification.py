@@ -274,6 +274,20 @@ def refused(potential: Potential, structures: Sequence[Atoms], over: Rule) -> st
 _Kind: TypeAlias = tuple[bytes, bytes, int, bool]
 
 
+class Verified(Potential):
+    """A potential made of rotated copies of another one, which is tested to be a potential before it is used.
+
+    The test is made on the first structure of every kind that is evaluated, or before by :meth:`verify`, unless
+    ``verify=False`` was given to the constructor. It takes 30 evaluations of the other potential, once.
+    """
+
+    verification: Verification
+
+    def verify(self, structure: Atoms) -> None:
+        """See :meth:`Potential.verify`."""
+        self.verification(structure)
+
+
 class Verification:
     """Tests an average once for every kind of structure.
 
@@ -286,12 +300,13 @@ class Verification:
         What is averaged.
     elements : (K, 3, 3)
         Of the average.
+    wanted
+        Otherwise every structure is accepted.
     """
 
-    def __init__(self, potential: Potential, elements: Float64[np.ndarray, "K 3 3"]) -> None:
-        self.potential, self.elements = potential, elements
+    def __init__(self, potential: Potential, elements: Float64[np.ndarray, "K 3 3"], wanted: bool = True) -> None:
+        self.potential, self.elements, self.wanted = potential, elements, wanted
         self._known: dict[_Kind, str | None] = {}
-        self._last: tuple[bytes, bytes] | None = None
 
     def accept(self, structures: Sequence[Atoms]) -> None:
         """Take structures for tested, and those of their kinds."""
@@ -309,13 +324,9 @@ class Verification:
 
     def __call__(self, structure: Atoms) -> None:
         """Raise :class:`PotentialError` if the average is not a potential on structures of this kind."""
-        given = (structure.numbers.tobytes(), structure.pbc.tobytes())
-        if given == self._last:
-            return
-        said = self.fault(structure)
+        said = self.fault(structure) if self.wanted else None
         if said is not None:
             raise PotentialError(f"{said}; verify=False averages it nevertheless")
-        self._last = given
 
 
 def _kind(structure: Atoms) -> _Kind:

@@ -39,6 +39,7 @@ def relax(
     inversion: Annotated[bool, typer.Option(help="With the rule: inversion as well.")] = True,
     dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="At most.")] = 1000,
+    verify: Annotated[bool, typer.Option(help="With the rule: test first that the average is a potential.")] = True,
     format: Format = None,
     read: Read = None,
     vector: Vectors = None,
@@ -52,7 +53,7 @@ def relax(
     named = read_files(structures, format, read, vector)
     potential = load(model, dtype=dtype)
     if rule is not None:
-        potential = symmetrize(potential, rule, inversion=inversion)
+        potential = symmetrize(potential, rule, inversion=inversion, verify=verify)
     with progress_bar() as bar:
         found = relax_all(named, potential, out, identity=identity(model), steps=steps, progress=bar)
     for line in table(found):

@@ -75,7 +75,7 @@ def _seconds(run: Run) -> float:
     run = run.model_copy(update={"starts": None})
     replica = structure_of(run)
     atoms, _ = start_of(run, replica)
-    potentials = Forces(run, replica).potentials
+    potentials = Forces(run, replica, verify=False).potentials
     for shift in (0.0, 1e-3):  # the first evaluation, which is slower, counts if it is long
         atoms.positions[0] += shift
         # The outer potential comes by what the inner one has just evaluated, as it does in a run.

@@ -152,11 +152,11 @@ def test_a_lock_that_is_a_folder_is_named(half: Path) -> None:
 def test_a_training_checkpoint_that_is_damaged_is_refused(damage: Callable[[Path], Any], tmp_path: Path) -> None:
     import torch
 
-    from goniometer.training.checkpoint import Checkpoint, Identity, Progress, read_checkpoint
+    from goniometer.training.checkpoint import Checkpoint, Identity, TrainingState, read_checkpoint
 
     path = tmp_path / "checkpoint.pt"
     weights = {"weight": torch.arange(3000.0)}
-    Checkpoint(Identity({}, 0, [], []), {}, Progress(step=3), {}, weights, None).write(path)
+    Checkpoint(Identity({}, 0, [], []), {}, TrainingState(step=3), {}, weights, None).write(path)
     assert read_checkpoint(path).progress.step == 3
     torch.testing.assert_close(read_checkpoint(path).weights, weights)
     whole = path.read_bytes()

@@ -91,6 +91,7 @@ def test_a_command_names_the_extra_that_it_needs(tmp_path: Path, line: str, extr
     done = command(line, tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert not done.stdout, "the extra is named before any work"
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("goniometer: ")
     assert f"pip install 'goniometer[{extra}]'" in last

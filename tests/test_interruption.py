@@ -128,8 +128,8 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("how", ["heeds Ctrl-C", "heeds nothing"])
 def test_what_a_killed_process_has_started_ends_with_it(how: str, tmp_path: Path) -> None:
     """By SIGKILL, which no program can handle."""
-    fast = "import keeper, signal, sys\nkeeper.PATIENCE = ((signal.SIGINT, 1.0), (signal.SIGTERM, 0.5))\n"
-    (tmp_path / "kept.py").write_text(fast + "sys.exit(keeper.keep(sys.argv[1:]))\n", encoding="utf-8")
+    fast = "import process_group, signal, sys\nprocess_group.PATIENCE = ((signal.SIGINT, 1.0), (signal.SIGTERM, 0.5))\n"
+    (tmp_path / "kept.py").write_text(fast + "sys.exit(process_group.keep(sys.argv[1:]))\n", encoding="utf-8")
     (tmp_path / "group.py").write_text(GROUP.format(seconds=0.1 if how == "heeds Ctrl-C" else 60), encoding="utf-8")
     parent = (
         "import subprocess, sys, time\n"

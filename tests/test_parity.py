@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from goniometer.errors import InputError
-from goniometer.plotting.parity import MANY, parity_figure, write_parity
+from goniometer.plotting.parity import MANY, parity_figure
 from goniometer.potentials import load
-from goniometer.reporting.figures import check_figure_path
+from goniometer.reporting.figures import check_figure_path, write_parity
 from goniometer.structures.labelled import labelled
 from goniometer.training.evaluate import Evaluation, evaluate
 from labels import toy_water

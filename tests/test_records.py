@@ -94,10 +94,10 @@ def segment(path: Path) -> None:
 
 
 def checkpoint(path: Path) -> None:
-    from goniometer.training.checkpoint import Checkpoint, Identity, Progress
+    from goniometer.training.checkpoint import Checkpoint, Identity, TrainingState
 
     identity = Identity({}, 0, [], [])
-    Checkpoint(identity, {}, Progress(), {}, {"weight": torch.rand(30_000)}, None).write(path)
+    Checkpoint(identity, {}, TrainingState(), {}, {"weight": torch.rand(30_000)}, None).write(path)
 
 
 def dataset(path: Path) -> None:

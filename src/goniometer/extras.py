@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+from goniometer.errors import InputError
+
 #: Modules of each extra; those of the core are not listed.
 EXTRAS = {
     "metatomic": ("metatensor", "metatomic", "torch"),
@@ -21,3 +25,14 @@ def remedy(error: ModuleNotFoundError) -> str | None:
         if module in modules:
             return f"this needs {module}, which is not installed: pip install 'goniometer[{extra}]'"
     return None
+
+
+def require(extra: str) -> None:
+    """Raise :class:`InputError`, which names the remedy, unless the modules of an extra are there: before long work."""
+    for module in EXTRAS[extra]:
+        try:
+            found = find_spec(module) is not None
+        except ModuleNotFoundError:
+            found = False
+        if not found:
+            raise InputError(str(remedy(ModuleNotFoundError(name=module))))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goniometer.errors import InputError
+from goniometer.extras import require
 from goniometer.files.records import check_writable, replace_text, replacing
 from goniometer.reporting.templates import rendered
 from goniometer.units import plural
@@ -20,6 +21,7 @@ def check_figure_path(path: Path) -> None:
     """Raise InputError unless a figure can be written there; call it before the work whose outcome goes into it."""
     if path.suffix not in (".png", ".html"):
         raise InputError(f"cannot write {path}: a figure ends in .png, or in .html for one that is light or dark")
+    require("report")
     check_writable(path)
 
 

@@ -76,6 +76,7 @@ def probe(
     from rich.console import Console
 
     from goniometer.cli.progress_bar import progress_bar
+    from goniometer.extras import require
     from goniometer.files.records import check_writable
     from goniometer.planning.gate import breaches
     from goniometer.planning.tolerance import parse_limit
@@ -85,6 +86,8 @@ def probe(
     from goniometer.reporting import print_probe, write_page
     from goniometer.structures import packaged_structures
 
+    if report is not None:
+        require("report")
     limits = [parse_limit(text) for text in fail_above or []]
     for path in (report, json):
         if path is not None:

@@ -37,13 +37,14 @@ def study(
     import sys
 
     from goniometer.cli.progress_bar import progress_bar
+    from goniometer.extras import require
     from goniometer.files.records import make_folder
     from goniometer.studies.workflow.cost import costs
     from goniometer.studies.workflow.description import read_study
-    from goniometer.studies.workflow.engine import check_engine, run_study
+    from goniometer.studies.workflow.engine import run_study
     from goniometer.studies.workflow.graph import study_graph
 
-    check_engine()
+    require("study")
     make_folder(out)
     graph = study_graph(read_study(description), out)
     each = costs(graph) if estimate or dry else None

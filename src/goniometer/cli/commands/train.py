@@ -49,12 +49,13 @@ def train(
     import sys
 
     from goniometer.cli.progress_bar import progress_bar
+    from goniometer.extras import require
     from goniometer.interruption import Interrupted
     from goniometer.structures.labelled import read_labelled
     from goniometer.training.recipe import read_recipe
     from goniometer.training.split import held_back
 
-    _need_metatrain()
+    require("train")
     settings = read_recipe(recipe, steps=steps)
     samples = read_labelled(read_files(data, format, read))
     held = read_labelled(read_files(validation, format, read)) if validation else None
@@ -81,12 +82,3 @@ def train(
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; the same command goes on from the checkpoint in {out}") from None
     print(f"goniometer: the model is {model}, its card {model.with_suffix('.md')}", file=sys.stderr)
-
-
-def _need_metatrain() -> None:
-    from importlib.util import find_spec
-
-    from goniometer.errors import InputError
-
-    if find_spec("metatrain") is None:
-        raise InputError("training needs metatrain: pip install 'goniometer[train]'")

@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from goniometer.errors import InputError
+from goniometer.extras import require
 from goniometer.files.packaged import packaged_files
 from goniometer.files.records import locked, make_folder
 from goniometer.interruption import Interrupted
@@ -60,7 +60,7 @@ def run_study(
     Raises :class:`Interrupted` after Ctrl-C, :class:`StudyError` if tasks failed, with all others done that do
     not need them, and :class:`InputError` if the study cannot be started.
     """
-    check_engine()
+    require("study")
     make_folder(graph.folder)
     with _alone(graph.folder) as engine, (graph.folder / "engine.log").open("ab") as log:
         for name in discard_damaged(graph):
@@ -94,12 +94,6 @@ def run_study(
             process.stdin.close()
     if process.returncode != 0:
         raise StudyError(_failure(graph, began))
-
-
-def check_engine() -> None:
-    """Raise :class:`InputError` if Snakemake is not installed."""
-    if find_spec("snakemake") is None:
-        raise InputError("studies need Snakemake, which is one more install: pip install 'goniometer[study]'")
 
 
 def done(graph: Graph) -> dict[str, float]:

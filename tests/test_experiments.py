@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +21,17 @@ from goniometer.cli.app import app
 from goniometer.errors import InputError
 from goniometer.interruption import Interrupted
 from goniometer.observables.result import Axis, Observable
+from goniometer.reporting.tables import NONE
 from goniometer.structures import read_structures
-from goniometer.studies.experiments.costs import NAMES
+from goniometer.studies.experiments.costs import NAMES, document
 from goniometer.studies.experiments.gas import gas, summary
 from goniometer.studies.experiments.liquid import liquid, pooled_free_energy, walks
 from goniometer.studies.experiments.liquid import summary as liquid_summary
 from goniometer.studies.experiments.numbers import liquid_numbers
 from goniometer.studies.experiments.results import LiquidStudy
 from goniometer.studies.plots.liquid import convergence_figure, cost_figure, drift_figure, liquid_figure
+from goniometer.studies.report.page import Findings, sections
+from test_study_report import BROKEN
 
 # Sixteen frames of two molecules.
 SHORT = {"length": 0.08, "frames_every": 5.0, "replicas": 2}
@@ -199,6 +203,42 @@ def small_box(path: Path) -> Path:
     return path
 
 
+def assert_without_bounds(study: LiquidStudy) -> None:
+    """Of a study whose runs are all too short no output holds a bound, a band, an error of a change, or a verdict."""
+    numbers = liquid_numbers(study)
+    assert set(numbers["too_short"]) == set(study.lengths)
+    verdicts = [each for report in numbers["verdicts"].values() for each in report.values()]
+    assert len(verdicts) > 4
+    for each in verdicts:
+        assert (each["answer"], each["p_differ"], each["longer"]) == ("undecided", None, None)
+        assert each["words"].startswith("undecided; too short: the correlation time of ")
+    changes = [each for by_grid in numbers["changes"].values() for each in by_grid.values()]
+    assert {(each["error"], each["t"]) for each in changes} == {(None, None)}
+    assert {each["height"][1] for each in numbers["first_peak_of_g_OO"].values()} == {None}
+    strategies = document(study)["strategies"].values()
+    known = [one for each in strategies for kind in ("bias", "bias_of_potential") for one in each[kind].values()]
+    assert len(known) > 20
+    assert {one["below"] for one in known} == {None}
+    assert all(one["seen"] is not None for one in known)
+    lines = [line for line in liquid_summary(study) if "conserved" not in line]
+    assert not any(re.search(r"below|at most|t up to|p = ", line) for line in lines if "correlation time" not in line)
+    assert sum("without an error: too short" in line for line in lines) == len(changes)
+    # The page and the figures.
+    chapter = replace(BROKEN, experiment="liquid", values={**numbers, "costs": document(study)})
+    tables = {each.title: each for part in sections(Findings(liquid={"m": chapter})) for each in part.tables}
+    for title in ("m: what the bias is below", "m: what the bias of the potential alone is below"):
+        assert {cell for row in tables[title].rows for cell in row[1:]} == {NONE}
+        assert "too short: the correlation time of " in tables[title].note
+    answers = {cell for row in tables["m: each strategy against raw"].rows for cell in row[1:]}
+    assert answers <= {"undecided, too short", "not compared"}
+    assert {tuple(row[2:4]) for row in tables["By reweighting"].rows} == {(NONE, NONE)}
+    for axes in liquid_figure(study).axes[-4:]:
+        bands = [path.vertices for each in axes.collections for path in each.get_paths()]
+        assert not any(np.isfinite(each).all(axis=1).any() for each in bands)
+    *_, resolved = convergence_figure(study).axes
+    assert not any(np.isfinite(each.get_xdata()).any() for each in resolved.get_lines())
+
+
 def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
     changes = {"structure": str(small_box(tmp_path / "small.xyz")), "frames_every": 5.0, "length": 0.12}
     changes |= {"potential.model": "pet-water-unaugmented", "checks.energy": None, "checks.temperature": None}
@@ -275,12 +315,13 @@ def test_a_liquid_is_run_evaluated_compared_and_drawn(tmp_path: Path) -> None:
         assert points[0].tolist() == [0.0, 0.0]
     # Three frames of two runs bound nothing: what is left is heat and temperature.
     assert len(cost_figure(study).axes) == 2
-    assert not any(np.isfinite(each.upper) for name, each in study.costs["raw"].bounds.items() if name != "temperature")
+    assert not any(np.isfinite(each.upper) for each in study.costs["raw"].bounds.values())
     (said,) = (line for line in liquid_summary(study) if line.startswith("  bias of raw: not bounded for "))
     assert "pressure" in said
     assert said.endswith(
         "that takes 6 raw runs, or 50 frames that have forgotten each other, and four runs of a strategy"
     )
+    assert_without_bounds(study)
     # Of half the length nothing is run.
     told.clear()
     shorter = {**arguments, "frames": 0, "changes": {**changes, "length": 0.06}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -21,14 +22,9 @@ from goniometer.dynamics.run import digest, run, structure_of
 from goniometer.dynamics.starts import read_starts
 from goniometer.errors import InputError
 from goniometer.observables import observe
-from goniometer.observables.equilibration import (
-    SEVERAL,
-    SlowSeries,
-    correlation_time,
-    discarded,
-    equilibration,
-    slow_series,
-)
+from goniometer.observables.blocks import RUNS
+from goniometer.observables.equilibration import SEVERAL, discarded, equilibration, slow_series
+from goniometer.observables.relaxation import SlowSeries, correlation_time
 from goniometer.observables.statics import Sampled, Static
 from goniometer.sampling.orbits import Orbits, sampled
 from goniometer.sampling.reweighting import Part, ReweightedSide, bound, reweighted, spread
@@ -127,7 +123,7 @@ def _synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
     of_files = module.slow_series
 
     def series(trajectory: Trajectory) -> list[SlowSeries]:
-        if isinstance(trajectory, Recorded):
+        if isinstance(trajectory, Recorded) and not isinstance(trajectory, Waving):
             return [SlowSeries("M", trajectory.dipoles / np.sqrt(MOLECULES), True)]
         return of_files(trajectory)
 
@@ -326,6 +322,156 @@ def test_a_comparison_of_runs_that_are_too_short_is_never_equivalent(tmp_path: P
     assert report.too_short.startswith("too short: the correlation time of the potential energy is ")
     chosen = compare_runs(*sides, ["potential-energy"], {"potential-energy": 1e4}, discard=0.1)
     assert chosen.verdicts[0].answer == "equivalent"
+
+
+class Fast(Recorded):
+    """A run with such a dipole along it, and an energy that has nothing to do with it."""
+
+    def __init__(self, name: str, dipoles: np.ndarray, energy: np.ndarray) -> None:
+        super().__init__(dipoles)
+        self.paths, self.name, self.energy = [Path(name)], name, energy
+
+    def chunks(self, size: int | None = None) -> Iterator[Frames]:
+        still, steps = np.zeros((len(self), 1, 2, 3)), np.arange(len(self))
+        yield Frames(steps, self.times, still, still, {"potential_energy": self.energy[:, None]}, None)
+
+
+def dipoles_of(rng: np.random.Generator, kind: float | str, count: int = 1000, fast: float = 0.25) -> np.ndarray:
+    """M of a run of so many frames: frozen, zero, with one step, or relaxing in so many times the length of the run.
+
+    Besides it fluctuates with a correlation time of two frames and so large a part of the variance.
+    """
+    if isinstance(kind, str):
+        slow = np.ones((count, 3)) * rng.standard_normal(3) * (kind != "zero")
+        slow[round(count * rng.uniform(0.1, 0.9)) :] += rng.standard_normal(3) * (kind == "step")
+    else:
+        slow = relaxing(rng, SPACING * (count - 1), rng.standard_normal(3), kind * count * SPACING)
+        slow = (slow - [0.0, 0.0, SHIFT]) / np.sqrt(VARIANCE)
+    quick = relaxing(rng, SPACING * (count - 1), np.zeros(3), 2.0 * SPACING) - [0.0, 0.0, SHIFT]
+    return np.asarray(np.sqrt(1.0 - fast) * slow + np.sqrt(fast / VARIANCE) * quick)
+
+
+@pytest.mark.parametrize("repeats", [60, pytest.param(400, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("runs", [1, 2, 6])
+def test_a_frozen_dipole_is_told_from_one_that_relaxes_slowly(runs: int, repeats: int) -> None:
+    """Of a crystal the fluctuation decides; one that relaxes in a third to three times the run is too short still."""
+    rng, frozen, long_enough = np.random.default_rng(14), {}, {}
+    for kind in ("frozen", "zero", "step", 0.3, 1.0, 3.0):
+        found = [equilibration([Recorded(dipoles_of(rng, kind)) for _ in range(runs)]) for _ in range(repeats)]
+        frozen[kind] = float(np.mean([bool(each.frozen) for each in found]))  # type: ignore[union-attr]
+        long_enough[kind] = float(np.mean([not each.reason(RUNS) for each in found]))  # type: ignore[union-attr]
+    scatter = 3.0 * np.sqrt(0.05 * 0.95 / repeats)
+    assert frozen["frozen"] > 0.95 - scatter  # a drift is seen in a twentieth of those that have none
+    assert long_enough["frozen"] >= frozen["frozen"]
+    assert frozen["zero"] < 0.02
+    assert long_enough["zero"] > 0.98 - scatter  # no plateau: it decays as it should
+    assert frozen["step"] < 0.05
+    assert long_enough["step"] < 0.1
+    for kind in (0.3, 1.0, 3.0):
+        assert frozen[kind] < 0.03
+        assert long_enough[kind] < 0.03
+
+
+def test_a_slow_dipole_that_has_only_begun_to_grow_does_not_hide_behind_a_fast_one() -> None:
+    """Six runs from a box without a dipole, ten times as long as which it relaxes, beside libration of all sizes."""
+    for fast in (0.25, 0.6):
+        rng, hidden, naive = np.random.default_rng(16), 0, 0
+        for _ in range(40):
+            runs = [dipoles_of(rng, 10.0, fast=fast) for _ in range(6)]
+            found = equilibration([Recorded(each) for each in runs])
+            assert found is not None
+            hidden += not found.reason(RUNS)
+            each = correlation_time([SlowSeries("M", one, True) for one in runs], 1e3 * SPACING)
+            naive += each.resolved and 2.0 * SEVERAL * each.upper < 1e3 * SPACING * 999
+        assert hidden < 8
+        assert naive > 30, "control: the time at which the correlation has fallen to 1/e"
+
+
+def test_results_of_a_frozen_dipole_say_for_what_they_hold() -> None:
+    rng = np.random.default_rng(15)
+    runs = [Fast(str(each), dipoles_of(rng, "frozen"), rng.standard_normal(1000)) for each in range(8)]
+    report = compare_runs(runs[:4], runs[4:], ["potential-energy"], {"potential-energy": 0.5})
+    assert report.too_short == ""
+    assert report.verdicts[0].answer == "equivalent"
+    assert report.frozen.startswith("M is frozen in these runs (fluctuation about the mean of each run without a drift")
+    assert "holds for these values, in a molecular crystal for this order of its protons" in report.frozen
+    found = observe(runs[0], "potential-energy")
+    assert found.about["frozen"].startswith("M is frozen in these runs")
+    assert found.about["discarded_ps"] < 2.0
+    # One of them that relaxes slowly makes all of its side too short.
+    runs[0] = Fast("slow", dipoles_of(rng, 1.0), rng.standard_normal(1000))
+    report = compare_runs(runs[:4], runs[4:], ["potential-energy"], {"potential-energy": 0.5})
+    assert report.verdicts[0].answer == "undecided"
+    assert report.too_short.startswith("too short: the correlation time of M is ")
+
+
+class Waving(Recorded):
+    """A run from the same box as all others: one slow density wave, and an energy of which it is a small part.
+
+    The wave relaxes from zero to the mean of its ensemble; tau is in frames.
+    """
+
+    def __init__(self, name: str, rng: np.random.Generator, count: int, tau: float, mean: float) -> None:
+        super().__init__(np.zeros((count, 3)))
+        self.paths, self.name = [Path(name)], name
+        self.replica = Atoms("O", [[0, 0, 0]], cell=12.0 * np.eye(3), pbc=True)
+        kept = np.exp(-1.0 / tau)
+        steps = np.sqrt(1.0 - kept**2) * rng.standard_normal(count)
+        steps[0] = -mean
+        self.slow = mean + lfilter([1.0], [1.0, -kept], steps)
+        self.energy = 0.3 * self.slow + rng.standard_normal(count)
+
+    def chunks(self, size: int | None = None) -> Iterator[Frames]:
+        positions = np.zeros((len(self), 1, 1, 3))
+        positions[:, 0, 0, 0] = 0.05 * self.slow
+        cells = np.broadcast_to(self.replica.cell.array, (len(self), 3, 3))
+        energies = {"potential_energy": self.energy[:, None]}
+        yield Frames(np.arange(len(self)), self.times, positions, 0.0 * positions, energies, cells)
+
+
+def decided(
+    count: int, tau: float, apart: float, *, runs: int, repeats: int, discard: float | None = None
+) -> list[str]:
+    """The answers of comparisons of ensembles that differ in the slow wave alone, for a δ of a third of that."""
+    rng, answers = np.random.default_rng(13), []
+    for number in range(repeats):
+        sides = [
+            [Waving(f"{number}-{side}-{place}", rng, count, tau, mean) for place in range(runs)]
+            for side, mean in enumerate((0.0, apart))
+        ]
+        try:
+            report = compare_runs(*sides, ["potential-energy"], {"potential-energy": 0.4}, discard=discard)
+        except InputError:
+            answers.append("refused")
+            continue
+        (verdict,) = report.verdicts
+        answers.append(verdict.answer)
+        assert bool(report.too_short) == bool(verdict.comparison.too_short)
+        if report.too_short:
+            assert np.isinf(verdict.comparison.band()).all()
+            assert verdict.comparison.bound() == np.inf
+            assert np.isnan([verdict.p_differ, verdict.p_outside, verdict.longer]).all()
+    return answers
+
+
+@pytest.mark.parametrize("runs", [1, 2, 4])
+@pytest.mark.parametrize("apart", [0.0, 4.0])
+def test_few_runs_are_cut_by_the_slowest_correlation_time(runs: int, apart: float) -> None:
+    """Runs that share their start and are a third to three of its times long are *undecided* in both directions.
+
+    The control are stretches by the correlation time of the energy itself, of which the slow wave is a small part.
+    """
+    for part in (0.3, 1.0, 3.0):
+        assert decided(400, 400 * part, apart, runs=runs, repeats=8) == ["undecided"] * 8
+    if runs < 4:
+        control = decided(400, 80.0, apart, runs=runs, repeats=20, discard=0.1)
+        assert control.count("differ") + control.count("equivalent") > 4, "control: the energy's own correlation time"
+
+
+@pytest.mark.parametrize(("runs", "count"), [(1, 1600), (2, 800), (4, 400)])
+def test_runs_that_are_long_enough_are_decided(runs: int, count: int) -> None:
+    for apart, answer in ((0.0, "equivalent"), (4.0, "differ")):
+        assert decided(count, 4.0, apart, runs=runs, repeats=8).count(answer) >= 7
 
 
 def test_a_declared_correlation_time_is_a_lower_limit() -> None:

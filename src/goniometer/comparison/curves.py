@@ -61,6 +61,9 @@ class Comparison:
         max_r |D(r)| of random curves with these errors: how large a difference is seen where there is none.
     units : (int, int)
         How many there are on each side.
+    too_short
+        Why the runs behind it are no independent samples of their ensembles, empty if they are. There is then no
+        p-value (NaN), no band and no bound (infinite).
     """
 
     difference: Float64[np.ndarray, " P"]
@@ -70,9 +73,12 @@ class Comparison:
     largest: float
     swings: Float64[np.ndarray, " Y"]
     units: tuple[int, int]
+    too_short: str = ""
 
     def exceeds(self, threshold: float) -> float:
         """The probability P(u) that |t| exceeds a threshold somewhere, if both means are the same."""
+        if self.too_short:
+            return float("nan")
         if not len(self.freedom) or threshold <= 0.0:
             return 1.0
         single = 2.0 * student.sf(threshold, self.freedom)
@@ -92,10 +98,14 @@ class Comparison:
 
     def band(self, level: float = 0.95) -> Float64[np.ndarray, " P"]:
         """Half the width at each point of the band that holds everywhere at once."""
+        if self.too_short:
+            return np.full(len(self.errors), np.inf)
         return np.asarray(self.quantile(level) * self.errors)
 
     def quantile(self, level: float) -> float:
         """Of max |t|; zero if nothing varies."""
+        if self.too_short:
+            return float("inf")
         if not len(self.freedom):
             return 0.0
         highest = float(student.isf(0.5 * (1.0 - level) / len(self.freedom), self.freedom.min()))
@@ -128,7 +138,7 @@ class Comparison:
         wide = np.zeros(len(looked)) if margin is None else margin
         if not looked.any():
             return float("nan")
-        if not np.isfinite(moved[looked] + wide[looked]).all():
+        if self.too_short or not np.isfinite(moved[looked] + wide[looked]).all():
             return float("inf")
         left = np.abs(self.difference - moved)[looked]
         # What never varies has no error.
@@ -137,6 +147,8 @@ class Comparison:
 
     def outside(self, within: float) -> float:
         """The p-value of |D(r)| ≥ δ somewhere: half of what the widest band inside ±δ leaves out."""
+        if self.too_short:
+            return float("nan")
         room = (within - np.abs(self.difference)) / self.errors
         least = float(np.nanmin(room))
         if least <= 0.0:
@@ -145,7 +157,7 @@ class Comparison:
 
 
 def compare_curves(
-    first: Float64[np.ndarray, "A P"], second: Float64[np.ndarray, "B P"], *, seed: int = 0
+    first: Float64[np.ndarray, "A P"], second: Float64[np.ndarray, "B P"], *, seed: int = 0, too_short: str = ""
 ) -> Comparison:
     """Compare curves, one in each row.
 
@@ -155,6 +167,8 @@ def compare_curves(
         The independent units of each side; their numbers and spreads may differ.
     seed
         Of the random curves in :attr:`Comparison.swings`.
+    too_short
+        Why the curves are no independent samples: see :attr:`Comparison.too_short`.
 
     Raises :class:`InputError` for fewer than two on a side, and for curves without a point that both sides have.
     """
@@ -173,7 +187,7 @@ def compare_curves(
     difference[known] = first[:, known].mean(axis=0) - second[:, known].mean(axis=0)
     if not moving.any():
         none = np.zeros(0)
-        return Comparison(difference, np.where(known, 1e-300, np.nan), none, none, 0.0, np.zeros(1), units)
+        return Comparison(difference, np.where(known, 1e-300, np.nan), none, none, 0.0, np.zeros(1), units, too_short)
     # Deviations of each unit from the mean of its side, scaled so that the sum of their squares is s².
     sides = [
         (each - each.mean(axis=0)) / np.sqrt(len(each) * (len(each) - 1))
@@ -193,6 +207,7 @@ def compare_curves(
         float(np.max(np.abs(difference[moving]) / floored)),
         np.abs(draws @ deviations).max(axis=1),
         units,
+        too_short,
     )
 
 
@@ -225,7 +240,7 @@ class Verdict:
         The numbers behind it.
     p_differ, p_outside
         Of no difference, and of a difference of δ or more somewhere, both adjusted for the number of observables
-        (S. Holm, Scand. J. Stat. 6, 65 (1979)); the latter is NaN without a δ.
+        (S. Holm, Scand. J. Stat. 6, 65 (1979)); the latter is NaN without a δ, and both for runs that are too short.
     within
         δ, or None.
     longer
@@ -253,7 +268,8 @@ def decide(
     """A verdict for every observable, with a probability of ``level`` at most that any *differ* of all is wrong.
 
     The same holds for the *equivalent*s, which need a δ in ``within``. An observable of which both can be said (a small
-    difference, well resolved) is *equivalent*: what was asked for is whether it matters.
+    difference, well resolved) is *equivalent*: what was asked for is whether it matters. Comparisons of runs that are
+    too short are *undecided* in both directions, whatever is seen, and are not counted among the observables.
 
     ``look`` is (k, K) for runs that go on if nothing is decided: the k-th of K looks at equally spaced lengths spends
     the part of ``level`` that P. C. O'Brien and T. R. Fleming's boundaries leave to it (K. K. G. Lan, D. L. DeMets,
@@ -268,20 +284,21 @@ def decide(
         if not size > 0.0:
             raise InputError(f"'{name}' is to be equivalent within a positive number, not {size:g}")
     spent = spent_at(level, look)
-    differ = _holm({name: each.p_value for name, each in comparisons.items()})
-    outside = _holm({name: comparisons[name].outside(size) for name, size in asked.items()})
+    known = {name: each for name, each in comparisons.items() if not each.too_short}
+    differ = _holm({name: each.p_value for name, each in known.items()})
+    outside = _holm({name: known[name].outside(size) for name, size in asked.items() if name in known})
     found = []
     for name, each in comparisons.items():
-        delta, p_outside = asked.get(name), outside.get(name, float("nan"))
+        delta, p_differ, p_outside = asked.get(name), differ.get(name, float("nan")), outside.get(name, float("nan"))
         answer = "undecided"
-        if differ[name] <= spent:
+        if p_differ <= spent:
             answer = "differ"
         if delta is not None and p_outside <= spent:
             answer = "equivalent"
         longer = float("nan")
-        if answer == "undecided":
-            longer = _longer(each, delta, spent / (len(asked) if delta is not None else len(comparisons)))
-        found.append(Verdict(name, answer, each, differ[name], p_outside, delta, longer))
+        if answer == "undecided" and name in known:
+            longer = _longer(each, delta, spent / (len(outside) if delta is not None else len(known)))
+        found.append(Verdict(name, answer, each, p_differ, p_outside, delta, longer))
     return found
 
 

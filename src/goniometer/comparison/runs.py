@@ -12,7 +12,7 @@ import numpy as np
 from goniometer.comparison.curves import Verdict, compare_curves, decide, spent_at
 from goniometer.errors import InputError
 from goniometer.observables import check_observable, known_options, observe
-from goniometer.observables.equilibration import Equilibration, equilibration
+from goniometer.observables.equilibration import Equilibration, equilibration, together
 from goniometer.observables.result import Observable
 from goniometer.trajectories.h5md import DISCARD, Excerpt, Trajectory
 
@@ -36,8 +36,6 @@ _RUNS = 4
 _TIMES, _PART = 8.0, 4.0
 # Longest time (fs) of a correlation from which it is known how long it remembers.
 _MEMORY = 1000.0
-# Observables of which the thermostat decides, whatever else is slow.
-_FAST = ("temperature",)
 _LAGS = {"displacement": 5000.0, "reorientation": 10000.0}
 
 
@@ -83,8 +81,11 @@ class Report:
     skipped
         Observables that could not be compared, and why.
     too_short
-        Why there is no *equivalent* and no bound, empty if the runs are long enough; see
-        :func:`goniometer.observables.equilibration.equilibration`.
+        Why nothing is decided and there is no bound, empty if the runs are long enough; see
+        :meth:`goniometer.observables.equilibration.Equilibration.reason`.
+    frozen
+        For what values of frozen quantities the verdicts hold, empty if there are none; see
+        :func:`goniometer.observables.relaxation.frozen_time`.
     """
 
     names: tuple[str, str]
@@ -93,6 +94,7 @@ class Report:
     compared: Mapping[str, Compared]
     skipped: Mapping[str, str]
     too_short: str = ""
+    frozen: str = ""
 
 
 def ensembles(trajectories: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
@@ -134,17 +136,22 @@ def compare_runs(
     level: float = 0.05,
     look: tuple[int, int] = (1, 1),
     discard: float | None = None,
+    measured: Sequence[Equilibration | None] | None = None,
 ) -> Report:
     """Compare two ensembles in several observables; see :func:`goniometer.comparison.curves.decide`.
 
     All runs are taken from the same time on and are as long as the shortest. What is left out at the start is several
     correlation times of the slowest observable, measured in both sides
-    (:func:`goniometer.observables.equilibration.equilibration`), or the share ``discard`` of the shortest run. Where
-    runs are too short for that, half of the shortest is left out, and the report says so: there is no *equivalent* and
-    no bound, and *differ* holds for runs from these starts alone. With four runs or more on each side every run is a
-    unit. With fewer, runs are cut into stretches, as many as leave each longer than eight autocorrelation times of the
-    observable, and eight of the side with fewer at most; an observable of which there are fewer than two is skipped.
-    ``options`` are those of observables, by their names.
+    (:func:`goniometer.observables.equilibration.equilibration`), or the share ``discard`` of the shortest run, by a
+    user who vouches for it. With four runs or more on each side every run is a unit. With fewer, runs are cut into
+    stretches, as many as leave each longer than eight correlation times of the slowest observable and of the observable
+    itself, and eight of the side with fewer at most; an observable of which there are fewer than two is skipped.
+    ``options`` are those of observables, by their names; ``measured`` is what
+    :func:`goniometer.observables.equilibration.equilibration` gave of both sides, where that is known already.
+
+    Runs that are too short for that are no independent samples of their ensembles: half of the shortest is left out,
+    the report says why, and every verdict is *undecided*, whether a difference is seen or none; see
+    :attr:`goniometer.comparison.curves.Comparison.too_short`.
 
     Raises :class:`InputError` for an observable that is not known, and if nothing could be compared.
     """
@@ -164,7 +171,7 @@ def compare_runs(
             raise InputError(f"'{each.name}' does not say the time between its frames: give it (spacing)")
     _check_distinct(first, second)
     _check_starts((*first, *second))
-    start, too_short = _start(first, second, discard)
+    start = _start(first, second, discard, measured)
     for name in observables:
         try:
             one, other, example = _sides(first, second, name, (options or {}).get(name, {}), start)
@@ -174,7 +181,10 @@ def compare_runs(
         found[name] = Compared(one, other, _cut(example, one.curves.shape[1:]))
     spent_at(level, look)  # a look that is none is refused before anything else
     comparisons = {
-        name: compare_curves(*(side.curves.reshape(len(side.curves), -1) for side in (each.first, each.second)))
+        name: compare_curves(
+            *(side.curves.reshape(len(side.curves), -1) for side in (each.first, each.second)),
+            too_short=start.too_short,
+        )
         for name, each in found.items()
     }
     if not comparisons:
@@ -182,30 +192,27 @@ def compare_runs(
         raise InputError(f"nothing can be compared ({reasons})")
     asked = {name: size for name, size in (within or {}).items() if name in comparisons}
     verdicts = decide(comparisons, asked, level=level, look=look)
-    if too_short:
-        verdicts = [_without_equivalence(each) for each in verdicts]
-    return Report(names, _lengths(first, second), verdicts, found, skipped, too_short)
+    return Report(names, _lengths(first, second), verdicts, found, skipped, start.too_short, start.frozen)
 
 
-def _start(first: Sequence[Trajectory], second: Sequence[Trajectory], discard: float | None) -> tuple[float, str]:
-    """The time in fs from which all runs are taken, and why there is no bound, empty if there is."""
+def _start(
+    first: Sequence[Trajectory],
+    second: Sequence[Trajectory],
+    discard: float | None,
+    measured: Sequence[Equilibration | None] | None,
+) -> Equilibration:
+    """What is left out of all runs, and what is known of them together."""
     least = min(map(_duration, (*first, *second)))
     if discard is not None:
         if not 0.0 <= discard < 1.0:
             raise InputError(f"the share that is left out at the start is from 0 to below 1, not {discard:g}")
-        return discard * least, ""
-    found: list[Equilibration] = [each for each in map(equilibration, (first, second)) if each is not None]
-    if not found:
-        return DISCARD * least, ""
-    said = [each.too_short for each in found if each.too_short]
-    return min(0.5 * least, max(each.discard for each in found)), said[0] if said else ""
-
-
-def _without_equivalence(found: Verdict) -> Verdict:
-    """Of runs that are too short: what is seen of them is no bound of the difference of the ensembles."""
-    if found.name in _FAST or found.answer != "equivalent":
-        return found
-    return replace(found, answer="undecided", longer=float("nan"))
+        return Equilibration("", 0.0, discard * least, least)
+    each_side = [equilibration(side) for side in (first, second)] if measured is None else measured
+    found = together(each_side)
+    if found is None:
+        return Equilibration("", 0.0, DISCARD * least, least)
+    few = (each.reason(_RUNS) for each in each_side if each is not None)
+    return replace(found, too_short=found.too_short or next((each for each in few if each), ""))
 
 
 def _check_distinct(first: Sequence[Trajectory], second: Sequence[Trajectory]) -> None:
@@ -272,20 +279,24 @@ class _TooShort(Exception):  # noqa: N818 - it is an answer
 
 
 def _sides(
-    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, options: Mapping[str, Any], start: float
+    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, options: Mapping[str, Any], of: Equilibration
 ) -> tuple[Side, Side, Observable]:
     """The units of both sides, cut alike, and an example of the observable.
 
-    Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's.
+    Correlations of both go to the same time: a quarter of the shortest stretch, and no farther than the study's. Runs
+    that are too short are cut into as few stretches as there have to be, which are no independent units.
     """
-    start, end = common_window((*first, *second), start)
+    start, end = common_window((*first, *second), of.discard)
     spacing, fewer = _spacing(min((*first, *second), key=_duration)), min(len(first), len(second))
     shortest = round((end - start) / spacing)
     if fewer >= _RUNS:
         one, other, example = _cut_up(first, second, name, options, start, shortest * spacing, 1)
         return Side(one, f"{len(one)} runs"), Side(other, f"{len(other)} runs"), example
     counts = [each for each in range(-(-_UNITS // fewer), 0, -1) if each * fewer >= 2 and shortest // each >= 2]
-    time = _memory(first, second, name, options) if counts else np.inf
+    if of.too_short:
+        counts, time = counts[-1:], 0.0
+    else:
+        time = max(of.time, _memory(first, second, name, options, start)) if counts else np.inf
     for pieces in counts:
         stretch = shortest // pieces * spacing
         if not stretch >= _TIMES * time:
@@ -293,19 +304,25 @@ def _sides(
         one, other, example = _cut_up(first, second, name, options, start, stretch, pieces)
         units = [f"{len(side)} stretches of {1e-3 * stretch:.3g} ps" for side in (one, other)]
         return Side(one, units[0]), Side(other, units[1]), example
-    said = "the runs are too short for two stretches that have forgotten each other"
+    said = "the runs are too short for two independent stretches"
     if np.isfinite(time):
         needed = 2.0 * _TIMES * time + start
         said += (
-            f": they remember {1e-3 * time:.2g} ps, and {1e-3 * needed:.2g} ps would do, or {_RUNS} runs on each side"
+            f": the correlation time is {1e-3 * time:.2g} ps, and {1e-3 * needed:.2g} ps would do, or {_RUNS} runs on "
+            "each side"
         )
     raise _TooShort(said)
 
 
-def _memory(first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, options: Mapping[str, Any]) -> float:
-    """The longer one of the autocorrelation times of the first run of each side, in fs."""
-    lags = {"longest": _MEMORY} if name in _LAGS else {}
-    return max(_time(observe(side[0], name, {**options, **lags})) for side in (first, second))
+def _memory(
+    first: Sequence[Trajectory], second: Sequence[Trajectory], name: str, options: Mapping[str, Any], start: float
+) -> float:
+    """The longer one of the autocorrelation times of the first run of each side after some time, both in fs."""
+    more: dict[str, Any] = {"longest": _MEMORY} if name in _LAGS else {}
+    if "discard" in known_options(name):
+        more["discard"] = 0.0
+    settled = [Excerpt(side[0], _count(side[0], start), len(side[0])) for side in (first, second)]
+    return max(_time(observe(each, name, {**options, **more})) for each in settled)
 
 
 def _cut_up(

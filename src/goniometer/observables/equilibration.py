@@ -8,72 +8,21 @@ correlation times have passed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from jaxtyping import Float64
 
 from goniometer.errors import InputError
 from goniometer.observables.blocks import INDEPENDENT, RUNS
 from goniometer.observables.molecules import bond_vectors, find_molecules
+from goniometer.observables.relaxation import CorrelationTime, SlowSeries, frozen_time, relaxation_time
 from goniometer.trajectories.h5md import DISCARD, Frames, Trajectory
 
 #: Correlation times that are left out at the start of a run, and that what is left of it has to hold.
 SEVERAL = 3.0
 #: The part of a run that is left out at most; where that is less than :data:`SEVERAL` times, the run is too short.
 MOST = 0.5
-# The correlation time is that at which a correlation function has fallen to 1/e.
-_FALLEN = np.exp(-1.0)
-# The part of it from which on the slope of the logarithm is taken: what decays at once is over by then.
-_EARLY = 0.25
-# Parts of the largest value that are rounding.
-_ROUNDING = 1e-10
-# The crossing of an Ornstein-Uhlenbeck process over a time L scatters by 2.1 √(τ/L) τ (Bartlett's formula); 95 %.
-_SCATTER, _QUANTILE = 2.1, 1.645
-
-
-@dataclass(frozen=True)
-class SlowSeries:
-    """A quantity that may relax slowly, along a trajectory.
-
-    Attributes
-    ----------
-    name
-        What it is called in messages: ``M``, ``the potential energy``, ``the density of Ar``.
-    values : (T, D)
-        Of T frames.
-    centred
-        Whether its mean is zero by symmetry, so that no mean is subtracted.
-    """
-
-    name: str
-    values: Float64[np.ndarray, "T D"]
-    centred: bool = False
-
-
-@dataclass(frozen=True)
-class CorrelationTime:
-    """A correlation time with its uncertainty.
-
-    Attributes
-    ----------
-    name
-        Of the observable.
-    time
-        The estimate in fs: the time at which the correlation function has fallen to 1/e, or, if that is longer, the
-        slope of its logarithm from a quarter of that time on. Infinite if it does not fall.
-    upper
-        The upper limit of the estimate with 95 % confidence, in fs.
-    resolved
-        Whether it fell to 1/e within half of a run; otherwise the time is extrapolated.
-    """
-
-    name: str
-    time: float
-    upper: float
-    resolved: bool
 
 
 @dataclass(frozen=True)
@@ -91,9 +40,16 @@ class Equilibration:
     length
         Of the shortest run, in fs.
     too_short
-        A sentence if the runs are too short for a bound, else empty.
+        A sentence if the runs are too short for a bound, else empty; see :meth:`reason`.
+    runs
+        How many there are.
+    left
+        What remains of all runs together, in fs.
     measured
         The estimate behind it; None where times are not known.
+    frozen
+        A sentence if quantities kept one value in each run, for which alone a result then holds, else empty; see
+        :func:`goniometer.observables.relaxation.frozen_time`.
     """
 
     name: str
@@ -101,8 +57,25 @@ class Equilibration:
     discard: float
     length: float
     too_short: str = ""
+    runs: int = 1
+    left: float = float("inf")
     measured: CorrelationTime | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    frozen: str = ""
+
+    def reason(self, fewest: int) -> str:
+        """Why these runs are too short for a verdict or a bound, empty if they are not.
+
+        Fewer than ``fewest`` runs, which cannot each be one independent sample, have to hold
+        :data:`goniometer.observables.blocks.INDEPENDENT` times 2 τ of the slowest observable, all together.
+        """
+        wanted = 2.0 * INDEPENDENT * self.time
+        if self.too_short or self.runs >= fewest or self.left >= wanted:
+            return self.too_short
+        return (
+            f"too short: the correlation time of {self.name} is {1e-3 * self.time:.2g} ps, and fewer than {fewest} "
+            f"runs take {1e-3 * wanted:.3g} ps for a bound, all together; there are {1e-3 * self.left:.3g}"
+        )
 
     def part(self, trajectory: Trajectory) -> float:
         """The share of the frames of a run that is left out."""
@@ -113,10 +86,8 @@ class Equilibration:
         """What an observable says about it: times in ps, and the sentence if there is one."""
         said = {"discarded_ps": 1e-3 * self.discard, "slowest_observable": self.name}
         said["slowest_correlation_time_ps"] = 1e-3 * self.time
-        return said | ({"too_short": self.too_short} if self.too_short else {})
-
-
-_KNOWN: WeakKeyDictionary[Trajectory, list[SlowSeries]] = WeakKeyDictionary()
+        sentences = {"too_short": self.too_short, "frozen": self.frozen}
+        return said | {key: sentence for key, sentence in sentences.items() if sentence}
 
 
 def slow_series(trajectory: Trajectory) -> list[SlowSeries]:
@@ -126,12 +97,6 @@ def slow_series(trajectory: Trajectory) -> list[SlowSeries]:
     was recorded; and for each element with atoms outside of molecules its density modes with the three smallest wave
     vectors, Σ exp(2πi s_j)/√N of the scaled coordinates s_j.
     """
-    if trajectory not in _KNOWN:
-        _KNOWN[trajectory] = _slow_series(trajectory)
-    return _KNOWN[trajectory]
-
-
-def _slow_series(trajectory: Trajectory) -> list[SlowSeries]:
     if not trajectory.replica.pbc.all() or trajectory.replicas > 1:
         return []
     axes, alone = _orientations(trajectory)
@@ -171,73 +136,36 @@ def duration(trajectory: Trajectory) -> float:
     return float(times[-1] - times[0]) if len(times) > 1 else 0.0
 
 
-def correlation_time(runs: Sequence[SlowSeries], spacing: float) -> CorrelationTime:
-    """The correlation time of one quantity from all runs together.
-
-        ρ(t) = Σ x(s)·x(s + t) / Σ x(s)·x(s)        sums over all runs and all s with s + t within a run
-
-    Both sums have the same origins s, so that ρ(t) of a process that relaxes exponentially is e^(−t/τ) wherever it
-    began: runs that have not forgotten their start do not bias it. Unless the mean is zero by symmetry that of all runs
-    is subtracted, which makes the time of short runs too small.
-
-    Parameters
-    ----------
-    runs
-        The same quantity of each run.
-    spacing
-        Of frames, in fs.
-    """
-    name, together = runs[0].name, np.concatenate([each.values for each in runs])
-    mean = np.zeros(together.shape[1]) if runs[0].centred else together.mean(axis=0)
-    moving = np.abs(together - mean).max(axis=0) > _ROUNDING * np.abs(together).max()
-    if not moving.any():  # a quantity that never changes
-        return CorrelationTime(name, 0.0, 0.0, True)
-    correlation = _correlation([(each.values - mean)[:, moving] for each in runs])
-    whole = spacing * sum(len(each.values) for each in runs)
-    below = np.flatnonzero(correlation <= _FALLEN)
-    if len(below):
-        last = int(below[0])
-        high, low = correlation[last - 1], correlation[last]
-        crossing = last - 1 + (high - _FALLEN) / (high - low)
-        early = int(_EARLY * crossing)
-        slope = (last - early) / np.log(correlation[early] / low) if low > 0.0 else 0.0
-        time = float(max(crossing, slope) if early >= 1 else crossing) * spacing
-    else:
-        last = len(correlation) - 1
-        fallen = -np.log(min(1.0, correlation[last])) if last else 0.0
-        time = float(last * spacing / fallen) if fallen > 0.0 else float("inf")
-    components = int(moving.sum())
-    error = _SCATTER * np.sqrt(time / (whole * components)) if np.isfinite(time) else 0.0
-    return CorrelationTime(name, time, time * float(1.0 + _QUANTILE * error), bool(len(below)))
-
-
-def _correlation(series: Sequence[np.ndarray]) -> np.ndarray:
-    """ρ at lags up to half of the longest run."""
-    lags = max(len(each) for each in series) // 2 + 1
-    products, squares = np.zeros(lags), np.zeros(lags)
-    for each in series:
-        count = min(lags, len(each))
-        transform = np.fft.rfft(each, n=2 * len(each), axis=0)
-        products[:count] += np.fft.irfft(np.abs(transform) ** 2, axis=0).sum(axis=1)[:count]
-        sums = np.cumsum((each**2).sum(axis=1))
-        squares[:count] += sums[::-1][:count]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(products / squares, nan=1.0)
-
-
 def slowest(runs: Sequence[Trajectory]) -> CorrelationTime | None:
     """The longest correlation time of any quantity of :func:`slow_series`, from all runs; None if there is none."""
+    series, spacing = _in_common(runs)
+    found = [relaxation_time(each, spacing) for each in series]
+    return max(found, key=lambda each: each.upper, default=None)
+
+
+def _slowest_or_frozen(runs: Sequence[Trajectory]) -> tuple[CorrelationTime | None, list[CorrelationTime]]:
+    """The same, with the time of the fluctuation of quantities that are frozen in these runs; and these."""
+    series, spacing = _in_common(runs)
+    found, frozen = [], []
+    for each in series:
+        one, inner = relaxation_time(each, spacing), frozen_time(each, spacing)
+        if inner is not None and inner.upper < one.upper:
+            frozen.append(inner)
+            one = inner
+        found.append(one)
+    return max(found, key=lambda each: each.upper, default=None), frozen
+
+
+def _in_common(runs: Sequence[Trajectory]) -> tuple[list[list[SlowSeries]], float]:
+    """The slow quantities that all runs have, and the time between frames; none where that is not known."""
     series = [{each.name: each for each in slow_series(run)} for run in runs]
     # A gas may have pairs that look like molecules in some runs and none in others.
     names = [name for name in series[0] if all(name in each for each in series)]
     times = runs[0].times
-    if not names or len(times) < 2:
-        return None
-    spacing = float(times[1] - times[0])
+    spacing = float(times[1] - times[0]) if len(times) > 1 else float("nan")
     if not np.isfinite(spacing) or spacing <= 0.0:
-        return None
-    found = [correlation_time([each[name] for each in series], spacing) for name in names]
-    return max(found, key=lambda each: each.upper)
+        return [], spacing
+    return [[each[name] for each in series] for name in names], spacing
 
 
 def start_of_run(trajectory: Trajectory) -> dict[str, Any]:
@@ -269,11 +197,13 @@ def equilibration(runs: Sequence[Trajectory]) -> Equilibration | None:
     The correlation time τ is the longest of the quantities of :func:`slow_series`, with its upper limit of 95 %, from
     all runs together; or the time that the starting ensemble recorded, if that is longer. :data:`SEVERAL` τ are left
     out at the start, and the remainder has to be as long. Only runs that began in independent configurations of the
-    ensemble that they sample (:func:`stationary`) need nothing left out.
+    ensemble that they sample (:func:`stationary`) need nothing left out. Of a quantity that is frozen in these runs the
+    time is that of its fluctuation (:func:`goniometer.observables.relaxation.frozen_time`), and ``frozen`` says for
+    what the result then holds.
 
     None for isolated structures, and where times are not known.
     """
-    measured = slowest(runs)
+    measured, frozen = _slowest_or_frozen(runs)
     if measured is None:
         return None
     declared, length = declared_time(runs), min(map(duration, runs))
@@ -284,11 +214,40 @@ def equilibration(runs: Sequence[Trajectory]) -> Equilibration | None:
     said = ""
     if not length >= needed:
         said = _too_short(measured, declared, length, needed, in_equilibrium)
+    discard = min(discard, MOST * length)
+    left = sum(duration(each) - discard for each in runs)
     about = {"in_equilibrium": in_equilibrium, "declared_fs": declared}
-    return Equilibration(measured.name, time, min(discard, MOST * length), length, said, measured, about)
+    return Equilibration(measured.name, time, discard, length, said, len(runs), left, measured, about, _frozen(frozen))
 
 
-def discarded(runs: Sequence[Trajectory], chosen: float | None = None) -> tuple[list[float], str]:
+def together(found: Sequence[Equilibration | None]) -> Equilibration | None:
+    """What holds for ensembles that are compared with each other, None if nothing is known of any.
+
+    As much is left out of all as has to be of any, and what remains has to hold :data:`SEVERAL` times the longest of
+    their correlation times.
+    """
+    known = [each for each in found if each is not None]
+    if not known:
+        return None
+    longest = max(known, key=lambda each: each.time)
+    length = min(each.length for each in known)
+    discard = min(MOST * length, max(each.discard for each in known))
+    said = next((each.too_short for each in known if each.too_short), "")
+    if not said and not length >= discard + SEVERAL * longest.time:
+        said = (
+            f"too short: the correlation time of {longest.name} is {1e-3 * longest.time:.2g} ps, and the shortest run "
+            f"{1e-3 * length:.3g} ps, of which the first {1e-3 * discard:.2g} are left out"
+        )
+    fewest = min(known, key=lambda each: each.left)
+    frozen = "; ".join(dict.fromkeys(each.frozen for each in known if each.frozen))
+    return replace(
+        longest, discard=discard, length=length, too_short=said, runs=fewest.runs, left=fewest.left, frozen=frozen
+    )
+
+
+def discarded(
+    runs: Sequence[Trajectory], chosen: float | None = None, measured: Equilibration | None = None
+) -> tuple[list[float], str]:
     """The share that is left out at the start of each run, and why there can be no bound, empty if there can.
 
     Parameters
@@ -297,23 +256,31 @@ def discarded(runs: Sequence[Trajectory], chosen: float | None = None) -> tuple[
         Of one ensemble, whose bounds are made from all of them.
     chosen
         A share by a user, who vouches for it: nothing is measured then.
+    measured
+        What :func:`equilibration` gave for these runs, where that is known already.
 
-    Fewer than :data:`goniometer.observables.blocks.RUNS` runs have a bound only if what is left of them together holds
-    :data:`goniometer.observables.blocks.INDEPENDENT` times 2 τ of the slowest observable.
+    Fewer than :data:`goniometer.observables.blocks.RUNS` runs have a bound only if they are long enough for it all
+    together, see :meth:`Equilibration.reason`.
     """
     if chosen is not None:
         return [float(chosen)] * len(runs), ""
-    found = equilibration(runs)
+    found = measured or equilibration(runs)
     if found is None:
         return [DISCARD] * len(runs), ""
-    said = found.too_short
-    left, wanted = sum(duration(each) - found.discard for each in runs), 2.0 * INDEPENDENT * found.time
-    if not said and len(runs) < RUNS and not left >= wanted:
-        said = (
-            f"too short: the correlation time of {found.name} is {1e-3 * found.time:.2g} ps, and fewer than {RUNS} "
-            f"runs take {1e-3 * wanted:.3g} ps for a bound, all together; there are {1e-3 * left:.3g}"
-        )
-    return [found.part(each) for each in runs], said
+    return [found.part(each) for each in runs], found.reason(RUNS)
+
+
+def _frozen(found: Sequence[CorrelationTime]) -> str:
+    if not found:
+        return ""
+    names = " and ".join(each.name for each in found)
+    kept, times = ("is", "time") if len(found) == 1 else ("are", "times")
+    known = " and ".join(f"{1e-3 * each.time:.2g}" for each in found)
+    return (
+        f"{names} {kept} frozen in these runs (fluctuation about the mean of each run without a drift, correlation "
+        f"{times} {known} ps): the result holds for these values, in a molecular crystal for this order of its "
+        "protons, and does not include their change"
+    )
 
 
 def _too_short(found: CorrelationTime, declared: float, length: float, needed: float, in_equilibrium: bool) -> str:

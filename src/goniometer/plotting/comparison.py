@@ -30,6 +30,8 @@ def in_words(found: Verdict, report: Report | None = None) -> str:
     Of a report also where the difference is, and the length in ps.
     """
     each = found.comparison
+    if each.too_short:
+        return f"undecided; {each.too_short}"
     if found.answer == "differ":
         scale, unit = readable("" if report is None else report.compared[found.name].observable.unit)
         unit = f" {unit}" if scale != 1.0 else ""  # others are those of the axes
@@ -49,8 +51,7 @@ def in_words(found: Verdict, report: Report | None = None) -> str:
         said += f"; {found.longer:.3g} times the length{longer} would decide"
     elif found.within is None:
         said += "; nothing speaks for a difference, and what would matter (within) was not named"
-    said = f"{said} (p = {found.p_differ:.2g} of no difference)"
-    return f"{said}; {report.too_short}" if report is not None and report.too_short else said
+    return f"{said} (p = {found.p_differ:.2g} of no difference)"
 
 
 def _time(ps: float) -> str:
@@ -86,13 +87,14 @@ def compare_figure(report: Report) -> matplotlib.figure.Figure:
         upper = figure.add_subplot(grid[2 * row, column])
         if report.compared[name].observable.axes:
             lower = figure.add_subplot(grid[2 * row + 1, column], sharex=upper)
-            _curves(upper, report.compared[name])
+            _curves(upper, report.compared[name], bands=not report.too_short)
             _difference(lower, report.compared[name], verdicts[name])
         else:
             lower = figure.add_subplot(grid[2 * row + 1, column])
-            _numbers(upper, report.compared[name])
+            _numbers(upper, report.compared[name], bars=not report.too_short)
             _single_difference(lower, verdicts[name], report.compared[name].observable.unit)
-        said = textwrap.fill(f"{name}: {in_words(verdicts[name], report)}", _LINE)
+        words = "undecided, too short" if report.too_short else in_words(verdicts[name], report)
+        said = textwrap.fill(f"{name}: {words}", _LINE)
         upper.set_title(said, fontsize=7.5, loc="left")
     colours = zip((BLUE, VERMILLION), report.names, report.lengths, strict=True)
     handles = [Line2D([], [], color=colour, label=f"{name}, {length:.3g} ps") for colour, name, length in colours]
@@ -100,26 +102,29 @@ def compare_figure(report: Report) -> matplotlib.figure.Figure:
     return figure
 
 
-def _curves(axes: Axes, each: Compared) -> None:
+def _curves(axes: Axes, each: Compared, *, bands: bool) -> None:
     across, components = _across(each)
     for side, colour in ((each.first, BLUE), (each.second, VERMILLION)):
         curves = side.curves.reshape(len(side.curves), -1, len(across))
         mean, error = curves.mean(axis=0), curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
         for index, dashes in zip(range(components), cycle(_marks(each)), strict=False):
             axes.plot(across, mean[index], dashes, color=colour, linewidth=1.1, markersize=3.0)
-            _spread(axes, each, mean[index], error[index], colour, 0.25)
+            if bands:
+                _spread(axes, each, mean[index], error[index], colour, 0.25)
     axes.tick_params(labelbottom=False)
     axes.set_ylabel(label(each.observable.name, each.observable.unit))
 
 
-def _numbers(axes: Axes, each: Compared) -> None:
+def _numbers(axes: Axes, each: Compared, *, bars: bool) -> None:
     """Every unit of both sides as a dot, and the mean."""
     for place, (side, colour) in enumerate(((each.first, BLUE), (each.second, VERMILLION))):
         values = side.curves.ravel()
         error = values.std(ddof=1) / np.sqrt(len(values))
         beside = place + np.linspace(-0.15, 0.15, len(values))
         axes.plot(beside, values, "o", color=colour, markersize=3.0, alpha=0.6)
-        axes.errorbar([place + 0.3], [values.mean()], yerr=[error], fmt="_", color=colour, markersize=9.0)
+        axes.errorbar(
+            [place + 0.3], [values.mean()], yerr=[error] if bars else None, fmt="_", color=colour, markersize=9.0
+        )
     axes.set(xlim=(-0.5, 1.6), xticks=[])
     axes.ticklabel_format(useOffset=False)
     axes.set_ylabel(label(each.observable.name, each.observable.unit))
@@ -130,7 +135,7 @@ def _single_difference(axes: Axes, verdict: Verdict, unit: str) -> None:
     found = verdict.comparison
     middle, half = float(found.difference[0]), float(found.band()[0])
     axes.errorbar(
-        [middle], [0.0], xerr=[half if np.isfinite(half) else 0.0], fmt="o", color=INK, markersize=4.0, capsize=3.0
+        [middle], [0.0], xerr=[half] if np.isfinite(half) else None, fmt="o", color=INK, markersize=4.0, capsize=3.0
     )
     axes.axvline(0.0, color=GRID, linewidth=0.8, zorder=0)
     if verdict.within is not None:
@@ -168,8 +173,10 @@ def _marks(each: Compared) -> tuple[str, ...]:
 
 
 def _spread(axes: Axes, each: Compared, middle: np.ndarray, half: np.ndarray, colour: str, alpha: float) -> None:
-    """A band along numbers, bars over labels."""
+    """A band along numbers, bars over labels; nothing where there is none."""
     across, _ = _across(each)
+    if not np.isfinite(half).any():
+        return
     if _numbered(each):
         axes.fill_between(across, *band(middle, half), color=colour, alpha=alpha, linewidth=0.0)
     else:

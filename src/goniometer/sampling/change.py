@@ -11,7 +11,7 @@ import numpy as np
 from goniometer.dynamics.description import Run
 from goniometer.dynamics.forces import Forces
 from goniometer.errors import InputError
-from goniometer.observables.equilibration import discarded
+from goniometer.observables.equilibration import discarded, equilibration
 from goniometer.observables.registry import STATICS, check_observable, with_molecules
 from goniometer.observables.result import Observable
 from goniometer.potentials.base import Potential
@@ -70,7 +70,9 @@ def change(
     tumbling frame), and a potential that is not known.
     """
     chosen = with_molecules(trajectory, options or {})
-    discard, too_short = discarded([trajectory], chosen.pop("discard", None))
+    share = chosen.pop("discard", None)
+    measured = equilibration([trajectory]) if share is None else None
+    discard, too_short = discarded([trajectory], share, measured)
     check_observable(name, chosen)
     if name not in STATICS and name not in SAID:
         raise InputError(f"'{name}' is not static; reweighted are {', '.join(dict.fromkeys((*STATICS, *SAID)))}")
@@ -112,6 +114,8 @@ def change(
     found = reweighted([sides[_OTHER].less(sides["none"])], run.temperature, too_short)
     orientations = len(orbits["none"].matrices) if orbits else 1
     kept = {key: value for key, value in found.about.items() if key != "grid"}
+    if measured is not None and measured.frozen:
+        about["frozen"] = measured.frozen
     return replace(found, about={**kept, "by": other.name, "orientations": orientations, **about})
 
 

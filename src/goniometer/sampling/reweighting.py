@@ -332,8 +332,8 @@ def reweighted(parts: Sequence[Part], temperature: float, too_short: str = "") -
     temperature
         In K.
     too_short
-        Why the runs are too short for a band, see :func:`goniometer.observables.equilibration.equilibration`; that is
-        then infinite, and so is the :func:`bound`.
+        Why the runs are too short, see :func:`goniometer.observables.equilibration.equilibration`. There is then no
+        error (NaN), no band and no :func:`bound` (infinite): frames of such runs are no sample of their ensemble.
 
     Where V + ΔV does not say the same of a frame as V the result is ⟨A′⟩_{V+ΔV} − ⟨A⟩_V.
 
@@ -368,6 +368,8 @@ def reweighted(parts: Sequence[Part], temperature: float, too_short: str = "") -
         return np.asarray(other.finish(changed.reshape(shape)) - of.finish(plain.reshape(shape)))
 
     values, errors, _ = blocks.estimate(difference)
+    if too_short:
+        errors = np.full_like(errors, np.nan)
     share = min(float(each.sum() ** 2 / (len(each) * (each**2).sum())) for each in (weights, base_weights))
     scatter = 1e3 * float((correction - base).std())
     about = {**of.about, "frames": len(weights), "effective_share": share, "spread_meV": scatter}

@@ -19,7 +19,8 @@ from goniometer.dynamics.starts import SCHEMA, StartingEnsemble, read_starts
 from goniometer.errors import InputError
 from goniometer.files.records import hardware, make_folder, replace_text, replacing, versions
 from goniometer.interruption import Interrupted
-from goniometer.observables.equilibration import SEVERAL, CorrelationTime, duration, slowest
+from goniometer.observables.equilibration import SEVERAL, duration, slowest
+from goniometer.observables.relaxation import CorrelationTime
 from goniometer.potentials.base import Potential
 from goniometer.progress import Progress, named
 from goniometer.trajectories.h5md import Trajectory
@@ -100,7 +101,7 @@ def equilibrate(
     """Run what is not finished, and write independent configurations with a record of how they came about.
 
     The correlation time τ is that of the slowest observable, from all runs together, with its upper limit of 95 %
-    (:func:`goniometer.observables.equilibration.correlation_time`). Configurations are taken at ``several`` τ from the
+    (:func:`goniometer.observables.relaxation.correlation_time`). Configurations are taken at ``several`` τ from the
     start of each run and every ``several`` τ after that, as far apart as the runs allow. ``starts.xyz`` holds them with
     their cell, energies and times; ``starts.json`` is the record. An ensemble that is there is not made again.
 
@@ -190,6 +191,8 @@ def _too_short(plan: EquilibrationPlan, found: CorrelationTime, length: float, n
     known = f"{1e-3 * found.time:.2g} ps (at most {1e-3 * found.upper:.2g})"
     if not found.resolved:
         known = f"longer than half of a run (extrapolated: {1e-3 * found.time:.2g} ps)"
+        if not np.isfinite(found.time):
+            known = "longer than can be measured in these runs"
     said = f"too short: the correlation time of {found.name} is {known}, and a run {1e-3 * length:.3g} ps long; "
     if not np.isfinite(needed):
         return said + "run several times as long (--length)"

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import ase.io
+import h5py
 import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixAtoms
@@ -119,6 +120,12 @@ class StructureFile(Trajectory):
         except InputError:
             raise
         except UnknownFileTypeError:
+            if (observable := _observable_in(path)) is not None:
+                raise InputError(
+                    f"'{path}' holds values of {observable} as 'goniometer observe' saved them, and no frames: give "
+                    "the run itself (curves of several runs are made anew, at the same lags and of the same stretch of "
+                    "time)"
+                ) from None
             raise InputError(f"'{path}' cannot be read: its format is not recognised; name it by --format") from None
         except Exception as error:  # whatever the readers of so many formats raise
             said = str(error).strip().splitlines()
@@ -132,6 +139,15 @@ class StructureFile(Trajectory):
                 f"frame {number - 1} of '{path}', the last one, stops within a line: it was cut off, and a number may "
                 "lack digits (if it is whole, end the line)"
             )
+
+
+def _observable_in(path: Path) -> str | None:
+    """The name of the observable of which a file holds the values, None if it does not."""
+    if not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path) as file:
+        known = file.attrs.get("observable")
+    return None if known is None else str(known)
 
 
 def _stops_within_a_line(path: Path) -> bool:

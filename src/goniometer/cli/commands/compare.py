@@ -119,15 +119,22 @@ def compare(
         discard=discard,
     )
     for each in report.verdicts:
-        typer.echo(f"{each.name}: {in_words(each, report)}; {report.compared[each.name].first.units}")
+        said = "undecided" if report.too_short else in_words(each, report)
+        typer.echo(f"{each.name}: {said}; {report.compared[each.name].first.units}")
     if report.too_short:
-        typer.echo(f"no bound and no equivalence: {report.too_short}")
+        typer.echo(f"nothing is decided and there is no bound, {report.too_short}")
+    if report.frozen:
+        typer.echo(report.frozen)
     for name, why in report.skipped.items():
         typer.echo(f"{name}: not compared, {why}")
     if out is not None:
         caption = " ".join(f"{each.name}: {in_words(each, report)}." for each in report.verdicts)
+        if report.too_short:
+            caption = f"Nothing is decided and there is no bound, {report.too_short}."
         caption += "".join(f" {name}: not compared, {why}." for name, why in report.skipped.items())
-        caption += " Bands of curves: standard errors; of differences: 95 % for all points of the curve at once."
+        caption += f" {report.frozen}." if report.frozen else ""
+        if not report.too_short:
+            caption += " Bands of curves: standard errors; of differences: 95 % for all points of the curve at once."
         write_figure(compare_figure(report), out, f"{first} and {second}", caption)
 
 

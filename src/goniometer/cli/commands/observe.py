@@ -95,6 +95,8 @@ def observe(
 
         changed = f", what {by} changes" if by else ""
         title, caption = found.name.replace("_", " "), f"Of {trajectory}{changed}. Bands and bars: standard errors."
+        for key in ("too_short", "frozen"):
+            caption += f" {found.about[key]}." if key in found.about else ""
         write_figure(observable_figure(found), figure, title, caption)
     for line in shown(found):
         typer.echo(line)
@@ -120,7 +122,7 @@ def shown(found: Observable) -> list[str]:
         shape = " × ".join(f"{len(axis.values)} {name}" for name, axis in found.axes.items())
         value, error, _ = found.largest
         said = f"{found.name}, {shape}" + (f", in {unit}" if unit else "")
-        return [f"{said}: at most {value:.4g}{known(error)}"]
+        return [f"{said}: largest value {value:.4g}{known(error)}"]
     places = product(*(axis.values.tolist() for axis in found.axes.values()))
     return [
         f"{' '.join([found.name, *map(str, place)])} = {value:.4g}{known(error)} {unit}".rstrip()

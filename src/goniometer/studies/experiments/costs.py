@@ -18,6 +18,7 @@ from goniometer.dynamics.forces import evaluations, rule_of
 from goniometer.errors import InputError
 from goniometer.files.records import replace_text
 from goniometer.observables.blocks import INDEPENDENT, RUNS
+from goniometer.observables.equilibration import Equilibration
 from goniometer.observables.result import Observable
 from goniometer.observables.stress import readable
 from goniometer.rotations import grid_rule
@@ -45,7 +46,7 @@ NAMES = {
 _LEVEL = 0.95
 # Frames of the shortest run that the stress is taken from: it takes evaluations.
 _FRAMES = 16
-# What a bound is made from.
+# What a bound is made from, besides runs that are long enough.
 _WANTED = f"{RUNS} raw runs, or {INDEPENDENT} frames that have forgotten each other, and four runs of a strategy"
 
 
@@ -73,6 +74,7 @@ def bounds(
     costs: Mapping[str, StrategyCost],
     differences: Mapping[str, Mapping[str, Observable]],
     verdicts: Mapping[str, Report | str],
+    measured: Mapping[str, Equilibration | None] | None = None,
 ) -> tuple[str, dict[str, dict[str, Bound]]]:
     """What bounds are taken from, and by strategy and observable how large the bias can be.
 
@@ -103,11 +105,13 @@ def bounds(
         By kind and grid what averaging changes, by reweighting.
     verdicts
         Each against raw.
+    measured
+        By strategy what :func:`goniometer.observables.equilibration.equilibration` gave, where that is known already.
     """
     changes = _changes(differences)
     alone = {observable: _by_reweighting(each) for observable, each in changes.items()}
     bounded = {observable for observable, each in alone.items() if np.isfinite(each.upper)}
-    against_reference = beside(runs, REFERENCE) if REFERENCE in runs else {}
+    against_reference = beside(runs, REFERENCE, measured) if REFERENCE in runs else {}
     found: dict[str, dict[str, Bound]] = {}
     for name in runs:
         by_reference = _by_runs(against_reference.get(name, ""), f"by runs, against those of {REFERENCE}", {})
@@ -165,7 +169,14 @@ def _changes(differences: Mapping[str, Mapping[str, Observable]]) -> dict[str, O
     return found
 
 
-def beside(runs: Mapping[str, Sequence[Trajectory]], base: str) -> dict[str, Report | str]:
+def unbounded(found: Mapping[str, Bound]) -> dict[str, Bound]:
+    """The same of runs that are too short: what was seen, and no bound."""
+    return {kind: replace(each, upper=float("inf")) for kind, each in found.items()}
+
+
+def beside(
+    runs: Mapping[str, Sequence[Trajectory]], base: str, measured: Mapping[str, Equilibration | None] | None = None
+) -> dict[str, Report | str]:
     """The verdict on each strategy less this one, which is the first side; or why they cannot be compared.
 
     Stresses are those of some frames of each run: they take evaluations, which are kept with the runs. A third of the
@@ -175,8 +186,10 @@ def beside(runs: Mapping[str, Sequence[Trajectory]], base: str) -> dict[str, Rep
     options = {"stress": {"every": every}}
     found: dict[str, Report | str] = {}
     for name in (each for each in runs if each != base):
+        known = None if measured is None else (measured[base], measured[name])
+        sides = runs[base], runs[name]
         try:
-            found[name] = compare_runs(runs[base], runs[name], (*LIQUID, *options), options=options, names=(base, name))
+            found[name] = compare_runs(*sides, (*LIQUID, *options), options=options, names=(base, name), measured=known)
         except InputError as error:
             found[name] = str(error)
     return found
@@ -190,7 +203,7 @@ def _temperature(found: StrategyCost) -> Bound:
 
 
 def _by_reweighting(change: Observable) -> Bound:
-    known = np.isfinite(change.values) & np.isfinite(change.errors)
+    known = np.isfinite(change.values) & (np.isfinite(change.errors) | ("too_short" in change.about))
     seen = float(np.abs(change.values[known]).max()) if known.any() else float("nan")
     return _scaled(Bound(seen, reweighted_bound(change), change.unit, "by reweighting"))
 
@@ -214,7 +227,7 @@ def _by_runs(report: Report | str, way: str, changes: Mapping[str, Observable]) 
             width = margin(changes[name]).ravel()
         seen = np.abs(comparison.difference - shift)
         if np.isfinite(seen).any():
-            upper = float("inf") if report.too_short else comparison.bound(_LEVEL, shift, width)
+            upper = comparison.bound(_LEVEL, shift, width)
             found[name] = _scaled(Bound(float(np.nanmax(seen)), upper, observable.unit, said))
     return found
 

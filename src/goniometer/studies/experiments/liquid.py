@@ -22,7 +22,7 @@ from goniometer.dynamics.starts import check_count, read_starts
 from goniometer.errors import InputError
 from goniometer.files.records import replace_text, replacing
 from goniometer.observables import observe, statics
-from goniometer.observables.equilibration import discarded
+from goniometer.observables.equilibration import Equilibration, discarded, equilibration
 from goniometer.observables.gas import conserved, drift
 from goniometer.observables.molecules import find_molecules
 from goniometer.observables.result import Observable
@@ -121,7 +121,9 @@ def liquid(
             found.setdefault(name, []).append(each)
     by_run = {name: [trajectory for _, trajectory in each] for name, each in found.items()}
     description = found["raw"][0][0]
-    left_out = {name: discarded(runs) for name, runs in by_run.items()}
+    measured = {name: equilibration(runs) for name, runs in by_run.items()}
+    left_out = {name: discarded(runs, None, measured[name]) for name, runs in by_run.items()}
+    too_short = {name: said for name, (_, said) in left_out.items() if said}
     # Curves that are drawn together are of one stretch of time, and so reach to the same lags.
     window = common_window(
         [each for runs in by_run.values() for each in runs],
@@ -129,7 +131,9 @@ def liquid(
     )
     cut = {name: [within(each, window) for each in runs] for name, runs in by_run.items()}
     drawn = {
-        kind: {name: _drawn(runs, known, options) for name, runs in cut.items()}
+        kind: {
+            name: _without_errors(_drawn(runs, known, options), too_short.get(name, "")) for name, runs in cut.items()
+        }
         for kind, (known, options) in DRAWN.items()
     }
     study = LiquidStudy(
@@ -143,17 +147,19 @@ def liquid(
         grids=None,
         differences={},
         costs={},
-        verdicts=costs.beside(by_run, "raw"),
-        too_short={name: said for name, (_, said) in left_out.items() if said},
+        verdicts=costs.beside(by_run, "raw", measured),
+        too_short=too_short,
     )
     if wanted:
         kept, count = folder / f"liquid-{size}-frames.npz", frames_of(size, frames)
-        shares, too_short = left_out["raw"]
+        shares = left_out["raw"][0]
         tables = _evaluated(kept, found["raw"], wanted, count, shares, progress)
         reference = max(wanted, key=lambda grid: len(grid_rule(grid)))
         residual = _residual(folder / f"liquid-{size}-residual.json", description, tables, reference)
         same = grid_rule(reference).inversion and _negligible(residual, tables, description.temperature, reference)
-        changed, remaining = differences(tables, description.temperature, reference, too_short, same=same)
+        changed, remaining = differences(
+            tables, description.temperature, reference, too_short.get("raw", ""), same=same
+        )
         errors = symmetry_errors([each for _, each in tables], reference)
         about = {
             "residual_of_reference_meV": 1e3 * residual.averaged,
@@ -166,7 +172,7 @@ def liquid(
             differences=changed,
             remaining=remaining,
         )
-    study = _with_costs(study, found)
+    study = _with_costs(study, found, measured)
     _save(study, folder, f"liquid-{size}")
     return study
 
@@ -249,6 +255,14 @@ def chosen(only: Sequence[str]) -> tuple[str, ...]:
 def _drawn(runs: Sequence[Trajectory], name: str, options: Mapping[str, Any]) -> Observable:
     found = [observe(each, name, {**options, "discard": 0.0}) for each in runs]
     return pooled_free_energy(found) if name == "orientation" else pooled(found)
+
+
+def _without_errors(found: Observable, too_short: str) -> Observable:
+    """Of runs that are too short: their scatter is no error of the ensemble."""
+    if not too_short:
+        return found
+    about = {**found.about, "too_short": too_short}
+    return replace(found, errors=np.full_like(found.errors, np.nan), about=about)
 
 
 def pooled(found: Sequence[Observable]) -> Observable:
@@ -349,13 +363,21 @@ def _without(change: Observable, remaining: Observable) -> Observable:
     return replace(change, values=np.asarray(values), errors=np.asarray(errors))
 
 
-def _with_costs(study: LiquidStudy, runs: dict[str, list[tuple[Run, Trajectory]]]) -> LiquidStudy:
+def _with_costs(
+    study: LiquidStudy,
+    runs: dict[str, list[tuple[Run, Trajectory]]],
+    measured: Mapping[str, Equilibration | None],
+) -> LiquidStudy:
     by_run = {name: [trajectory for _, trajectory in each] for name, each in runs.items()}
-    found = {
-        name: costs.cost(each, pooled([observe(one, "temperature") for one in by_run[name]]), study.drifts[name])
-        for name, each in runs.items()
-    }
-    reference, bounds = costs.bounds(by_run, found, study.differences, study.verdicts)
+    found = {}
+    for name, each in runs.items():
+        shares, _ = discarded(by_run[name], None, measured[name])
+        temperatures = [
+            observe(one, "temperature", {"discard": share}) for one, share in zip(by_run[name], shares, strict=True)
+        ]
+        found[name] = costs.cost(each, pooled(temperatures), study.drifts[name])
+    reference, bounds = costs.bounds(by_run, found, study.differences, study.verdicts, measured)
+    bounds = {name: costs.unbounded(each) if name in study.too_short else each for name, each in bounds.items()}
     found = {name: replace(each, bounds=bounds[name]) for name, each in found.items()}
     if study.grids is not None:
         strategies = {name: each[0][0].strategy for name, each in runs.items()}
@@ -484,7 +506,8 @@ def summary(study: LiquidStudy) -> list[str]:
     for name, each in study.drawn["g_OO"].items():
         r, g = each.axes["r"].values, each.values
         peak = int(np.argmax(g))
-        lines.append(f"  g_OO, {name}: first peak {g[peak]:.3g} ± {each.errors[peak]:.1g} at {r[peak]:.2f} Å")
+        height = f"{g[peak]:.3g}" + (f" ± {each.errors[peak]:.1g}" if np.isfinite(each.errors[peak]) else "")
+        lines.append(f"  g_OO, {name}: first peak {height} at {r[peak]:.2f} Å")
     for name, each in study.drifts.items():
         value, error = 1e3 * float(each.values), 1e3 * float(each.errors)
         lines.append(f"  conserved quantity, {name}: {value:.3g} ± {error:.1g} meV/ps")
@@ -514,13 +537,20 @@ def summary(study: LiquidStudy) -> list[str]:
         for grid, each in by_grid.items():
             scale, unit = readable(each.unit)
             unit = unit and f" {unit}"
-            size, error, t = each.largest
-            said = f"largest seen {scale * size:.2g} ± {scale * error:.1g}{unit}, t up to {t:.2g}"
+            size, uncertainty, t = each.largest
+            said = f"largest seen {scale * size:.2g} ± {scale * uncertainty:.1g}{unit}, t up to {t:.2g}"
+            if "too_short" in each.about:
+                said = f"largest seen {scale * size:.2g}{unit}, without an error: too short"
             lines.append(f"  {kind}, {grid} less raw by reweighting: {said}")
     for name, report in study.verdicts.items():
         if isinstance(report, str):
             lines.append(f"  raw and {name}: {report}")
             continue
-        lines += [f"  raw and {name}, {each.name}: {in_words(each, report)}" for each in report.verdicts]
+        if report.too_short:
+            names = ", ".join(each.name for each in report.verdicts)
+            lines.append(f"  raw and {name}, undecided in {names}: {report.too_short}")
+        else:
+            lines += [f"  raw and {name}, {each.name}: {in_words(each, report)}" for each in report.verdicts]
+        lines += [f"  raw and {name}: {report.frozen}"] if report.frozen else []
         lines += [f"  raw and {name}, {what}: not compared, {why}" for what, why in report.skipped.items()]
     return lines

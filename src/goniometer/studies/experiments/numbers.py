@@ -54,6 +54,9 @@ def liquid_numbers(study: LiquidStudy) -> dict[str, Any]:
     found["not_compared"] = {
         name: dict(report.skipped) for name, report in study.verdicts.items() if not isinstance(report, str)
     }
+    found["frozen"] = {
+        name: report.frozen for name, report in study.verdicts.items() if not isinstance(report, str) and report.frozen
+    }
     if study.grids is not None:
         found["grids"] = _by_grid(study.grids, ("energy_meV", "forces_meV_per_A"), 1e3)
         found["measured_against"] = str(study.grids.about["reference"])

@@ -290,6 +290,8 @@ def _verdict_table(model: str, chapter: Chapter) -> Table:
 def _answer(said: Mapping[str, Any] | None, skipped: bool) -> str:
     if said is None:
         return "not compared" if skipped else NONE
+    if said["p_differ"] is None:
+        return f"{said['answer']}, too short"
     longer = "" if said["longer"] is None or said["answer"] != "undecided" else f", ×{number(said['longer'], 2)}"
     return f"{said['answer']}, p = {number(said['p_differ'], 2)}{longer}"
 

@@ -479,7 +479,12 @@ def test_ctrl_c_before_anything_is_finished_leaves_nothing_behind(run, monkeypat
 
 def test_an_earlier_result_of_something_else_is_not_continued(run):
     assert run(*PROBE, "--lmax", 1, "--json", "probe.json").code == 0
-    for change in (["--lmax", 2], ["--lmax", 1, "--seed", 3], ["--lmax", 1, "-o", "strength=0.02"]):
+    for change in (
+        ["--lmax", 2],
+        ["--lmax", 1, "--seed", 3],
+        ["--lmax", 1, "-o", "strength=0.02"],
+        ["--lmax", 1, "--without", "cell"],
+    ):
         assert_refused(run(*PROBE, *change, "--resume", "probe.json"), "cannot be continued")
     # A structure that has changed under its name is probed again.
     atoms = molecule("CO")

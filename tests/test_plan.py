@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import io
 import json
 import math
 import sys
@@ -13,15 +14,17 @@ from ase import Atoms
 from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from goniometer.errors import InputError
 from goniometer.planning.gate import breaches
-from goniometer.planning.planner import ATTEMPTS, plan
+from goniometer.planning.planner import ATTEMPTS, RulePlan, plan
 from goniometer.planning.tolerance import Tolerance, parse_limit, parse_tolerance
 from goniometer.potentials import Potential
 from goniometer.probing.document import read_probe
 from goniometer.probing.measure import probe
 from goniometer.probing.residuals import candidates
+from goniometer.reporting.listings import print_plan
 from goniometer.rotations import Rule, rule
 from goniometer.symmetrization import response
 from goniometer.testing import Noisy, PeriodicToy, SumOf
@@ -228,6 +231,19 @@ def test_another_turn_of_the_reference_gives_the_same_verdict(mixed_probe):
 # Refusals
 
 
+def printed(made: RulePlan) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    print_plan(made, console)
+    return console.file.getvalue()
+
+
+def test_what_the_calculator_does_not_take_is_left_out_of_the_probe():
+    made = plan(PeriodicToy(2, 1, 0.01), tilted(), energy="1meV", without=["translation"], certify=False)
+    assert made.certified is None
+    with pytest.raises(InputError, match="'motion' is no operation"):
+        plan(PeriodicToy(2, 1, 0.01), tilted(), energy="1meV", without=["motion"])
+
+
 def test_nothing_is_certified_below_the_floor():
     noise = 1e-4
     result = probe(Noisy(PeriodicToy(2, 1, 0.01), noise, 0), tilted())
@@ -237,7 +253,9 @@ def test_nothing_is_certified_below_the_floor():
     assert refused.measurements == []
     with pytest.raises(InputError, match="below the noise floor"):
         plan(result, energy="1e-3µeV")
+    assert "to use it" not in printed(refused)
     certified = plan(result, energy="1meV", potential=Noisy(PeriodicToy(2, 1, 0.01), noise, 1))
+    assert ("to use it" in printed(certified)) == (certified.certified is not False)
     assert certified.certified is True
 
 

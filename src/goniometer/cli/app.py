@@ -82,6 +82,14 @@ Vectors = Annotated[
         "leave; repeatable.",
     ),
 ]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OPERATION",
+        help="Leave out an operation that the calculator does not take: translation, permutation, cell, "
+        "rounding, or rotation (only orientations that exchange the axes are evaluated then); repeatable.",
+    ),
+]
 #: The largest seed that every library takes.
 MOST_SEED = 2**32 - 1
 Seed = Annotated[int, typer.Option(help="Of every random turn.", min=0, max=MOST_SEED)]

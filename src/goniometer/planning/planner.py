@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,7 @@ def plan(
     stress: str | float | Tolerance | None = None,
     potential: Any = None,
     certify: bool = True,
+    without: Iterable[str] = (),
     seed: int = 1,
     progress: Progress | None = None,
 ) -> RulePlan:
@@ -117,6 +118,8 @@ def plan(
         What to certify with if ``source`` is a result.
     certify
         Whether to measure; it takes the rule's evaluations and those of the finer rule on every structure.
+    without
+        Operations that the probe leaves out; see :func:`goniometer.probe`.
     seed
         Of the turn of the finer rule.
 
@@ -138,7 +141,7 @@ def plan(
         certifier = None if potential is None else load(potential)
     else:
         certifier = load(source)
-        result = probe(certifier, structures, progress=progress)
+        result = probe(certifier, structures, without=without, progress=progress)
         if not result.complete:
             raise KeyboardInterrupt
     if not result.structures:

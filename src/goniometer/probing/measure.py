@@ -225,6 +225,7 @@ def _outline(potential: Potential, plan: Procedure) -> dict[str, Any]:
         ),
         "rule": RuleInfo(nodes.name, len(nodes), nodes.degree, nodes.inversion, nodes.seed),
         "lmax": plan.lmax,
+        "without": sorted(plan.without),
     }
 
 

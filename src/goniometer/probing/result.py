@@ -330,7 +330,7 @@ class ProbeResult:
     ``tail_factor`` is the most that the variance beyond lmax may be, as a multiple of what the spectra leave
     unresolved: a property of the rule. None in documents that were written before it was recorded. ``faults`` says on
     which structures an average over rotations would not be a potential, and why: the forces or the stress of rotated
-    copies are not derivatives of their energies.
+    copies are not derivatives of their energies. ``without`` holds the operations that were left out by request.
     """
 
     model: ModelInfo
@@ -346,6 +346,7 @@ class ProbeResult:
     created: str = ""
     tail_factor: float | None = None
     faults: list[Failure] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

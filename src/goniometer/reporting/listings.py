@@ -42,6 +42,8 @@ def print_plan(plan: RulePlan, console: Console) -> None:
     headings = ("structure", "", "unit", "predicted", "measured", "uncertainty", "tolerance")
     note = "rms per component. Predicted: the most that the rule is expected to leave. Uncertainty: of the reference."
     print_table(Table("What the rule leaves", [(each, "") for each in headings], rows, note), console)
+    if plan.certified is False:
+        return
     inversion, flag = ("True", "--inversion") if plan.inversion else ("False", "--no-inversion")
     console.print(Text(f'to use it: goniometer.symmetrize(model, "{plan.rule}", inversion={inversion})'))
     console.print(Text(f"           goniometer export MODEL --rule {plan.rule} {flag} -o averaged.pt"))

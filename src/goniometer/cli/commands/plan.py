@@ -21,6 +21,7 @@ from goniometer.cli.app import (
     Read,
     Structures,
     Vectors,
+    Without,
     app,
     loaded,
     read_files,
@@ -45,6 +46,7 @@ def plan(
     ] = None,
     certify: Annotated[bool, typer.Option(help="Measure the rule on the structures.")] = True,
     lmax: Annotated[int | None, typer.Option(help="Of a fresh probe. Default: 4.")] = None,
+    without: Without = None,
     seed: Annotated[int, typer.Option(help="Of the turn of the finer rule that certifies.", min=0, max=MOST_SEED)] = 1,
     json: Json = None,
     options: Options = None,
@@ -81,8 +83,12 @@ def plan(
     shared: tuple[Any, ...] = (options, device, dtype, forces, batch)
     with progress_bar() as progress:
         if source.endswith(".json"):
-            if structures or lmax is not None:
-                what = "structures come" if structures else "lmax comes"
+            fixed: dict[str, Any] = {
+                "structures come": structures,
+                "lmax comes": lmax,
+                "what is left out comes": without,
+            }
+            if what := next((words for words, value in fixed.items() if value is not None), None):
                 raise InputError(f"{what} from the probe's file {source}; give a model instead of it to probe anew")
             result = read_probe(source)
             potential = None if model is None else loaded(model, *shared)
@@ -91,7 +97,7 @@ def plan(
                 raise InputError(f"--model goes with the JSON file of a probe, and '{source}' is not named .json")
             potential = loaded(source, *shared)
             sources = read_files(structures or packaged_structures(), format, read, vector)
-            result = measure(potential, sources, lmax=lmax, progress=progress)
+            result = measure(potential, sources, lmax=lmax, without=without or (), progress=progress)
             if not result.complete:
                 raise KeyboardInterrupt
         made: RulePlan = make_plan(

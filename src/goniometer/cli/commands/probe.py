@@ -23,6 +23,7 @@ from goniometer.cli.app import (
     Seed,
     Structures,
     Vectors,
+    Without,
     app,
     loaded,
     note_constraints,
@@ -44,14 +45,7 @@ def probe(
         typer.Option(help="A rule by name, see `goniometer rules`; by default the smallest of degree 2 LMAX."),
     ] = None,
     inversion: Annotated[bool, typer.Option(help="Include inversion, and tell the parities apart.")] = True,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OPERATION",
-            help="Leave out an operation that the calculator does not take: translation, permutation, cell, "
-            "rounding, or rotation (only orientations that exchange the axes are evaluated then); repeatable.",
-        ),
-    ] = None,
+    without: Without = None,
     lmax: Annotated[int | None, typer.Option(help="Resolve the spectrum to this angular momentum. Default: 4.")] = None,
     seed: Seed = 0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report, one HTML page.")] = None,

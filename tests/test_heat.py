@@ -158,7 +158,7 @@ def test_the_heat_of_a_run_is_that_of_its_corrections(tmp_path: Path) -> None:
     )
     assert shown.exit_code == 0, shown.exception
     assert shown.stdout.startswith("predicted_heat 5.0 = ")
-    with pytest.raises(InputError, match="'outer' is a positive time in fs, or a list of them, not -1\.0"):
+    with pytest.raises(InputError, match=r"'outer' is a positive time in fs, or a list of them, not -1\.0"):
         observe(raw, "mts-heat", {"outer": -1.0})
     description |= {"strategy": {"kind": "mts", "ratio": 2}, "frames_every": 1.0, "length": 0.002}
     kicked_run = read_trajectory(run(Run.model_validate(description), tmp_path, name="mts").folder)

@@ -219,6 +219,9 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
         ("length: 1\ntemperature: .inf", "'temperature': Input should be a finite number"),
         ("length: 1\nlength: 2", "the key 'length' stands twice, the second time in line 2"),
         ("length: 1\nchecks: {energy: 1, energy: 2}", "the key 'energy' stands twice, the second time in line 2"),
+        ("checks:\n  <<: {energy: 1, energy: 2}", "the key 'energy' stands twice, the second time in line 2"),
+        ("checks:\n  <<: {energy: 1}\n  <<: {energy: 2}", "the key '<<' stands twice, the second time in line 3"),
+        ("checks:\n  <<: [{energy: 1}, {energy: 2}]", "the key 'energy' has another value in a mapping that is merged"),
         ("length: 1\nseed: 100000000000000000000", "'seed': Input should be less than"),
         ("length: 1\nreplicas: 1000000000", "the run would have 3000000000 atoms, all replicas together; at most"),
         ("length: 1\nstructure: box\nrepeat: [100000, 1000, 1000]", "the run would have"),
@@ -234,7 +237,7 @@ def test_an_absurd_description_is_refused(text: str, message: str, tmp_path: Pat
 
 def test_merged_and_different_keys_of_yaml_are_taken(tmp_path: Path) -> None:
     """The control."""
-    (tmp_path / "own.yaml").write_text("a: &one {x: 1, y: 2}\nb: {<<: *one, y: 3}\n", encoding="utf-8")
+    (tmp_path / "own.yaml").write_text("a: &one {x: 1, y: 2}\nb: {<<: [*one, {x: 1, y: 4}], y: 3}\n", encoding="utf-8")
     assert read_yaml(tmp_path / "own.yaml", "file") == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}}
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from goniometer.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import yaml
 
 
 class Settings(BaseModel):
@@ -39,27 +42,55 @@ def read_yaml(path: Path, kind: str) -> dict[str, Any]:
 
 
 def _loaded(text: str) -> Any:
-    """YAML as it is, without the keys that stand twice, of which YAML would take the last without a word."""
+    """YAML as it is, without keys that stand twice or differ in merged mappings: YAML would take one without a word."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         pass
 
     def mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                line = key.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key '{key.value}' stands twice, the second time in line {line}"
-                )
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+        _check_keys(node)
         loader.flatten_mapping(node)
         return dict(loader.construct_mapping(node, deep=True))
 
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     return yaml.load(text, Loader)
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Raise an error of YAML for a doubled key, here or in a merged mapping, and for merged mappings that contradict.
+
+    A key of the mapping itself in the place of a merged one (``<<``) is what merging is for.
+    """
+    import yaml
+
+    def refuse(key: yaml.Node, what: str) -> NoReturn:
+        raise yaml.constructor.ConstructorError(
+            problem=f"the key '{key.value}' {what} in line {key.start_mark.line + 1}"
+        )
+
+    own: set[str] = set()
+    merged: dict[str, str] = {}
+    contradicting: list[yaml.ScalarNode] = []
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in own:
+            refuse(key, "stands twice, the second time")
+        own.add(key.value)
+        if key.tag != "tag:yaml.org,2002:merge":
+            continue
+        for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            if not isinstance(each, yaml.MappingNode):
+                continue  # YAML refuses it
+            _check_keys(each)
+            for name, inner in each.value:
+                said = yaml.serialize(inner)
+                if isinstance(name, yaml.ScalarNode) and merged.setdefault(name.value, said) != said:
+                    contradicting.append(name)
+    for name in contradicting:
+        if name.value not in own:
+            refuse(name, "has another value in a mapping that is merged as well,")
 
 
 def validated(model: type[Kind], settings: dict[str, Any], what: str) -> Kind:

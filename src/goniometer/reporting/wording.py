@@ -69,7 +69,9 @@ def dominant(noun: str, figure: Figure) -> str:
     if figure.spectrum.minus is not None:
         where += f", {_parity(sum(parts[ell][1] for ell in chosen) / held)}"
     if 1.0 - resolved > 0.01:
-        where += f"; up to {percent(1.0 - resolved)} is not resolved at ℓ ≤ {last}"
+        where += (
+            f"; up to {percent(1.0 - resolved)} may lie beyond ℓ = {last} in the mean over orientations of the rule"
+        )
     return f"{where}."
 
 

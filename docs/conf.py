@@ -20,7 +20,10 @@ myst_enable_extensions = ["colon_fence"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
 nitpicky = True  # references within the package must lead somewhere; those to other packages are plain text
-nitpick_ignore_regex = [("py:.*", r"(?!goniometer\.).*"), ("py:.*", r"goniometer\.report\..*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!goniometer\.).*"),
+    ("py:.*", r"goniometer\.(reporting|plotting|studies\.(plots|report))\..*"),
+]
 # A page may skip a level of headings; a bare name of several classes is left as text.
 suppress_warnings = ["myst.header", "ref.python"]
 

@@ -283,7 +283,7 @@ def test_what_the_inner_steps_evaluated_is_not_evaluated_again(
     # The test that the average is a potential, which comes once, before the first step.
     tested = Counted(water, field=0.1)
     Forces(description, structure_of(description), tested).verify(start_of(description, structure_of(description))[0])
-    assert 30 <= tested.evaluated <= 42
+    assert 0 < tested.evaluated <= 42  # most for models with a virial
     steps = 4 * description.steps
     first = evaluations(description.strategy) * 4 - 3  # the model and the average before the first step
     stepped = potential.evaluated - tested.evaluated

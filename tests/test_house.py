@@ -238,7 +238,7 @@ def test_make_targets_of_the_readme_exist() -> None:
 def test_pip_lines_of_the_readme_install_this_project() -> None:
     for arguments in commands("pip"):
         assert arguments[0] == "install"
-        assert arguments[-1] == "."
+        assert arguments[-1] in (".", ".[all]")
 
 
 def test_commands_of_the_readme_run(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

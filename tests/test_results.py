@@ -102,11 +102,11 @@ def test_the_depth_of_a_free_energy_has_no_scatter_between_directions() -> None:
     axes = rng.normal(size=(3, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     vectors = np.einsum("kij,gj->gki", over.matrices, axes)
-    found = orientations.Response(vectors, 0.1 * vectors[..., 2], over.weights)
+    found = orientations.DirectionalResponse(vectors, 0.1 * vectors[..., 2], over.weights)
     assert abs(orientations.extent(found, np.arange(3)) - 0.2) < 1e-3
     # The control: the smoothed estimate of so few geometries has extremes that are farther apart.
     spun = vectors[..., 2] + np.einsum("kij,j->ki", over.matrices, [0.0, 1.0, 0.0])[None, :, 0]
-    other = orientations.Response(vectors, 0.1 * spun, over.weights)
+    other = orientations.DirectionalResponse(vectors, 0.1 * spun, over.weights)
     assert other.free_energy().about["range"] > 1.2 * orientations.extent(other, np.arange(3))
 
 

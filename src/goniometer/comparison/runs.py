@@ -151,7 +151,7 @@ def compare_runs(
 
     Runs that are too short for that are no independent samples of their ensembles: half of the shortest is left out,
     the report says why, and every verdict is *undecided*, whether a difference is seen or none; see
-    :attr:`goniometer.comparison.curves.Comparison.too_short`.
+    ``Comparison.too_short``.
 
     Raises :class:`InputError` for an observable that is not known, and if nothing could be compared.
     """

@@ -55,8 +55,8 @@ def change(
     trajectory
         Of a run of this program that samples V: raw, averaged, or with multiple time steps.
     name, options
-        One of :data:`goniometer.observables.STATICS`, or ``pressure`` or ``stress``, with its options. Without the
-        option ``discard`` what is left out at the start is measured, see
+        One of :data:`goniometer.observables.registry.STATICS`, or ``pressure`` or ``stress``, with its options. Without
+        the option ``discard`` what is left out at the start is measured, see
         :func:`goniometer.observables.equilibration.discarded`; a run that is too short has no band and no bound.
     by
         V′: a potential; a grid or a rule of rotations, over which the model of the run is averaged (a rule with

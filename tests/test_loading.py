@@ -163,7 +163,7 @@ def test_a_folder_where_the_user_is_does_not_hide_what_is_installed(folder):
 
 
 def test_importing_does_not_import_torch():
-    code = "import sys, goniometer.potentials, goniometer.data; print('torch' in sys.modules)"
+    code = "import sys, goniometer.potentials, goniometer.structures; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

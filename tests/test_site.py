@@ -21,7 +21,7 @@ from goniometer.cli.app import app
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [path.relative_to(DOCS).with_suffix("").as_posix() for path in sorted(DOCS.rglob("*.md"))]
-PUBLIC = ("rotations", "potentials", "symmetrize", "data", "testing", "verdict", "studies")
+PUBLIC = ("rotations", "potentials", "symmetrization", "structures", "testing", "comparison", "studies.workflow")
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
@@ -82,8 +82,6 @@ def links_anchors_and_pictures_are_there(site: Path) -> None:
 
 
 def home(value: object, name: str, package: str) -> str:
-    if isinstance(value, ModuleType):  # a package that answers to a call
-        return f"{value.__dict__['_home']}.{name}"
     return f"{getattr(value, '__module__', package)}.{getattr(value, '__qualname__', name)}"
 
 

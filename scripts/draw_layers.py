@@ -28,7 +28,7 @@ GROUPS = {
     "the instrument": (BLUE, ("planning", "probing", "symmetrization", "potentials")),
     "foundations": (
         PURPLE,
-        ("trajectories", "structures", "rotations", "files", "progress", "interruption", "units", "errors"),
+        ("trajectories", "structures", "rotations", "files", "progress", "interruption", "units", "extras", "errors"),
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The packages that only some commands need, and the extra of the installation that brings each of them."""
+"""Packages that only some commands need, and the extra of the installation that brings each of them."""
 
 from __future__ import annotations
 

@@ -256,7 +256,8 @@ def test_verdict_of_a_broken_model(broken: ProbeResult) -> None:
     said = verdict(broken)
     assert said.startswith("pet-water prefers directions: when a structure is rotated, forces change by 13 ± 6 meV/Å")
     assert "energies by 0.8 ± 0.4 meV/atom rms" in said
-    assert "89 % of the force variance sits at ℓ = 1, 2 and 3, mostly odd under inversion; up to 5 % is not" in said
+    where = "89 % of the force variance sits at ℓ = 1, 2 and 3, mostly odd under inversion; up to 5 % may lie beyond"
+    assert where in said
     # The tenth is of what was measured; nobody asked for a tolerance, and none is made up.
     remedy = said.partition("The cheapest rule listed that leaves no more than a tenth of the force error is ")[2]
     assert remedy.startswith("legendre:2 + inversion (36 evaluations): at most ")
